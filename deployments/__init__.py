@@ -1,0 +1,1 @@
+"""How and where runs come to be."""

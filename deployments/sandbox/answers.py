@@ -1,0 +1,34 @@
+"""An answer on its way to the client, before any framework knows of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, body and the headers that belong to this answer alone."""
+
+    status: int
+    body: bytes = b""
+    media_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    from_edge: bool = False
+    """Whether a proxy in front of the API speaks, which knows nothing of rate limits and request ids."""
+
+
+NO_CONTENT = Answer(204)
+
+
+def json_answer(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer of the API itself."""
+    body = json.dumps(content, separators=(",", ":")).encode()
+    return Answer(status, body, "application/json; charset=utf-8", headers or {})
+
+
+def html_answer(status: int, title: str) -> Answer:
+    """An answer of the proxy in front of the API."""
+    page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+    return Answer(status, page.encode(), "text/html", from_edge=True)

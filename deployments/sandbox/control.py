@@ -1,0 +1,116 @@
+"""Endpoints that the real API lacks: to make things go wrong, and to see what happened.
+
+They ask for no token and count against no limit, as only this machine can reach them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from deployments.sandbox.account import Account, Action
+from deployments.sandbox.bodies import action_body, image_body
+from deployments.sandbox.faults import Fault, Faults
+from deployments.sandbox.limits import Limits
+from deployments.sandbox.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The endpoints under `/sandbox`."""
+
+    account: Account
+    limits: Limits
+    faults: Faults
+    record: Record
+    clock: Callable[[], float]
+
+    def routes(self) -> list[Route]:
+        """Where the endpoints are."""
+        return [
+            Route("/sandbox/record", self.show_record, methods=["GET"]),
+            Route("/sandbox/state", self.show_state, methods=["GET"]),
+            Route("/sandbox/faults", self.add_faults, methods=["POST"]),
+            Route("/sandbox/faults", self.clear_faults, methods=["DELETE"]),
+            Route("/sandbox/neighbour", self.move_neighbour, methods=["POST"]),
+        ]
+
+    async def show_record(self, _: Request) -> Response:
+        """`GET`: every request and action, and what can be counted of them."""
+        statuses = {str(status): count for status, count in self.record.requests_by_status().items()}
+        summary = {
+            "requests": len(self.record.requests),
+            "requests_by_status": statuses,
+            "peak_requests_per_minute": self.record.peak_requests(self.limits.burst.seconds),
+            "actions": len(self.record.actions),
+            "requests_per_action": self.record.requests_per_action(),
+            "duplicate_transfers": [action.id for action in self.record.duplicate_transfers()],
+        }
+        return JSONResponse(
+            {
+                "summary": summary,
+                "requests": [asdict(seen) for seen in self.record.requests],
+                "actions": [_true_times(action) for action in self.record.actions],
+            }
+        )
+
+    async def show_state(self, _: Request) -> Response:
+        """`GET`: the account's own images and its actions, as they are now."""
+        now = self.clock()
+        self.account.advance(now)
+        own = [image for image in self.account.images.values() if not image.public]
+        return JSONResponse(
+            {
+                "now": now,
+                "images": [image_body(image, now) for image in own],
+                "actions": [action_body(action, self.account) for action in self.account.started],
+            }
+        )
+
+    async def add_faults(self, request: Request) -> Response:
+        """`POST` a fault, a list of faults, or `{"rate": ..., "kinds": [...], "seed": ...}`."""
+        try:
+            asked: Any = json.loads(await request.body())
+            if isinstance(asked, dict) and "rate" in asked:
+                self.faults.at_random(**asked)
+            else:
+                self.faults.add(*(Fault(**one) for one in (asked if isinstance(asked, list) else [asked])))
+        except (TypeError, ValueError, re.error) as mistake:
+            return JSONResponse({"error": str(mistake)}, 400)
+        return Response(status_code=204)
+
+    async def clear_faults(self, _: Request) -> Response:
+        """`DELETE`: nothing more goes wrong."""
+        self.faults.clear()
+        return Response(status_code=204)
+
+    async def move_neighbour(self, request: Request) -> Response:
+        """`POST` `{"requests": 100, "over_seconds": 60}` once, or `{"per_minute": 50}` from now on."""
+        now = self.clock()
+        try:
+            asked: Any = json.loads(await request.body())
+            if "per_minute" in asked:
+                self.limits.set_neighbour(float(asked["per_minute"]), now)
+            spent = self.limits.spend(now, int(asked.get("requests", 0)), float(asked.get("over_seconds", 0)))
+        except (AttributeError, TypeError, ValueError) as mistake:
+            return JSONResponse({"error": str(mistake)}, 400)
+        return JSONResponse({"spent": spent})
+
+
+def _true_times(action: Action) -> dict[str, object]:
+    return {
+        "id": action.id,
+        "type": action.type,
+        "image_id": action.resource_id,
+        "region": action.region,
+        "started_at": action.started_at,
+        "ends_at": action.ends_at if action.fate.ends else None,
+        "outcome": action.fate.outcome if action.fate.ends else None,
+    }

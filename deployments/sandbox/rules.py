@@ -1,0 +1,50 @@
+"""Why the API refuses an action on an image, in its own tone; None if it does not."""
+
+from __future__ import annotations
+
+from deployments.sandbox.account import Image
+from deployments.sandbox.quirks import Quirks
+from deployments.sandbox.regions import Region
+
+
+def why_not_convert(image: Image, now: float) -> str | None:
+    """Whether an image can be made a snapshot."""
+    if _is_locked(image, now):
+        return "Image already has a pending event."
+    if image.type == "snapshot":
+        return "Image is already a snapshot."
+    if image.type != "backup":
+        return "Only backups can be converted to snapshots."
+    return None
+
+
+def why_not_transfer(image: Image, region: Region | None, now: float, quirks: Quirks) -> str | None:  # noqa: PLR0911 - one for each reason
+    """Whether an image can be copied to a region."""
+    if region is None:
+        return "Region is invalid."
+    if not region.takes_images:
+        return f"Region {region.slug} is not available for image transfers."
+    if _is_locked(image, now):
+        return "Image already has a pending event."
+    if image.type != "snapshot":
+        return "Only snapshots can be transferred. Convert the image to a snapshot first."
+    if region.slug in image.regions:
+        return f"Image is already available in region {region.slug}."
+    on_its_way = any(action.region == region.slug for action in image.pending())
+    if on_its_way and quirks.duplicate_transfers == "refuse":
+        return f"Image already has a pending transfer to region {region.slug}."
+    return None
+
+
+def why_not_delete(image: Image, now: float) -> str | None:
+    """Whether an image can be destroyed."""
+    if image.type == "backup":
+        return "Backups cannot be deleted."
+    if image.pending() or now < image.locked_until:
+        return "Image already has a pending event."
+    return None
+
+
+def _is_locked(image: Image, now: float) -> bool:
+    converting = any(action.type == "convert" for action in image.pending())
+    return converting or now < image.locked_until

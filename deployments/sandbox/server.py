@@ -1,0 +1,253 @@
+"""The sandbox as a server on this machine, in a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from random import Random
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from deployments.sandbox.app import ConnectionDropped, sandbox_app
+from deployments.sandbox.faults import Faults
+from deployments.sandbox.limits import Limits
+from deployments.sandbox.quirks import Quirks
+from deployments.sandbox.record import Record
+from deployments.sandbox.world import make_account
+
+LOOPBACK = "127.0.0.1"
+
+Sleep = Callable[[float], Awaitable[object]]
+
+
+class Sandbox:
+    """A stand-in for the DigitalOcean API, reachable while the `with` block lasts.
+
+    Example:
+        ```python
+        with Sandbox(droplets=6, speed=60) as sandbox:
+            bearer = {"authorization": f"Bearer {sandbox.token}"}
+            httpx.get(f"{sandbox.url}/v2/images?private=true", headers=bearer)
+            assert sandbox.record.requests_by_status() == {200: 1}
+        ```
+
+    Args:
+        port: The port, 0 for a free one.
+        droplets: How many Droplets the account has.
+        backups_per_droplet: How many backups each has.
+        seed: What the account, its actions' durations and the token are drawn from.
+        speed: What all durations are divided by, those of the rate limits included.
+        token: The token, by default one drawn from the seed.
+        requests_per_minute: The burst limit.
+        requests_per_hour: The hourly limit.
+        quirks: How it behaves where the API is not documented.
+        clock: What time it is, in Unix seconds.
+
+    Attributes:
+        account: The account's state, as of the last request.
+        limits: The token's rate limits.
+        faults: What goes wrong.
+        record: What was asked and done.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        droplets: int = 6,
+        backups_per_droplet: int = 2,
+        seed: int = 1,
+        speed: float = 60.0,
+        token: str | None = None,
+        requests_per_minute: int = 250,
+        requests_per_hour: int = 5000,
+        quirks: Quirks | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if speed <= 0:
+            raise ValueError(f"speed must be positive, and {speed} is not")
+        self.speed = speed
+        self.token = token or token_for(seed)
+        self.account = make_account(
+            now=clock(),
+            droplets=droplets,
+            backups_per_droplet=backups_per_droplet,
+            seed=seed,
+            speed=speed,
+            quirks=quirks,
+        )
+        self.limits = Limits(requests_per_minute, requests_per_hour, speed)
+        self.faults = Faults()
+        self.record = Record(actions=self.account.started)
+        self._clock = clock
+        self._port = port
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the sandbox is; before it is entered, without a port if any free one will do."""
+        return f"http://{LOOPBACK}:{self._port}"
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that lead a client here and have it hurry as much as the sandbox does."""
+        windows = [[window.limit, window.seconds] for window in (self.limits.burst, self.limits.hour)]
+        return {
+            "DIGITALOCEAN_API_URL": self.url,
+            "DIGITALOCEAN_TOKEN": self.token,
+            "DIGITALOCEAN_RATE_LIMITS": json.dumps(windows),
+            "DIGITALOCEAN_POLL_INTERVAL_SECONDS": f"{max(0.1, 5 / self.speed):g}",
+            "DIGITALOCEAN_POLL_INTERVAL_MAX_SECONDS": f"{max(0.5, 120 / self.speed):g}",
+        }
+
+    def neighbour(self, *, requests: int = 0, over_seconds: float = 0.0, per_minute: float | None = None) -> int:
+        """Have somebody else use the same token.
+
+        Args:
+            requests: How many requests he has just made.
+            over_seconds: Over how long a time before now he spread them.
+            per_minute: How many he makes from now on, by the sped-up clock; None leaves that as it is.
+
+        Returns:
+            How many of `requests` were within the limits, and so count.
+        """
+        now = self._clock()
+        if per_minute is not None:
+            self.limits.set_neighbour(per_minute, now)
+        return self.limits.spend(now, requests, over_seconds)
+
+    def __enter__(self) -> Self:
+        listener = _listen(self._port)
+        self._port = listener.getsockname()[1]
+        self._server = _Server(self._app)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
+        )
+        self._thread.start()
+        self._server.ready.wait()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._server and self._thread:
+            self._server.stop()
+            self._thread.join()
+
+    def _app(self, sleep: Sleep) -> ASGIApp:
+        return sandbox_app(
+            self.account,
+            token=self.token,
+            limits=self.limits,
+            faults=self.faults,
+            record=self.record,
+            clock=self._clock,
+            sleep=sleep,
+        )
+
+
+def token_for(seed: int) -> str:
+    """A token that looks like DigitalOcean's."""
+    return f"dop_v1_{Random(seed).getrandbits(256):064x}"  # noqa: S311
+
+
+def _listen(port: int) -> socket.socket:
+    # Bound here and not by uvicorn, which would end the process where a port is in use.
+    # With the protocol named, asyncio knows to switch Nagle's algorithm off; else each answer takes 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class _Protocol(H11Protocol):
+    """Lets the application reach the connection, for it may have to drop it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+def _dropping(app: ASGIApp) -> ASGIApp:
+    """Turn ConnectionDropped into a dropped connection."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except ConnectionDropped:
+            scope["state"]["transport"].abort()
+            # To return sooner would have uvicorn complain of a missing answer.
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    return guarded
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn that says when it is ready, and stops when it is told and not at its next look at the clock."""
+
+    def __init__(self, make_app: Callable[[Sleep], ASGIApp]) -> None:
+        self.ready = threading.Event()
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        config = uvicorn.Config(
+            _dropping(make_app(self.sleep)),
+            http=_Protocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
+        super().__init__(config)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, but not beyond the end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        # The tick of zero renews the `date` header.
+        while not await self.on_tick(0):
+            await self.sleep(1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # As uvicorn's own, without its pause of a tenth of a second, which many short lives would add up.
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=1)
+        await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        """End the server, from another thread."""
+        self.should_exit = True
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._stopping.set)
