@@ -1,0 +1,65 @@
+"""The DigitalOcean API, as far as copying images needs it; knows nothing of Prefect."""
+
+from tasks.digitalocean.connection import Connection, connect, run_blocking
+from tasks.digitalocean.errors import (
+    APIError,
+    ConfigurationError,
+    DigitalOceanError,
+    Forbidden,
+    InvalidArgument,
+    MalformedAnswer,
+    NotFound,
+    ServerError,
+    TooManyRequests,
+    TransportError,
+    Unauthorized,
+    UnexpectedStatus,
+    UnprocessableEntity,
+)
+from tasks.digitalocean.models import (
+    Action,
+    ConvertImage,
+    Droplet,
+    Image,
+    ImageActionRequest,
+    Region,
+    RegionSlug,
+    ResourceId,
+    TagName,
+    TransferImage,
+)
+from tasks.digitalocean.settings import Settings, load_settings
+from tasks.digitalocean.tally import Tally, tally_requests
+
+__all__ = [
+    "APIError",
+    "Action",
+    "ConfigurationError",
+    "Connection",
+    "ConvertImage",
+    "DigitalOceanError",
+    "Droplet",
+    "Forbidden",
+    "Image",
+    "ImageActionRequest",
+    "InvalidArgument",
+    "MalformedAnswer",
+    "NotFound",
+    "Region",
+    "RegionSlug",
+    "ResourceId",
+    "ServerError",
+    "Settings",
+    "TagName",
+    "Tally",
+    "TooManyRequests",
+    "TransferImage",
+    "TransportError",
+    "Unauthorized",
+    "UnexpectedStatus",
+    "UnprocessableEntity",
+    "connect",
+    "load_settings",
+    "run_blocking",
+    "tally_requests",
+]

@@ -1,0 +1,273 @@
+"""The rate budget: one object a token and process, which decides when the next request may go.
+
+The API counts requests in sliding windows: each request has a timer of its own and stops counting when that runs
+out. The budget keeps the same count. A request is counted from the moment it is sent until a window's length
+after its answer came, because the server saw it somewhere between the two; so the count here is never behind the
+server's, and ahead of it only by a round trip.
+
+Others may spend from the same token. What they spend of the longest window shows in `ratelimit-remaining`; what
+they spend of the shorter ones is inferred from how that number moves, and from being turned away.
+
+Source of the limits and headers: the API's documentation, "Rate limit".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from tasks.digitalocean.clock import Clock, SystemClock
+from tasks.digitalocean.settings import RateLimit
+
+TOO_MANY_REQUESTS = 429
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 60.0
+# The headers count in whole seconds, so a moment named there may lie up to one second later.
+HEADER_RESOLUTION_SECONDS = 1.0
+# Answers overtake each other; among so many, one tells how much others have spent.
+ANSWERS_TO_JUDGE_BY = 20
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The right to send one request now."""
+
+    number: int
+
+
+_held: ContextVar[list[Admission] | None] = ContextVar("held_admissions", default=None)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Window:
+    """One sliding window: the moments at which counted requests stop counting."""
+
+    limit: int
+    seconds: float
+    expiries: list[float] = field(default_factory=list)
+
+    def count(self, now: float) -> int:
+        """How many requests are in the window."""
+        while self.expiries and self.expiries[0] <= now:
+            heapq.heappop(self.expiries)
+        return len(self.expiries)
+
+    def add(self, seen_at: float) -> None:
+        """Count a request that the server saw at this moment or before."""
+        heapq.heappush(self.expiries, seen_at + self.seconds)
+
+
+class RateBudget:
+    """Both windows of one token, as far as they can be known from here.
+
+    Args:
+        limits: Requests and seconds of each window; the longest is the one that the headers speak of.
+        clock: Where time comes from.
+        jitter: Factor by which a pause that nobody prescribed is stretched, so that clients do not return together.
+    """
+
+    def __init__(
+        self,
+        limits: Sequence[RateLimit],
+        clock: Clock | None = None,
+        jitter: random.Random | None = None,
+    ) -> None:
+        ordered = sorted(limits, key=lambda limit: limit.seconds)
+        self._windows = [Window(limit.requests, limit.seconds) for limit in ordered]
+        self._longest = self._windows[-1]
+        self._clock = clock or SystemClock()
+        self._random = jitter or random.Random()  # noqa: S311  # spreads load, guards no secret
+        self._numbers = 0
+        self._in_flight: set[int] = set()
+        self._queue = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+        # Others: what they have spent of the longest window, and until when that knowledge holds.
+        self._others = 0
+        self._others_until = -math.inf
+        self._others_lately: deque[int] = deque(maxlen=ANSWERS_TO_JUDGE_BY)
+        self._heard_at: float | None = None
+
+        # Closed after a 429: nothing goes before this moment, and then one request first, as a trial.
+        self._closed_until = -math.inf
+        self._on_trial = False
+        self._closed_by = -1
+        self._closings = 0
+
+    async def admit(self) -> Admission:
+        """Wait for the moment when one more request fits into every window.
+
+        First come, first served; who holds an admission (see `holding`) goes at once. Each admission must be handed
+        back with `settle`.
+        """
+        if held := _held.get():
+            return held.pop()
+        async with self._queue:
+            await self._until_open()
+            self._numbers += 1
+            self._in_flight.add(self._numbers)
+            return Admission(self._numbers)
+
+    @contextmanager
+    def holding(self, admission: Admission) -> Iterator[None]:
+        """Let the next request of this context go on an admission that was waited for elsewhere.
+
+        What is not used is given back.
+        """
+        held = [admission]
+        token = _held.set(held)
+        try:
+            yield
+        finally:
+            _held.reset(token)
+            for unused in held:
+                self._in_flight.discard(unused.number)
+                self._changed.set()
+
+    async def _until_open(self) -> None:
+        while (pause := self.pause()) > 0:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if math.isinf(pause) else pause):
+                    await self._changed.wait()
+
+    def pause(self) -> float:
+        """How long the next request has to wait.
+
+        Returns:
+            Seconds; 0 for not at all, infinity where only an answer to what is in flight can tell.
+        """
+        now = self._clock.monotonic()
+        if self._on_trial and self._in_flight:
+            return math.inf
+        return max(0.0, self._closed_until - now, *(self._pause_of(window, now) for window in self._windows))
+
+    @property
+    def closed_for(self) -> float:
+        """Seconds for which a 429 has closed the budget; 0 when open."""
+        return max(0.0, self._closed_until - self._clock.monotonic())
+
+    def _pause_of(self, window: Window, now: float) -> float:
+        mine = window.count(now) + len(self._in_flight)
+        if window is not self._longest:
+            free = window.limit - mine
+            moment = window.expiries[0] if window.expiries else math.inf
+        else:
+            free = window.limit - mine - self._others
+            moment = min([*window.expiries[:1], self._others_until if self._others else math.inf])
+            if free <= 0 < window.limit - mine and self._others_until <= now and not self._in_flight:
+                return 0.0  # what others spent may be free again: one request will tell
+        return 0.0 if free > 0 else max(0.0, moment - now) or math.inf
+
+    def settle(self, admission: Admission, status: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        """Take note of how a request ended.
+
+        Args:
+            admission: The request's admission.
+            status: HTTP status of the answer, None where there was none.
+            headers: Headers of the answer, by lower-case names.
+        """
+        now = self._clock.monotonic()
+        earlier = sum(1 for number in self._in_flight if number < admission.number)
+        self._in_flight.discard(admission.number)
+        for window in self._windows:
+            window.add(now)
+        if status == TOO_MANY_REQUESTS:
+            self._close(admission, now, headers or {})
+        elif status is not None:
+            if admission.number > self._closed_by:
+                self._on_trial = False
+                self._closings = 0
+            self._compare(now, earlier, headers or {})
+        self._changed.set()
+
+    def _compare(self, now: float, in_flight_before: int, headers: Mapping[str, str]) -> None:
+        limit, remaining = _whole(headers, "ratelimit-limit"), _whole(headers, "ratelimit-remaining")
+        if limit:
+            self._longest.limit = limit
+        if remaining is None:
+            return
+        spent = self._longest.limit - remaining
+        self._others_lately.append(max(0, spent - self._longest.count(now) - in_flight_before))
+        others = max(self._others_lately)
+        if self._heard_at is not None:
+            self._note_others(others - self._others, self._heard_at, now)
+        self._others = others
+        self._others_until = now + (self._until_reset(headers) or self._windows[0].seconds)
+        self._heard_at = now
+
+    def _note_others(self, requests: int, since: float, until: float) -> None:
+        for window in self._windows[:-1]:
+            for number in range(1, min(requests, window.limit) + 1):
+                window.add(since + (until - since) * number / requests)
+
+    def _close(self, admission: Admission, now: float, headers: Mapping[str, str]) -> None:
+        if admission.number <= self._closed_by:
+            return  # sent before the budget was closed: it tells nothing new
+        self._closed_by = self._numbers
+        self._on_trial = True
+        self._others_lately.clear()
+        retry_after = _retry_after(headers, self._unix(headers))
+        if retry_after is not None:
+            pause, reason = retry_after, "the API said so"
+            self._fill_shorter_windows(now, pause)
+        elif until_reset := self._until_reset(headers):
+            pause, reason = until_reset, "the oldest counted request expires then"
+        else:
+            pause, reason = self._backoff(), "the API did not say for how long"
+        self._closed_until = max(self._closed_until, now + pause)
+        logger.warning("429 Too Many Requests: no request for %.0f s (%s)", pause, reason)
+
+    def _fill_shorter_windows(self, now: float, free_in: float) -> None:
+        for window in self._windows[:-1]:
+            unknown = window.limit - window.count(now) - len(self._in_flight)
+            span = max(0.0, window.seconds - free_in)
+            for number in range(unknown):
+                window.add(now + free_in + span * number / unknown - window.seconds)
+
+    def _backoff(self) -> float:
+        self._closings += 1
+        pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (self._closings - 1))
+        return pause * self._random.uniform(0.75, 1.25)
+
+    def _until_reset(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds to `ratelimit-reset`, or None where that is not within the window to come."""
+        reset = _whole(headers, "ratelimit-reset")
+        if reset is None:
+            return None
+        seconds = reset - self._unix(headers)
+        return seconds + HEADER_RESOLUTION_SECONDS if 0 < seconds <= max(self._longest.seconds, 3600) else None
+
+    def _unix(self, headers: Mapping[str, str]) -> float:
+        """The server's time, so that a wrong clock on either side does no harm."""
+        with suppress(KeyError, ValueError, TypeError):
+            return parsedate_to_datetime(headers["date"]).timestamp()
+        return self._clock.unix()
+
+
+def _whole(headers: Mapping[str, str], name: str) -> int | None:
+    with suppress(KeyError, ValueError):
+        return int(headers[name])
+    return None
+
+
+def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds from `retry-after`, which RFC 9110 allows to be a number or a date."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    with suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(value).replace(tzinfo=UTC).timestamp() - now)
+    return None

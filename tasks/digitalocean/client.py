@@ -1,0 +1,246 @@
+"""The calls this project makes, each with its arguments checked before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+
+from tasks.digitalocean.answers import Answer, read_answer
+from tasks.digitalocean.budget import RateBudget
+from tasks.digitalocean.clock import Clock
+from tasks.digitalocean.errors import (
+    APIError,
+    ConnectionFailed,
+    InvalidArgument,
+    TransportError,
+    UnprocessableEntity,
+)
+from tasks.digitalocean.models import (
+    TAG_PATTERN,
+    Action,
+    Droplet,
+    Image,
+    ImageActionRequest,
+    Region,
+    Resource,
+)
+from tasks.digitalocean.settings import Settings
+from tasks.digitalocean.tally import count_request
+
+# The API's documentation: "per_page", at most 200.
+LARGEST_PAGE = 200
+# One request may tag many images; the API's documentation names no limit, so the lists stay short.
+IMAGES_PER_TAGGING = 500
+FIRST_PAUSE_SECONDS = 0.5
+USER_AGENT = "digitalocean-image-replication"
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+logger = logging.getLogger(__name__)
+
+
+class DigitalOceanClient:
+    """The API behind one token: one connection pool, one rate budget.
+
+    A call that sends one request sends it once and leaves the decision to repeat it to its caller. A call that
+    reads a list repeats the single page that failed, so that a long list is not begun again.
+
+    Args:
+        settings: Token, address and limits.
+        transport: How requests travel; None for the network. Tests give an application instead.
+        clock: Where time comes from; None for this machine's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.budget = RateBudget(settings.rate_limits, clock)
+        self._http = httpx.AsyncClient(
+            base_url=settings.api_url,
+            headers={
+                "Authorization": f"Bearer {settings.token.get_secret_value()}",
+                "Accept": "application/json",
+                "User-Agent": USER_AGENT,
+            },
+            timeout=settings.http_timeout_seconds,
+            # A redirect would take the token along; the API has none.
+            follow_redirects=False,
+            # A proxy from the environment is for the world, not for this machine's own addresses.
+            trust_env=settings.api_url.startswith("https:"),
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # Image actions
+
+    async def get_image_action(self, image_id: int, action_id: int) -> Action:
+        """Look at one action of an image."""
+        path = f"/v2/images/{_checked_id(image_id, 'image')}/actions/{_checked_id(action_id, 'action')}"
+        return (await self._request("GET", path)).one(Action, "action")
+
+    async def list_image_actions(self, image_id: int) -> list[Action]:
+        """Look at all actions ever run on an image."""
+        return await self._all(Action, "actions", f"/v2/images/{_checked_id(image_id, 'image')}/actions")
+
+    async def post_image_action(self, image_id: int, request: ImageActionRequest) -> Action:
+        """Start an action on an image; the answer is the action in progress.
+
+        The API's description shows the bare action as the answer's schema and wraps it in `action` in the
+        example; the API does the latter.
+        """
+        path = f"/v2/images/{_checked_id(image_id, 'image')}/actions"
+        return (await self._request("POST", path, json=request.model_dump())).one(Action, "action")
+
+    async def list_recent_actions(self, page: int = 1) -> tuple[list[Action], bool]:
+        """Look at a page of the account's feed of actions, newest first.
+
+        Returns:
+            The actions, and whether there is a further page.
+        """
+        actions, next_page = await self._page(Action, "actions", "/v2/actions", page)
+        return actions, next_page is not None
+
+    # Images
+
+    async def get_image(self, image_id: int) -> Image:
+        """Look at one image."""
+        return (await self._request("GET", f"/v2/images/{_checked_id(image_id, 'image')}")).one(Image, "image")
+
+    async def list_private_images(self) -> list[Image]:
+        """List the account's own images: backups, snapshots and custom images."""
+        images = await self._all(Image, "images", "/v2/images", {"private": "true"})
+        # A list that changes while it is read repeats entries on the next page.
+        return list({image.id: image for image in images}.values())
+
+    # Regions and Droplets
+
+    async def list_regions(self) -> list[Region]:
+        """List all regions, also those that take no images."""
+        return await self._all(Region, "regions", "/v2/regions")
+
+    async def list_droplets(self, tag: str | None = None) -> list[Droplet]:
+        """List Droplets, those with GPUs included.
+
+        The API lists GPU Droplets only on `type=gpus`, which it does not combine with `tag_name`; those are
+        therefore chosen by tag here.
+        """
+        usual = await self._all(Droplet, "droplets", "/v2/droplets", {"tag_name": checked_tag(tag)} if tag else {})
+        with_gpus = await self._all(Droplet, "droplets", "/v2/droplets", {"type": "gpus"})
+        # Tag names are case stable: the API finds them in any capitals.
+        chosen = [each for each in with_gpus if tag is None or tag.lower() in {own.lower() for own in each.tags}]
+        return list({droplet.id: droplet for droplet in [*usual, *chosen]}.values())
+
+    # Tags
+
+    async def create_tag(self, tag: str) -> None:
+        """Make a tag; one that exists already is left as it is."""
+        try:
+            await self._request("POST", "/v2/tags", json={"name": checked_tag(tag)})
+        except UnprocessableEntity as error:
+            logger.debug("The tag was not made, probably because it exists: %s", error)
+
+    async def tag_images(self, tag: str, image_ids: Sequence[int]) -> None:
+        """Put a tag on images, all in one request; the tag must exist.
+
+        Raises:
+            NotFound: There is no such tag, or one of the images is gone.
+        """
+        path = f"/v2/tags/{checked_tag(tag)}/resources"
+        for start in range(0, len(image_ids), IMAGES_PER_TAGGING):
+            some = image_ids[start : start + IMAGES_PER_TAGGING]
+            resources = [{"resource_id": str(_checked_id(each, "image")), "resource_type": "image"} for each in some]
+            await self._request("POST", path, json={"resources": resources})
+
+    # How requests travel
+
+    async def _request(
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, json: object = None
+    ) -> Answer:
+        """Send one request when the budget allows it, once.
+
+        Raises:
+            APIError: The answer was no success, or there was none.
+        """
+        admission = await self.budget.admit()
+        response = None
+        try:
+            response = await self._http.request(method, path, params=params, json=json)
+        except httpx.HTTPError as error:
+            kind = ConnectionFailed if isinstance(error, NEVER_SENT) else TransportError
+            raise kind(method, path, message=f"{type(error).__name__}: {error}".rstrip(": ")) from error
+        finally:
+            status, headers = (None, None) if response is None else (response.status_code, response.headers)
+            self.budget.settle(admission, status, headers)
+            count_request(status)
+        return read_answer(method, path, response)
+
+    async def _all(
+        self, model: type[ResourceT], key: str, path: str, params: Mapping[str, str] | None = None
+    ) -> list[ResourceT]:
+        found: list[ResourceT] = []
+        page: int | None = 1
+        while page is not None:
+            some, page = await self._page(model, key, path, page, params)
+            found += some
+        return found
+
+    async def _page(
+        self,
+        model: type[ResourceT],
+        key: str,
+        path: str,
+        page: int,
+        params: Mapping[str, str] | None = None,
+    ) -> tuple[list[ResourceT], int | None]:
+        """Read one page of a list, asking again where that may help, and the number of the next."""
+        query = {**(params or {}), "page": str(page), "per_page": str(LARGEST_PAGE)}
+        for attempt in itertools.count(1):
+            try:
+                answer = await self._request("GET", path, params=query)
+                return answer.many(model, key), answer.next_page(page)
+            except APIError as error:
+                if not error.repeatable or attempt > self.settings.http_retry_max:
+                    raise
+                logger.warning("%s; asking again (%d of %d)", error, attempt, self.settings.http_retry_max)
+                await asyncio.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311
+        raise AssertionError("unreachable: the attempts are counted without end")
+
+
+def _checked_id(value: int, what: str) -> int:
+    """Refuse what is no id before it becomes part of a path."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgument(f"{value!r} is no {what} id: a whole number from 1 on is needed")
+    return value
+
+
+def checked_tag(tag: str) -> str:
+    """Refuse what the API would not take as a tag, before it becomes part of a path.
+
+    Raises:
+        InvalidArgument: It is none.
+    """
+    if not TAG_PATTERN.fullmatch(tag):
+        raise InvalidArgument(f"{tag!r} is no tag: 1 to 255 letters, digits, colons, dashes and underscores are")
+    return tag

@@ -1,0 +1,81 @@
+"""One client a token for the whole process, whatever thread or event loop asks.
+
+Prefect runs tasks in the flow's event loop, in threads, and in event loops that live as long as one task. Open
+connections, the rate budget and the waiter must outlive them all. So they live in an event loop of their own, in a
+thread of its own, and everybody else sends work there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from functools import cache
+from typing import Any, TypeVar
+
+from tasks.digitalocean.client import DigitalOceanClient
+from tasks.digitalocean.settings import Settings, load_settings
+from tasks.digitalocean.waiter import ActionWaiter
+
+ResultT = TypeVar("ResultT")
+LONGEST_CLOSE_SECONDS = 2
+
+
+class Connection:
+    """A client, with its budget and its waiter, that can be used from everywhere.
+
+    Args:
+        settings: Token, address and limits.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client = DigitalOceanClient(settings)
+        self.waiter = ActionWaiter(self.client)
+
+    async def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Do work in the connection's event loop and wait for it without blocking."""
+        if asyncio.get_running_loop() is _loop():
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, _loop()))
+
+
+def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Do work in the connections' event loop and block this thread until it is done."""
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result()
+    finally:
+        # If this thread was interrupted, the work must not go on without it.
+        future.cancel()
+
+
+@cache
+def _connection(settings: Settings) -> Connection:
+    connection = Connection(settings)
+    atexit.register(_close, connection)
+    return connection
+
+
+def connect() -> Connection:
+    """Find the process's connection for the settings now in the environment.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong.
+    """
+    return _connection(load_settings())
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="digitalocean", daemon=True).start()
+    return loop
+
+
+def _close(connection: Connection) -> None:
+    closing = asyncio.run_coroutine_threadsafe(connection.client.close(), _loop())
+    with suppress(TimeoutError):
+        closing.result(LONGEST_CLOSE_SECONDS)

@@ -1,0 +1,157 @@
+"""The API's objects, as far as this project uses them.
+
+Unknown attributes are ignored and region slugs are plain text: the API grows, and its description's list of
+slugs is older than its regions. A missing attribute that the project needs is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+TAG_PATTERN = re.compile(r"[A-Za-z0-9_:-]{1,255}")
+SLUG_PATTERN = re.compile(r"[a-z0-9-]{1,32}")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Moment: TypeAlias = Annotated[datetime, AfterValidator(_in_utc)]
+ResourceId: TypeAlias = Annotated[int, Field(ge=1)]
+RegionSlug: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{SLUG_PATTERN.pattern}$")]
+TagName: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TAG_PATTERN.pattern}$")]
+Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(lambda value: () if value is None else value)]
+
+
+class Resource(BaseModel):
+    """Base of everything the API returns."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Action(Resource):
+    """Something that was asked of an image, and how far it has got."""
+
+    id: int
+    status: str
+    type: str
+    started_at: Moment
+    completed_at: Moment | None = None
+    resource_id: int | None = None
+    resource_type: str = ""
+    region_slug: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _slug_from_region(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("region_slug") and isinstance(data.get("region"), dict):
+            return {**data, "region_slug": data["region"].get("slug")}
+        return data
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether the outcome is still open; a status unknown to us counts as open."""
+        return not (self.completed or self.errored)
+
+    @property
+    def completed(self) -> bool:
+        """Whether it worked."""
+        return self.status == "completed"
+
+    @property
+    def errored(self) -> bool:
+        """Whether it failed; an errored action never recovers."""
+        return self.status == "errored"
+
+
+class Image(Resource):
+    """A backup, snapshot, custom or base image."""
+
+    id: int
+    type: str
+    regions: Texts
+    created_at: Moment
+    name: str = ""
+    size_gigabytes: float | None = None
+    tags: Texts = ()
+    public: bool = False
+    status: str = "available"
+
+
+class Region(Resource):
+    """A datacenter."""
+
+    slug: str
+    name: str
+    available: bool
+    features: Texts
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether images can be transferred to it."""
+        return self.available and "image_transfer" in self.features
+
+
+class Droplet(Resource):
+    """A virtual machine, with the ids of the images made of it."""
+
+    id: int
+    name: str
+    backup_ids: tuple[int, ...]
+    snapshot_ids: tuple[int, ...]
+    tags: Texts = ()
+    region: Region | None = None
+
+
+class ConvertImage(BaseModel):
+    """Ask for a backup to become a snapshot."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["convert"] = "convert"
+
+    def matches(self, action: Action) -> bool:
+        """Whether an action is what this request asks for."""
+        return action.type == self.type
+
+    def shown_by(self, image: Image) -> bool:
+        """Whether an image is as it is once this has worked."""
+        return image.type == "snapshot"
+
+    def __str__(self) -> str:
+        return "convert"
+
+
+class TransferImage(BaseModel):
+    """Ask for a snapshot to be copied to a region."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["transfer"] = "transfer"
+    region: RegionSlug
+
+    def matches(self, action: Action) -> bool:
+        """Whether an action is what this request asks for."""
+        return action.type == self.type and action.region_slug == self.region
+
+    def shown_by(self, image: Image) -> bool:
+        """Whether an image is as it is once this has worked."""
+        return self.region in image.regions
+
+    def __str__(self) -> str:
+        return f"transfer to {self.region}"
+
+
+ImageActionRequest: TypeAlias = Annotated[ConvertImage | TransferImage, Field(discriminator="type")]

@@ -1,0 +1,57 @@
+"""Starting an image action exactly once.
+
+The API has no idempotency key: a POST that timed out, was cut off or was answered with a 5xx may have been carried
+out all the same. The only way to know is to look at the image's actions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from tasks.digitalocean.client import DigitalOceanClient
+from tasks.digitalocean.errors import APIError
+from tasks.digitalocean.models import Action, ImageActionRequest
+
+logger = logging.getLogger(__name__)
+
+
+async def post_once(client: DigitalOceanClient, image_id: int, request: ImageActionRequest) -> Action:
+    """Start an action, and on an unclear answer find out whether it was started.
+
+    Args:
+        client: The API.
+        image_id: The image to act on.
+        request: What to do.
+
+    Returns:
+        The action that was started, or found to have been started by this request.
+
+    Raises:
+        APIError: It was not started; `repeatable` tells whether it is safe to ask again. After an unclear answer
+            that could not be cleared up either, it is not.
+    """
+    try:
+        return await client.post_image_action(image_id, request)
+    except APIError as error:
+        if not error.ambiguous:
+            raise
+        # What is still being worked on may take a moment to appear.
+        await asyncio.sleep(client.settings.poll_interval_seconds)
+        action = await _find_carried_out(client, image_id, request, error)
+        if action is None:
+            error.untouched = True
+            raise
+        logger.warning("%s; but action %d shows that it was carried out", error, action.id)
+        return action
+
+
+async def _find_carried_out(
+    client: DigitalOceanClient, image_id: int, request: ImageActionRequest, error: APIError
+) -> Action | None:
+    try:
+        actions = await client.list_image_actions(image_id)
+    except APIError as look:
+        logger.warning("Whether it was carried out is unknown: %s", look)
+        raise error from look
+    return next((action for action in actions if request.matches(action) and not action.errored), None)

@@ -1,0 +1,135 @@
+"""What an operator may set, all from the environment or a `.env` file."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AliasChoices,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.digitalocean.errors import ConfigurationError
+from tasks.digitalocean.models import TagName
+
+PREFIX = "DIGITALOCEAN_"
+MOST_RETRIES = 10
+
+
+class RateLimit(NamedTuple):
+    """At most so many requests in any span of so many seconds."""
+
+    requests: PositiveInt
+    seconds: PositiveFloat
+
+
+class Settings(BaseSettings):
+    """Settings of the API client.
+
+    Attributes:
+        token: API token; the only setting without a default.
+        api_url: Where the API is. Plain http is for this machine's own addresses only.
+        rate_limits: Sliding windows of the token. The defaults are those of the API's documentation.
+        poll_interval_seconds: The shortest pause between two looks at the same action.
+        poll_interval_max_seconds: The longest.
+        http_timeout_seconds: For one request.
+        http_retry_max: Attempts after the first for a request that may be repeated, 0 to 10.
+        managed_tag: The tag on images that this project converts.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        # A rejected value may be the token itself.
+        hide_input_in_errors=True,
+    )
+
+    token: SecretStr = Field(validation_alias=AliasChoices(f"{PREFIX}TOKEN", f"{PREFIX}ACCESS_TOKEN", "token"))
+    api_url: str = "https://api.digitalocean.com"
+    rate_limits: Annotated[tuple[RateLimit, ...], Field(min_length=1)] = (
+        RateLimit(250, 60),
+        RateLimit(5000, 3600),
+    )
+    poll_interval_seconds: PositiveFloat = 5
+    poll_interval_max_seconds: PositiveFloat = 120
+    http_timeout_seconds: PositiveFloat = 30
+    http_retry_max: int = Field(default=5, ge=0, le=MOST_RETRIES)
+    managed_tag: TagName = "prefect:replicated"
+
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, token: SecretStr) -> SecretStr:
+        value = token.get_secret_value().strip()
+        if not value or not value.isascii() or not value.isprintable() or " " in value:
+            raise ValueError("the token is empty or holds characters that no token has")
+        return SecretStr(value)
+
+    @field_validator("api_url")
+    @classmethod
+    def _is_safe_to_send_a_token_to(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("an address such as https://api.digitalocean.com is needed")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("only scheme, host, port and path belong into the address")
+        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+            raise ValueError("plain http would show the token to the network; use https (http is for loopback only)")
+        return url.rstrip("/").removesuffix("/v2")
+
+    @model_validator(mode="after")
+    def _pauses_are_in_order(self) -> Settings:
+        if self.poll_interval_seconds > self.poll_interval_max_seconds:
+            raise ValueError("POLL_INTERVAL_SECONDS is longer than POLL_INTERVAL_MAX_SECONDS")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and `.env`.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigurationError: A variable is missing or wrong; the message names it, and never a value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        name = str(problem["loc"][0]).upper().removeprefix(PREFIX) if problem["loc"] else ""
+        if name in {"TOKEN", "ACCESS_TOKEN"} and problem["type"] == "missing":
+            problems.append(
+                f"{PREFIX}TOKEN is not set: create an API token in DigitalOcean's control panel and put it into "
+                "the environment or .env; to look around without one, run `make demo`"
+            )
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{PREFIX}{name}: {text}" if name else text)
+    return "; ".join(problems)
