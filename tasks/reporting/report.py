@@ -1,0 +1,214 @@
+"""The result of a run that copies or converts images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from typing import TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.digitalocean import Action
+
+
+class Outcome(StrEnum):
+    """What became of one image in one region."""
+
+    ALREADY_THERE = "already_there"
+    TRANSFERRED = "transferred"
+    ADOPTED = "adopted"
+    PLANNED = "planned"
+    STARTED = "started"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+
+
+BAD_OUTCOMES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
+ARRIVED = frozenset({Outcome.ALREADY_THERE, Outcome.TRANSFERRED, Outcome.ADOPTED})
+
+
+class Row(BaseModel):
+    """One image and one region.
+
+    Attributes:
+        source: What the image is a copy of, for people: a Droplet's name and id, or the image's own name.
+        image_id: The image.
+        image_name: The image's name, which is free text.
+        region: Slug of the region.
+        outcome: What became of it. `adopted`: another run or person had started the transfer already.
+        action_id: The transfer, where there was one.
+        seconds: From the start of the transfer to when it was found finished, None where nothing was waited for.
+        error: What went wrong, in the API's own words where it said something.
+        needs_conversion: Whether the image was still a backup when the run began.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    image_id: int
+    image_name: str = ""
+    region: str
+    outcome: Outcome
+    action_id: int | None = None
+    seconds: float | None = None
+    error: str = ""
+    needs_conversion: bool = False
+
+
+class ReplicationReport(BaseModel):
+    """What a run that copies images did.
+
+    Attributes:
+        rows: One an image and region.
+        regions: The regions asked for that take images.
+        without_backups: Droplets that have nothing to copy, for people.
+        dry_run: Whether nothing was to be changed.
+        api_requests: Requests sent to the API.
+        too_many_requests: How many of them were answered with 429.
+        seconds: How long the run took.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: tuple[Row, ...] = ()
+    regions: tuple[str, ...] = ()
+    without_backups: tuple[str, ...] = ()
+    dry_run: bool = False
+    api_requests: int = 0
+    too_many_requests: int = 0
+    seconds: float = 0
+
+    @property
+    def totals(self) -> dict[Outcome, int]:
+        """How many rows have each outcome that occurs."""
+        counts = Counter(row.outcome for row in self.rows)
+        return {outcome: counts[outcome] for outcome in Outcome if counts[outcome]}
+
+    @property
+    def bad_rows(self) -> tuple[Row, ...]:
+        """Rows that somebody has to look at."""
+        return tuple(row for row in self.rows if row.outcome in BAD_OUTCOMES)
+
+    @property
+    def summary(self) -> str:
+        """The run in one line."""
+        images = len({row.image_id for row in self.rows})
+        counts = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in self.totals.items())
+        copies = f"{_of(images, 'image')} in {_of(len(self.regions), 'region')}: {counts or 'nothing to do'}"
+        spent = f"{_of(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
+        return f"{'Dry run, ' if self.dry_run else ''}{copies}; {spent}"
+
+    @property
+    def failure(self) -> str:
+        """How many of how many did not arrive, and the first reason; empty when all is well."""
+        if not self.bad_rows:
+            return ""
+        first = self.bad_rows[0]
+        reason = first.error or first.outcome.replace("_", " ")
+        return (
+            f"{len(self.bad_rows)} of {len(self.rows)} copies did not arrive "
+            f"(first: image {first.image_id} to {first.region}: {reason})"
+        )
+
+
+class ConversionRow(BaseModel):
+    """One image that was to become a snapshot.
+
+    Attributes:
+        image_id: The image.
+        outcome: `converted`, `already_a_snapshot`, `adopted` (the conversion was under way already), `started` (not
+            waited for), `failed` or `timed_out`.
+        action_id: The conversion, where there was one.
+        seconds: How long it took, None where nothing was waited for.
+        error: What went wrong, in the API's own words where it said something.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    image_id: int
+    image_name: str = ""
+    outcome: str
+    action_id: int | None = None
+    seconds: float | None = None
+    error: str = ""
+
+
+class ConversionReport(BaseModel):
+    """What a run that converts backups did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: tuple[ConversionRow, ...] = ()
+    api_requests: int = 0
+    too_many_requests: int = 0
+    seconds: float = 0
+
+    @property
+    def bad_rows(self) -> tuple[ConversionRow, ...]:
+        """Rows that somebody has to look at."""
+        return tuple(row for row in self.rows if row.outcome in BAD_OUTCOMES)
+
+    @property
+    def summary(self) -> str:
+        """The run in one line."""
+        counts = Counter(row.outcome.replace("_", " ") for row in self.rows)
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        spent = f"{_of(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
+        return f"{_of(len(self.rows), 'image')}: {outcomes}; {spent}"
+
+    @property
+    def failure(self) -> str:
+        """How many of how many were not converted, and the first reason; empty when all is well."""
+        if not self.bad_rows:
+            return ""
+        first = self.bad_rows[0]
+        reason = first.error or first.outcome.replace("_", " ")
+        return f"{len(self.bad_rows)} of {len(self.rows)} images were not converted (first: {first.image_id}: {reason})"
+
+
+class ImageHistory(BaseModel):
+    """The actions of one image.
+
+    Attributes:
+        image_id: The image.
+        actions: Every action ever run on it.
+        error: Why they could not be read; empty if they were.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    image_id: int
+    actions: tuple[Action, ...] = ()
+    error: str = ""
+
+
+class ActionHistory(BaseModel):
+    """The actions of some images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: tuple[ImageHistory, ...] = ()
+    api_requests: int = 0
+    seconds: float = 0
+
+    @property
+    def summary(self) -> str:
+        """The report in one line."""
+        actions = sum(len(image.actions) for image in self.images)
+        images = _of(len(self.images), "image")
+        return f"{_of(actions, 'action')} on {images}; {_of(self.api_requests, 'API request')}"
+
+    @property
+    def failure(self) -> str:
+        """How many of how many images could not be read, and the first reason; empty when all is well."""
+        unread = [image for image in self.images if image.error]
+        return (
+            f"{len(unread)} of {len(self.images)} images could not be read (first: {unread[0].error})" if unread else ""
+        )
+
+
+Report: TypeAlias = ReplicationReport | ConversionReport | ActionHistory
+
+
+def _of(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
