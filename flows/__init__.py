@@ -1,0 +1,1 @@
+"""What a run does: each flow reads like the runbook it replaces."""

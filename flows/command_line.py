@@ -1,0 +1,78 @@
+"""Running a flow from a shell: options and help come from its signature and docstring."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any, cast
+
+import cyclopts
+from prefect import Flow, State
+from prefect.states import get_state_exception
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.failures import Incomplete
+from tasks.reporting.report import ReplicationReport, Report
+from tasks.reporting.tables import LEGEND, table_of
+
+WIDE = 200
+
+
+def run_from_command_line(flow: Flow[Any, Any]) -> None:
+    """Run a flow with the options given on the command line, print its report, and exit.
+
+    Exits with 0 if everything was done, with 1 if not.
+
+    Args:
+        flow: The flow.
+    """
+
+    def run(**parameters: Any) -> int:
+        state: State[Any] = cast(Any, flow)(**parameters, return_state=True)
+        if state.is_completed():
+            print_report(state.result())
+            return 0
+        error = get_state_exception(state)
+        if isinstance(error, Incomplete):
+            print_report(error.report)
+        print(f"Failed: {state.message}", file=sys.stderr)  # noqa: T201  # the answer to whoever typed the command
+        return 1
+
+    signature = inspect.signature(flow.fn)
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()],
+        return_annotation=int,
+    )
+    run.__annotations__ = {**flow.fn.__annotations__, "return": int}
+    run.__doc__ = flow.fn.__doc__
+    app = cyclopts.App(
+        name=f"python -m {flow.fn.__module__ if flow.fn.__module__ != '__main__' else 'flows.' + flow.fn.__name__}",
+        version_flags=[],
+        default_parameter=cyclopts.Parameter(negative_iterable=""),
+    )
+    app.default(run)
+    sys.exit(app())
+
+
+def print_report(report: Report) -> None:
+    """Print a report for people.
+
+    Args:
+        report: The report.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # A file or a pipe has no width: nothing needs to be cut.
+        console = Console(highlight=False, width=WIDE, soft_wrap=True)
+    rows = table_of(report)
+    if rows:
+        table = Table(*rows[0], box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for row in rows:
+            table.add_row(*map(escape, row.values()))
+        console.print(table)
+    if isinstance(report, ReplicationReport):
+        console.print(LEGEND)
+    console.print(report.summary)

@@ -1,0 +1,72 @@
+"""Named backups, made into snapshots."""
+
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from pydantic import Field
+
+from flows.command_line import run_from_command_line
+from flows.failures import Incomplete, fails_plainly
+from flows.names import images_run_name
+from flows.replication.conversion import Conversion, to_convert
+from flows.replication.lookup import look_up
+from flows.replication.run import mark_images
+from tasks.account_actions import list_actions_on
+from tasks.digitalocean import ResourceId, Tally, connect, run_blocking, tally_requests
+from tasks.reporting.artifacts import publish_or_log
+from tasks.reporting.report import ConversionReport, ConversionRow
+from tasks.reporting.tables import conversion_table, escaped
+from tasks.tags import tag_images
+
+CONVERSIONS_KEY = "conversions"
+CONVERTED = {"converted", "adopted"}
+
+
+@flow(name="convert-backups", flow_run_name=images_run_name)
+@fails_plainly
+def convert_backups(
+    image_ids: list[ResourceId],
+    wait: bool = True,
+    timeout_minutes: Annotated[int, Field(ge=1)] = 360,
+) -> ConversionReport:
+    """Convert named backups to snapshots, which are kept until somebody deletes them, and cost money until then.
+
+    Args:
+        image_ids: Ids of backups, each from 1 on. Snapshots among them are left as they are.
+        wait: Whether to wait until the conversions are done.
+        timeout_minutes: When to stop waiting, in minutes.
+
+    Returns:
+        The report, with a row an image.
+
+    Raises:
+        Incomplete: Some images were not converted; its `report` says which and why.
+        DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
+    """
+    connection = connect()
+    with tally_requests() as tally:
+        images, gone = look_up(image_ids)
+        backups = to_convert(images)
+        actions = list_actions_on(backups) if backups else []
+        untagged = mark_images(backups, connection.settings.managed_tag)
+        conversion = Conversion(connection, actions, wait=wait)
+        rows = run_blocking(conversion.run(images, timeout_minutes * 60))
+        if converted := [row.image_id for row in rows if row.image_id in untagged and row.outcome in CONVERTED]:
+            tag_images(connection.settings.managed_tag, converted)
+    rows += tuple(ConversionRow(image_id=each, outcome="failed", error="there is no such image") for each in gone)
+    return _conclude(rows, tally)
+
+
+def _conclude(rows: tuple[ConversionRow, ...], tally: Tally) -> ConversionReport:
+    report = ConversionReport(
+        rows=rows, api_requests=tally.requests, too_many_requests=tally.too_many, seconds=tally.seconds
+    )
+    publish_or_log(CONVERSIONS_KEY, escaped(conversion_table(report)), f"**{report.summary}**")
+    get_run_logger().info(report.summary)
+    if report.bad_rows:
+        raise Incomplete(report)
+    return report
+
+
+if __name__ == "__main__":
+    run_from_command_line(convert_backups)

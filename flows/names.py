@@ -1,0 +1,43 @@
+"""Names of flow runs: what and where, as the UI lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from prefect.runtime import flow_run
+
+MOST_NAMED = 3
+
+
+def replication_run_name() -> str:
+    """Such as `dr -> all regions, 2026-11-23 03:00`."""
+    parameters = flow_run.parameters
+    regions = parameters.get("regions")
+    what = _images(parameters) if "image_ids" in parameters else parameters.get("droplet_tag") or "all Droplets"
+    where = "all regions" if regions is None else _some(regions, "regions")
+    dry_run = " (dry run)" if parameters.get("dry_run") else ""
+    return f"{what} -> {where}, {_now()}{dry_run}"
+
+
+def images_run_name() -> str:
+    """Such as `62137902, 62137903, 2026-11-23 03:00`."""
+    return f"{_images(flow_run.parameters)}, {_now()}"
+
+
+def coverage_run_name() -> str:
+    """Such as `coverage of dr, 2026-11-23 03:00`."""
+    return f"coverage of {flow_run.parameters.get('droplet_tag') or 'all Droplets'}, {_now()}"
+
+
+def _images(parameters: dict[str, Any]) -> str:
+    return _some(parameters.get("image_ids") or [], "images")
+
+
+def _some(things: Sequence[object], noun: str) -> str:
+    return ", ".join(map(str, things)) if 0 < len(things) <= MOST_NAMED else f"{len(things)} {noun}"
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,221 @@
+"""Seeing one action through: started when its turn comes, understood when refused, waited for, started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from flows.replication.planning import just_done
+from flows.replication.starts import Priority, StartQueue
+from tasks.digitalocean import (
+    Action,
+    APIError,
+    Connection,
+    Forbidden,
+    Image,
+    ImageActionRequest,
+    NotFound,
+    Unauthorized,
+    UnprocessableEntity,
+)
+from tasks.image_actions import list_image_actions, post_image_action
+from tasks.images import get_image
+
+# An image stays locked for an unknown time after its conversion. The pauses between tries double, from the shortest
+# poll interval to the longest: some five minutes with the defaults.
+MOST_TRIES_WHILE_LOCKED = 7
+
+# An errored action stays errored. To start it again may help, to do so ever more often does not.
+MOST_STARTS = 3
+
+logger = logging.getLogger(__name__)
+
+
+class Ending(StrEnum):
+    """What came of an action that was asked for."""
+
+    NOTHING_TO_DO = "nothing_to_do"
+    STARTED = "started"
+    DONE = "done"
+    ADOPTED = "adopted"
+
+
+class ActionErrored(Exception):
+    """An action that ended errored each time it was started.
+
+    Args:
+        action: The last of them.
+    """
+
+    def __init__(self, action: Action) -> None:
+        super().__init__(f"action {action.id} ended errored, as did each of {MOST_STARTS} starts")
+
+
+@dataclass(frozen=True)
+class Started:
+    """What came of asking for an action.
+
+    Attributes:
+        action: The action; None if there is nothing left to do.
+        adopted: Whether somebody else had started it.
+    """
+
+    action: Action | None
+    adopted: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an image stands after an action on it was refused.
+
+    Attributes:
+        image: The image, None if it is gone.
+        actions: Its actions.
+        now: The time.
+    """
+
+    image: Image | None
+    actions: tuple[Action, ...]
+    now: datetime
+
+    def already(self, request: ImageActionRequest) -> Started | None:
+        """Find what was asked for, done or under way."""
+        if self.image is not None and request.shown_by(self.image):
+            return Started(None)
+        matching = [action for action in self.actions if request.matches(action)]
+        for action in matching:
+            if action.in_progress:
+                return Started(action, adopted=True)
+        # The action may be done some seconds before the image shows it.
+        return Started(None) if any(just_done(action, self.now) for action in matching) else None
+
+    def is_locked(self) -> bool:
+        """Whether another action, or one that has just ended, may be what is in the way."""
+        return any(action.in_progress or just_done(action, self.now) for action in self.actions)
+
+
+async def _look(image: Image) -> Standing:
+    now_listed = await get_image.aio(image.id)
+    actions = await list_image_actions.aio(image.id) if now_listed else []
+    return Standing(now_listed, tuple(actions), datetime.now(UTC))
+
+
+class ActionRunner:
+    """Runs actions to their end; each starts as a task run of Prefect when the rate budget lets it go.
+
+    Args:
+        connection: The API.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.queue = StartQueue(connection.client.budget)
+        self._connection = connection
+        self._token_refused: APIError | None = None
+
+    async def see_through(
+        self,
+        image: Image,
+        request: ImageActionRequest,
+        priority: Priority,
+        running: Action | None,
+        note_start: Callable[[Action], None] = lambda _: None,
+        *,
+        wait: bool = True,
+    ) -> Ending:
+        """Start an action unless it runs already, wait for it, and start it anew if it ends errored.
+
+        Args:
+            image: The image to act on.
+            request: What to do.
+            priority: Lowest goes first.
+            running: The action, if it is known to run already.
+            note_start: Called with each action that was started or adopted.
+            wait: Whether to wait for its end.
+
+        Returns:
+            What came of it.
+
+        Raises:
+            ActionErrored: It was started as often as is sensible, and always ended errored.
+            APIError: It could not be started, or nobody knows.
+        """
+        started = Started(running, adopted=True) if running else await self._start(image, request, priority)
+        for starts_left in reversed(range(MOST_STARTS)):
+            if started.action is None:
+                return Ending.NOTHING_TO_DO
+            note_start(started.action)
+            if not wait:
+                return Ending.STARTED
+            if await self._completes(image, request, started.action):
+                break
+            if not starts_left:
+                raise ActionErrored(started.action)
+            started = await self._start(image, request, priority)
+        return Ending.ADOPTED if started.adopted else Ending.DONE
+
+    async def _completes(self, image: Image, request: ImageActionRequest, action: Action) -> bool:
+        try:
+            return (await self._connection.waiter.wait(image.id, action, image.size_gigabytes)).completed
+        except NotFound:
+            # The action is gone, or the image is: what the image itself shows decides.
+            shown = await get_image.aio(image.id)
+            if shown is not None and request.shown_by(shown):
+                return True
+            raise
+
+    async def _start(self, image: Image, request: ImageActionRequest, priority: Priority) -> Started:
+        """Start an action, or find that it runs or has worked already.
+
+        Args:
+            image: The image to act on.
+            request: What to do.
+            priority: Lowest goes first.
+
+        Returns:
+            What came of it.
+
+        Raises:
+            UnprocessableEntity: The API refuses for good.
+            APIError: The action was not started, or nobody knows.
+        """
+        settings = self._connection.settings
+        pause = settings.poll_interval_seconds
+        for tries_left in reversed(range(MOST_TRIES_WHILE_LOCKED)):
+            try:
+                return Started(await self._post(image, request, priority))
+            except UnprocessableEntity as refusal:
+                standing = await _look(image)
+                if found := standing.already(request):
+                    return found
+                if not tries_left or not standing.is_locked():
+                    raise
+                logger.info("%s of image %d is refused for the moment: %s", request, image.id, refusal.message)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, settings.poll_interval_max_seconds)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _post(self, image: Image, request: ImageActionRequest, priority: Priority) -> Action:
+        admission = await self.queue.turn(priority)
+        with self._connection.client.budget.holding(admission):
+            if self._token_refused:
+                raise self._token_refused
+            try:
+                return await post_image_action.aio(image.id, request)
+            except (Unauthorized, Forbidden) as error:
+                # It would be the same for every other action.
+                self._token_refused = error
+                raise
+
+
+def largest_first(image: Image) -> float:
+    """Priority by size: the largest take longest, so they start first."""
+    return -(image.size_gigabytes or 0.0)
+
+
+def explain(error: Exception, image: Image) -> str:
+    """Say what went wrong with an image, for its row in the report."""
+    return f"image {image.id} is gone, it was deleted meanwhile: {error}" if isinstance(error, NotFound) else str(error)

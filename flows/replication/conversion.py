@@ -1,0 +1,101 @@
+"""Converting backups, without copying them anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from prefect.context import AsyncClientContext
+
+from flows.replication.action_runner import ActionErrored, ActionRunner, Ending, explain, largest_first
+from flows.replication.planning import refusal_of, running
+from tasks.digitalocean import Action, APIError, Connection, ConvertImage, Image
+from tasks.reporting.report import ConversionRow
+
+OUTCOMES = {
+    Ending.NOTHING_TO_DO: "already_a_snapshot",
+    Ending.STARTED: "started",
+    Ending.DONE: "converted",
+    Ending.ADOPTED: "adopted",
+}
+
+
+def to_convert(images: Iterable[Image]) -> list[Image]:
+    """Choose the backups among images."""
+    return [image for image in images if image.type == "backup" and not refusal_of(image)]
+
+
+class Conversion:
+    """Some backups being converted.
+
+    Args:
+        connection: The API.
+        actions: Actions on the images, as far as they are known.
+        wait: Whether to wait until the conversions are done.
+    """
+
+    def __init__(self, connection: Connection, actions: Sequence[Action], *, wait: bool) -> None:
+        self._runner = ActionRunner(connection)
+        self._actions = actions
+        self._wait = wait
+        self._started: dict[int, Action] = {}
+        self._rows: dict[int, ConversionRow] = {}
+
+    async def run(self, images: Sequence[Image], timeout_seconds: float) -> tuple[ConversionRow, ...]:
+        """Convert what is a backup.
+
+        Args:
+            images: The images.
+            timeout_seconds: When to stop starting and waiting.
+
+        Returns:
+            A row an image.
+        """
+        serving = asyncio.create_task(self._runner.queue.serve())
+        try:
+            with suppress(TimeoutError):
+                # One client of Prefect for all task runs; without it, each would open its own.
+                async with (
+                    AsyncClientContext.get_or_create(),
+                    asyncio.timeout(timeout_seconds),
+                    asyncio.TaskGroup() as all_,
+                ):
+                    for image in images:
+                        all_.create_task(self._convert(image))
+        finally:
+            serving.cancel()
+        return tuple(self._rows.get(image.id) or self._row(image, "timed_out", "still in progress") for image in images)
+
+    async def _convert(self, image: Image) -> None:
+        if image.type != "backup":
+            reason = refusal_of(image)
+            self._rows[image.id] = self._row(image, "failed" if reason else "already_a_snapshot", reason)
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            ending = await self._runner.see_through(
+                image,
+                ConvertImage(),
+                (largest_first(image),),
+                running([each for each in self._actions if each.resource_id == image.id], ConvertImage()),
+                lambda action: self._started.update({image.id: action}),
+                wait=self._wait,
+            )
+        except (APIError, ActionErrored) as error:
+            self._rows[image.id] = self._row(image, "failed", explain(error, image))
+        else:
+            seconds = round(loop.time() - began, 1) if ending in {Ending.DONE, Ending.ADOPTED} else None
+            self._rows[image.id] = self._row(image, OUTCOMES[ending], seconds=seconds)
+
+    def _row(self, image: Image, outcome: str, error: str = "", seconds: float | None = None) -> ConversionRow:
+        action = self._started.get(image.id)
+        return ConversionRow(
+            image_id=image.id,
+            image_name=image.name,
+            outcome=outcome,
+            action_id=action.id if action else None,
+            seconds=seconds,
+            error=error,
+        )

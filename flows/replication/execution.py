@@ -1,0 +1,193 @@
+"""Carrying out a plan: start what is missing, wait for it, and note for each image and region what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from flows.replication.action_runner import ActionErrored, ActionRunner, Ending, explain, largest_first
+from flows.replication.planning import ImagePlan, ReplicationPlan
+from tasks.digitalocean import Action, APIError, Connection, ConvertImage, TransferImage
+from tasks.reporting.report import Outcome, Row
+from tasks.tags import tag_images
+
+OUTCOMES = {
+    Ending.NOTHING_TO_DO: Outcome.ALREADY_THERE,
+    Ending.STARTED: Outcome.STARTED,
+    Ending.DONE: Outcome.TRANSFERRED,
+    Ending.ADOPTED: Outcome.ADOPTED,
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """How far a run has got; changes while it runs.
+
+    Attributes:
+        total: Copies to account for.
+        rows: Those whose outcome is known, by image and region.
+        transfers: The latest transfer of each copy that was started or adopted.
+        conversions_left: Images that have still to become snapshots.
+    """
+
+    total: int = 0
+    rows: dict[tuple[int, str], Row] = field(default_factory=dict)
+    transfers: dict[tuple[int, str], Action] = field(default_factory=dict)
+    conversions_left: int = 0
+
+    @property
+    def running(self) -> int:
+        """Transfers in flight."""
+        return len(self.transfers.keys() - self.rows.keys())
+
+
+class Execution:
+    """One plan being carried out.
+
+    Args:
+        plan: What is missing.
+        connection: The API.
+        progress: Where to note what has happened.
+        wait: Whether to wait until the transfers are done.
+        tag: The tag on images that this project converts.
+        tag_once_converted: Images that could not be tagged as backups, so have to be as snapshots.
+    """
+
+    def __init__(
+        self,
+        plan: ReplicationPlan,
+        connection: Connection,
+        progress: Progress,
+        *,
+        wait: bool,
+        tag: str,
+        tag_once_converted: Collection[int] = (),
+    ) -> None:
+        self._plan = plan
+        self._runner = ActionRunner(connection)
+        self._progress = progress
+        self._wait = wait
+        self._tag = tag
+        self._tag_once_converted = tag_once_converted
+
+    async def run(self, timeout_seconds: float) -> tuple[Row, ...]:
+        """Do what the plan says.
+
+        Args:
+            timeout_seconds: When to stop starting and waiting. What runs by then goes on by itself.
+
+        Returns:
+            A row an image and region, in the plan's order.
+        """
+        self._note_what_needs_nothing()
+        serving = asyncio.create_task(self._runner.queue.serve())
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as images:
+                    for plan in self._plan.images:
+                        images.create_task(self._replicate(plan))
+        finally:
+            serving.cancel()
+        return tuple(
+            self._progress.rows.get((plan.image.id, region)) or self._timed_out(plan, region)
+            for plan in self._plan.images
+            for region in self._plan.regions
+        )
+
+    def _note_what_needs_nothing(self) -> None:
+        self._progress.total = len(self._plan.images) * len(self._plan.regions)
+        self._progress.conversions_left = self._plan.conversions
+        for plan in self._plan.images:
+            for region in self._plan.regions if plan.refusal else ():
+                self._note(plan, region, Outcome.FAILED, error=plan.refusal)
+            for region in plan.there:
+                self._note(plan, region, Outcome.ALREADY_THERE)
+
+    async def _replicate(self, plan: ImagePlan) -> None:
+        """Bring one image to all its regions, as a snapshot."""
+        async with asyncio.TaskGroup() as copies:
+            for region in plan.under_way:
+                copies.create_task(self._copy(plan, region))
+            try:
+                await self._make_snapshot(plan)
+            except (APIError, ActionErrored) as error:
+                for region in plan.transfer_to:
+                    self._note(plan, region, Outcome.FAILED, error=f"not converted: {explain(error, plan.image)}")
+                return
+            scout = asyncio.Event()
+            for region in plan.transfer_to:
+                copies.create_task(self._copy(plan, region, scout))
+                if plan.convert:
+                    # It may still be locked: one finds out, so that the others are not refused as well.
+                    await scout.wait()
+
+    async def _make_snapshot(self, plan: ImagePlan) -> None:
+        if not plan.convert and plan.converting is None:
+            return
+        # Before the transfers, because each conversion makes transfers possible.
+        await self._runner.see_through(plan.image, ConvertImage(), (0.0, largest_first(plan.image)), plan.converting)
+        self._progress.conversions_left -= plan.convert
+        if plan.image.id in self._tag_once_converted:
+            await self._tag_snapshot(plan.image.id)
+
+    async def _tag_snapshot(self, image_id: int) -> None:
+        try:
+            refused = await tag_images.aio(self._tag, [image_id])
+        except APIError as error:
+            logger.error("Image %d was converted but not tagged: %s", image_id, error)  # noqa: TRY400  # copying goes on
+        else:
+            if refused:
+                logger.error("Image %d was converted, but cannot be tagged %s", image_id, self._tag)
+
+    async def _copy(self, plan: ImagePlan, region: str, scout: asyncio.Event | None = None) -> None:
+        """Bring an image to one region, and note what came of it."""
+        clock = asyncio.get_running_loop()
+        began = clock.time()
+
+        def note_start(action: Action) -> None:
+            nonlocal began
+            began = clock.time()
+            self._progress.transfers[plan.image.id, region] = action
+            if scout:
+                scout.set()
+
+        request = TransferImage(region=region)
+        priority = (1.0, largest_first(plan.image))
+        running = plan.under_way.get(region)
+        try:
+            ending = await self._runner.see_through(plan.image, request, priority, running, note_start, wait=self._wait)
+        except (APIError, ActionErrored) as error:
+            self._note(plan, region, Outcome.FAILED, error=explain(error, plan.image))
+        else:
+            waited = ending in {Ending.DONE, Ending.ADOPTED}
+            self._note(plan, region, OUTCOMES[ending], seconds=round(clock.time() - began, 1) if waited else None)
+        finally:
+            if scout:
+                scout.set()
+
+    def _timed_out(self, plan: ImagePlan, region: str) -> Row:
+        action = self._progress.transfers.get((plan.image.id, region))
+        error = "still in progress: the next run takes it up" if action else "not started: the next run will"
+        self._note(plan, region, Outcome.TIMED_OUT, error=error)
+        return self._progress.rows[plan.image.id, region]
+
+    def _note(
+        self, plan: ImagePlan, region: str, outcome: Outcome, *, seconds: float | None = None, error: str = ""
+    ) -> None:
+        action = self._progress.transfers.get((plan.image.id, region))
+        self._progress.rows[plan.image.id, region] = Row(
+            source=plan.candidate.source,
+            image_id=plan.image.id,
+            image_name=plan.image.name,
+            region=region,
+            outcome=outcome,
+            action_id=action.id if action else None,
+            seconds=seconds,
+            error=error,
+            needs_conversion=plan.convert,
+        )
