@@ -43,7 +43,7 @@ def test_following_the_links_finds_everything_once(http: httpx.Client, path: str
 
 
 def test_an_images_actions_come_in_pages(sandbox: Sandbox, http: httpx.Client) -> None:
-    image = next(image for image in sandbox.account.images.values() if image.type == "custom")
+    image = next(each for each in sandbox.account.images.values() if each.type == "snapshot" and not each.public)
     for region in sandbox.account.regions.values():
         http.post(f"/v2/images/{image.id}/actions", json={"type": "transfer", "region": region.slug})
     path = f"/v2/images/{image.id}/actions"
