@@ -1,1 +1,1 @@
-"""How and where runs come to be."""
+"""How and where runs come to be: the sandbox, the demo, set-up of a Prefect server."""

@@ -1,0 +1,76 @@
+"""The main job on a sandbox account, through a Prefect server of its own: what `make demo` shows."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from deployments.prefect_server import ServerDidNotStart, clean_environment, prefect_server
+from deployments.sandbox import Sandbox
+
+FOLDER = Path(__file__).resolve().parent.parent / ".demo"
+DROPLETS = 6
+# An hour of copying in half a minute.
+SPEED = 120
+
+
+def main() -> int:
+    """Run the demo.
+
+    Returns:
+        Exit status: 0 if everything arrived.
+    """
+    # Ended from outside, it takes its server along, as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    say(f"Starting a sandbox of the API with {DROPLETS} Droplets ({SPEED} times as fast as life) and a Prefect server")
+    try:
+        with Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox, prefect_server(FOLDER) as ui:
+            say(f"Prefect's UI is at {ui}; copying the newest backup of every Droplet to every region")
+            status = replicate(sandbox.environment(), ui)
+            counts = sandbox.record.requests_by_status()
+            say(f"The sandbox has counted {sum(counts.values())} requests, {counts.get(429, 0)} answered with 429")
+            say("Everything arrived" if status == 0 else "Not everything arrived")
+            if sys.stdout.isatty():
+                say(f"Look at the run: {address_of_last_run(ui)}  (Ctrl-C ends the demo)")
+                signal.pause()
+    except ServerDidNotStart as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        say("The demo has ended; its files are in .demo")
+    return status
+
+
+def say(sentence: str) -> None:
+    """Tell whoever watches."""
+    print(f"\n--- {sentence}", flush=True)  # noqa: T201  # this is what a demo is for
+
+
+def replicate(sandbox: Mapping[str, str], ui: str) -> int:
+    """Run the main job as somebody would from a shell; returns its exit status."""
+    environment = {
+        **clean_environment(FOLDER),
+        **sandbox,
+        "PREFECT_API_URL": f"{ui}/api",
+        # One line for each of a hundred task runs would hide the progress.
+        "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
+    }
+    command = [sys.executable, "-m", "flows.replicate_backups"]
+    return subprocess.run(command, env=environment, cwd=FOLDER.parent, check=False).returncode  # noqa: S603
+
+
+def address_of_last_run(ui: str) -> str:
+    """Find the address of the newest flow run in the UI."""
+    runs = httpx.post(f"{ui}/api/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}, trust_env=False).json()
+    return f"{ui}/runs/flow-run/{runs[0]['id']}" if runs else ui
+
+
+if __name__ == "__main__":
+    sys.exit(main())

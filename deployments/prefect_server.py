@@ -1,0 +1,99 @@
+"""A Prefect server of one's own: on this machine, in a folder of its own, gone when it is no longer needed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+LOOPBACK = "127.0.0.1"
+LONGEST_START_SECONDS = 120
+LONGEST_STOP_SECONDS = 20
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class ServerDidNotStart(Exception):
+    """Prefect's server ended, or did not answer in time."""
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """Compose an environment without anybody's own settings of Prefect and DigitalOcean.
+
+    Args:
+        home: Prefect's folder.
+
+    Returns:
+        Environment variables.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DIGITALOCEAN_"))}
+    return {
+        **kept,
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[str]:
+    """Run a Prefect server while the `with` block lasts.
+
+    Args:
+        home: Its folder, for database and log; made if missing.
+
+    Yields:
+        The address of its UI; the API is below it, at `/api`.
+
+    Raises:
+        ServerDidNotStart: It ended, or did not answer in time.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    url = f"http://{LOOPBACK}:{port}"
+    log = home / "server.log"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    environment = {**clean_environment(home), "PREFECT_UI_API_URL": f"{url}/api"}
+    with log.open("wb") as output:
+        # In a process group of its own: Ctrl-C is for whoever started the server, and it ends the server in order.
+        server = subprocess.Popen(  # noqa: S603  # the command is ours
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            _wait_until_healthy(server, url, log)
+            yield url
+        finally:
+            server.terminate()
+            try:
+                server.wait(LONGEST_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def free_port() -> int:
+    """Find a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + LONGEST_START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise ServerDidNotStart(f"Prefect's server ended with status {server.returncode}; see {log}")
+        try:
+            if httpx.get(f"{url}/api/health", timeout=1, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    raise ServerDidNotStart(f"Prefect's server did not answer within {LONGEST_START_SECONDS} s; see {log}")
