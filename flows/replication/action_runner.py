@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from flows.replication.operations import AS_TASK_RUNS, Operations
 from flows.replication.planning import just_done
 from flows.replication.starts import Priority, StartQueue
 from tasks.digitalocean import (
     Action,
     APIError,
     Connection,
+    ConvertImage,
     Forbidden,
     Image,
     ImageActionRequest,
@@ -22,8 +24,6 @@ from tasks.digitalocean import (
     Unauthorized,
     UnprocessableEntity,
 )
-from tasks.image_actions import list_image_actions, post_image_action
-from tasks.images import get_image
 
 # An image stays locked for an unknown time after its conversion. The pauses between tries double, from the shortest
 # poll interval to the longest: some five minutes with the defaults.
@@ -98,23 +98,24 @@ class Standing:
         return any(action.in_progress or just_done(action, self.now) for action in self.actions)
 
 
-async def _look(image: Image) -> Standing:
-    now_listed = await get_image.aio(image.id)
-    actions = await list_image_actions.aio(image.id) if now_listed else []
-    return Standing(now_listed, tuple(actions), datetime.now(UTC))
-
-
 class ActionRunner:
     """Runs actions to their end; each starts as a task run of Prefect when the rate budget lets it go.
 
     Args:
         connection: The API.
+        operations: How it is asked.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, operations: Operations = AS_TASK_RUNS) -> None:
+        self._operations = operations
         self.queue = StartQueue(connection.client.budget)
         self._connection = connection
         self._token_refused: APIError | None = None
+        self._settling_seconds = connection.settings.poll_interval_seconds
+
+    async def settle(self) -> None:
+        """Give an image that was just converted the time to be unlocked; how long that takes is learnt."""
+        await asyncio.sleep(self._settling_seconds)
 
     async def see_through(
         self,
@@ -159,13 +160,17 @@ class ActionRunner:
 
     async def _completes(self, image: Image, request: ImageActionRequest, action: Action) -> bool:
         try:
-            return (await self._connection.waiter.wait(image.id, action, image.size_gigabytes)).completed
+            # Transfers wait for a conversion, and it takes no longer for a large image.
+            converting = isinstance(request, ConvertImage)
+            gigabytes = None if converting else image.size_gigabytes
+            ended = await self._connection.waiter.wait(image.id, action, gigabytes, blocking=converting)
         except NotFound:
             # The action is gone, or the image is: what the image itself shows decides.
-            shown = await get_image.aio(image.id)
+            shown = await self._operations.get_image(image.id)
             if shown is not None and request.shown_by(shown):
                 return True
             raise
+        return ended.completed
 
     async def _start(self, image: Image, request: ImageActionRequest, priority: Priority) -> Started:
         """Start an action, or find that it runs or has worked already.
@@ -188,7 +193,7 @@ class ActionRunner:
             try:
                 return Started(await self._post(image, request, priority))
             except UnprocessableEntity as refusal:
-                standing = await _look(image)
+                standing = await self._look(image)
                 if found := standing.already(request):
                     return found
                 if not tries_left or not standing.is_locked():
@@ -196,7 +201,13 @@ class ActionRunner:
                 logger.info("%s of image %d is refused for the moment: %s", request, image.id, refusal.message)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, settings.poll_interval_max_seconds)
+                self._settling_seconds = max(self._settling_seconds, pause)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _look(self, image: Image) -> Standing:
+        shown = await self._operations.get_image(image.id)
+        actions = await self._operations.list_actions(image.id) if shown else []
+        return Standing(shown, tuple(actions), datetime.fromtimestamp(self._connection.client.clock.unix(), UTC))
 
     async def _post(self, image: Image, request: ImageActionRequest, priority: Priority) -> Action:
         admission = await self.queue.turn(priority)
@@ -204,7 +215,7 @@ class ActionRunner:
             if self._token_refused:
                 raise self._token_refused
             try:
-                return await post_image_action.aio(image.id, request)
+                return await self._operations.post(image.id, request)
             except (Unauthorized, Forbidden) as error:
                 # It would be the same for every other action.
                 self._token_refused = error

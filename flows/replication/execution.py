@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flows.replication.action_runner import ActionErrored, ActionRunner, Ending, explain, largest_first
+from flows.replication.operations import AS_TASK_RUNS, Operations
 from flows.replication.planning import ImagePlan, ReplicationPlan
 from tasks.digitalocean import Action, APIError, Connection, ConvertImage, TransferImage
 from tasks.reporting.report import Outcome, Row
-from tasks.tags import tag_images
 
 OUTCOMES = {
     Ending.NOTHING_TO_DO: Outcome.ALREADY_THERE,
@@ -56,6 +56,7 @@ class Execution:
         wait: Whether to wait until the transfers are done.
         tag: The tag on images that this project converts.
         tag_once_converted: Images that could not be tagged as backups, so have to be as snapshots.
+        operations: How the API is asked.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class Execution:
         wait: bool,
         tag: str,
         tag_once_converted: Collection[int] = (),
+        operations: Operations = AS_TASK_RUNS,
     ) -> None:
         self._plan = plan
-        self._runner = ActionRunner(connection)
+        self._operations = operations
+        self._runner = ActionRunner(connection, operations)
         self._progress = progress
         self._wait = wait
         self._tag = tag
@@ -131,13 +134,14 @@ class Execution:
             return
         # Before the transfers, because each conversion makes transfers possible.
         await self._runner.see_through(plan.image, ConvertImage(), (0.0, largest_first(plan.image)), plan.converting)
+        await self._runner.settle()
         self._progress.conversions_left -= plan.convert
         if plan.image.id in self._tag_once_converted:
             await self._tag_snapshot(plan.image.id)
 
     async def _tag_snapshot(self, image_id: int) -> None:
         try:
-            refused = await tag_images.aio(self._tag, [image_id])
+            refused = await self._operations.tag(self._tag, [image_id])
         except APIError as error:
             logger.error("Image %d was converted but not tagged: %s", image_id, error)  # noqa: TRY400  # copying goes on
         else:

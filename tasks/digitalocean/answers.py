@@ -54,8 +54,9 @@ class Answer:
         Raises:
             MalformedAnswer: The link leads nowhere or backwards.
         """
-        links = self.body.get("links") or {}
-        link = (links.get("pages") or {}).get("next") if isinstance(links, dict) else None
+        links = self.body.get("links")
+        pages = links.get("pages") if isinstance(links, dict) else None
+        link = pages.get("next") if isinstance(pages, dict) else None
         if not link:
             return None
         number = parse_qs(urlsplit(str(link)).query).get("page", [""])[0]

@@ -166,7 +166,7 @@ class RateBudget:
             moment = window.expiries[0] if window.expiries else math.inf
         else:
             free = window.limit - mine - self._others
-            moment = min([*window.expiries[:1], self._others_until if self._others else math.inf])
+            moment = min([*window.expiries[:1], self._others_until if self._others_until > now else math.inf])
             if free <= 0 < window.limit - mine and self._others_until <= now and not self._in_flight:
                 return 0.0  # what others spent may be free again: one request will tell
         return 0.0 if free > 0 else max(0.0, moment - now) or math.inf
@@ -195,7 +195,7 @@ class RateBudget:
 
     def _compare(self, now: float, in_flight_before: int, headers: Mapping[str, str]) -> None:
         limit, remaining = _whole(headers, "ratelimit-limit"), _whole(headers, "ratelimit-remaining")
-        if limit:
+        if limit is not None and limit > 0:
             self._longest.limit = limit
         if remaining is None:
             return

@@ -14,7 +14,7 @@ import httpx
 
 from tasks.digitalocean.answers import Answer, read_answer
 from tasks.digitalocean.budget import RateBudget
-from tasks.digitalocean.clock import Clock
+from tasks.digitalocean.clock import Clock, SystemClock
 from tasks.digitalocean.errors import (
     APIError,
     ConnectionFailed,
@@ -65,7 +65,8 @@ class DigitalOceanClient:
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
-        self.budget = RateBudget(settings.rate_limits, clock)
+        self.clock = clock or SystemClock()
+        self.budget = RateBudget(settings.rate_limits, self.clock)
         self._http = httpx.AsyncClient(
             base_url=settings.api_url,
             headers={
@@ -168,10 +169,9 @@ class DigitalOceanClient:
             NotFound: There is no such tag, or one of the images is gone.
         """
         path = f"/v2/tags/{checked_tag(tag)}/resources"
-        for start in range(0, len(image_ids), IMAGES_PER_TAGGING):
-            some = image_ids[start : start + IMAGES_PER_TAGGING]
-            resources = [{"resource_id": str(_checked_id(each, "image")), "resource_type": "image"} for each in some]
-            await self._request("POST", path, json={"resources": resources})
+        resources = [{"resource_id": str(_checked_id(each, "image")), "resource_type": "image"} for each in image_ids]
+        for start in range(0, len(resources), IMAGES_PER_TAGGING):
+            await self._request("POST", path, json={"resources": resources[start : start + IMAGES_PER_TAGGING]})
 
     # How requests travel
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address
 from typing import Annotated, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -16,7 +17,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tasks.digitalocean.errors import ConfigurationError
 from tasks.digitalocean.models import TagName
@@ -59,7 +60,7 @@ class Settings(BaseSettings):
 
     token: SecretStr = Field(validation_alias=AliasChoices(f"{PREFIX}TOKEN", f"{PREFIX}ACCESS_TOKEN", "token"))
     api_url: str = "https://api.digitalocean.com"
-    rate_limits: Annotated[tuple[RateLimit, ...], Field(min_length=1)] = (
+    rate_limits: Annotated[tuple[RateLimit, ...], Field(min_length=1), NoDecode] = (
         RateLimit(250, 60),
         RateLimit(5000, 3600),
     )
@@ -73,15 +74,24 @@ class Settings(BaseSettings):
     @classmethod
     def _fits_a_header(cls, token: SecretStr) -> SecretStr:
         value = token.get_secret_value().strip()
-        if not value or not value.isascii() or not value.isprintable() or " " in value:
+        if not value or not value.isascii() or not _is_one_word(value):
             raise ValueError("the token is empty or holds characters that no token has")
         return SecretStr(value)
+
+    @field_validator("rate_limits", mode="before")
+    @classmethod
+    def _from_json(cls, limits: object) -> object:
+        # Here and not in pydantic-settings, whose error would be of another kind and quote the text.
+        try:
+            return json.loads(limits) if isinstance(limits, str) else limits
+        except ValueError:
+            raise ValueError("JSON such as [[250, 60], [5000, 3600]] is needed") from None
 
     @field_validator("api_url")
     @classmethod
     def _is_safe_to_send_a_token_to(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not _is_one_word(url) or not _has_port(parts):
             raise ValueError("an address such as https://api.digitalocean.com is needed")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("only scheme, host, port and path belong into the address")
@@ -94,6 +104,18 @@ class Settings(BaseSettings):
         if self.poll_interval_seconds > self.poll_interval_max_seconds:
             raise ValueError("POLL_INTERVAL_SECONDS is longer than POLL_INTERVAL_MAX_SECONDS")
         return self
+
+
+def _is_one_word(text: str) -> bool:
+    return text.isprintable() and " " not in text
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port is one, or left to the scheme."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:

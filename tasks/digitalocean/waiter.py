@@ -9,25 +9,50 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.digitalocean.client import LARGEST_PAGE, DigitalOceanClient
-from tasks.digitalocean.clock import Clock, SystemClock
 from tasks.digitalocean.errors import APIError, MalformedAnswer, NotFound
-from tasks.digitalocean.looks import Feed, Look, Place, Subject, choose_look
+from tasks.digitalocean.looks import Feed, Look, Place, Situation, Subject, next_look
 from tasks.digitalocean.models import Action
 from tasks.digitalocean.pace import Pace
+
+# Whether to look is thought over whenever the time since the last look has grown by this part.
+PART_BETWEEN_THOUGHTS = 0.1
+# The longer the waiting lasts, the longer may nothing be looked at: after this part of it a look is overdue ...
+PART_UNTIL_OVERDUE = 0.08
+# ... and after this part it is taken whatever is expected of it.
+PART_UNTIL_FORGOTTEN = 0.3
+# An action whose start lies further back by the server's clock tells more of the clocks than of the action.
+OLDEST_START_SECONDS = 86400
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Watch:
-    """An action that somebody waits for."""
+    """An action that somebody waits for.
+
+    Attributes:
+        subject: The action and its image.
+        action_type: Such as `transfer`.
+        gigabytes: Size of the image, None where unknown.
+        started: When it started, by the monotonic clock.
+        seen: When it was last seen in progress.
+        not_before: When it may be looked at again.
+        outcome: The action once it is no longer in progress.
+        blocking: Whether other work waits for its end.
+        unlisted: Whether no list shows it.
+        waiting: How many wait for it.
+        failed_looks: How many looks have failed in a row.
+    """
 
     subject: Subject
     action_type: str
     gigabytes: float | None
     started: float
-    look_at: float
+    seen: float
+    not_before: float
     outcome: asyncio.Future[Action]
+    blocking: bool = False
+    unlisted: bool = False
     waiting: int = 0
     failed_looks: int = 0
 
@@ -36,21 +61,26 @@ class ActionWaiter:
     """Looks at everything that is waited for, as rarely and as cheaply as it can.
 
     Args:
-        client: Where to look.
-        clock: Where time comes from; None for this machine's.
+        client: Where to look, and where time comes from.
     """
 
-    def __init__(self, client: DigitalOceanClient, clock: Clock | None = None) -> None:
-        settings = client.settings
+    def __init__(self, client: DigitalOceanClient) -> None:
+        self._shortest = client.settings.poll_interval_seconds
+        self._longest = client.settings.poll_interval_max_seconds
         self._client = client
-        self._clock = clock or SystemClock()
-        self._pace = Pace(settings.poll_interval_seconds, settings.poll_interval_max_seconds)
+        self._clock = client.clock
+        self._pace = Pace()
         self._feed = Feed(LARGEST_PAGE)
         self._watches: dict[int, Watch] = {}
-        self._changed = asyncio.Event()
+        self._looked_at = 0.0
+        self._waiting_since = 0.0
+        self._think_at = 0.0
+        self._sooner = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
-    async def wait(self, image_id: int, action: Action, gigabytes: float | None = None) -> Action:
+    async def wait(
+        self, image_id: int, action: Action, gigabytes: float | None = None, *, blocking: bool = False
+    ) -> Action:
         """Wait until an action is no longer in progress.
 
         Any number of callers may wait for the same action. There is no time-out here: cancel, or use
@@ -60,6 +90,7 @@ class ActionWaiter:
             image_id: The image it runs on.
             action: The action as it was last seen.
             gigabytes: The image's size, from which the waiter learns how long such actions take.
+            blocking: Whether other work waits for its end, so that it should be noticed sooner.
 
         Returns:
             The action, completed or errored.
@@ -71,6 +102,7 @@ class ActionWaiter:
         if not action.in_progress:
             return action
         watch = self._watches.get(action.id) or self._begin(image_id, action, gigabytes)
+        watch.blocking |= blocking
         watch.waiting += 1
         try:
             return await asyncio.shield(watch.outcome)
@@ -81,65 +113,84 @@ class ActionWaiter:
 
     def _begin(self, image_id: int, action: Action, gigabytes: float | None) -> Watch:
         now = self._clock.monotonic()
+        age = self._clock.unix() - action.started_at.timestamp()
         watch = Watch(
             subject=Subject(action.id, image_id),
             action_type=action.type,
             gigabytes=gigabytes,
-            started=now,
-            look_at=now + self._pace.pause(action.type, gigabytes, age=0),
+            started=now - (age if 0 < age < OLDEST_START_SECONDS else 0.0),
+            seen=now,
+            not_before=now + self._shortest,
             outcome=asyncio.get_running_loop().create_future(),
         )
         self._watches[action.id] = watch
         self._feed.note([action.id])
-        self._changed.set()
         if self._looking is None or self._looking.done():
+            self._looked_at = self._waiting_since = now
             self._looking = asyncio.create_task(self._look_until_done())
+        elif watch.not_before < self._think_at:
+            self._think_at = watch.not_before
+            self._sooner.set()
         return watch
 
     async def _look_until_done(self) -> None:
         try:
+            self._think_at = self._clock.monotonic() + self._shortest
             while self._watches:
-                now = self._clock.monotonic()
-                pause = min(watch.look_at for watch in self._watches.values()) - now
-                if pause > 0:
-                    await self._pause(pause)
-                else:
-                    await self._look_at_due(now)
+                await self._until_time_to_think()
+                await self._look_while_worthwhile()
+                since_look = self._clock.monotonic() - self._looked_at
+                pause = min(max(since_look * PART_BETWEEN_THOUGHTS, self._shortest / 4), self._longest / 4)
+                self._think_at = self._clock.monotonic() + pause
+        except APIError as error:
+            self._give_up([watch.subject for watch in self._watches.values()], error)
         except BaseException as error:
             # Nobody looks any more: whoever waits must hear of it.
             self._give_up([watch.subject for watch in self._watches.values()], error)
             raise
 
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, until something new is to be watched."""
-        self._changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+    async def _until_time_to_think(self) -> None:
+        while (pause := self._think_at - self._clock.monotonic()) > 0:
+            self._sooner.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._sooner.wait()
 
-    async def _look_at_due(self, now: float) -> None:
-        # What would be due within half the shortest pause is looked at now: later it would cost a request more.
-        soon = now + self._pace.shortest / 2
-        due = {watch.subject for watch in self._watches.values() if watch.look_at <= soon}
+    async def _look_while_worthwhile(self) -> None:
         taken: set[Place] = set()
-        while look := choose_look(due, self._feed, taken):
+        while look := next_look(self._situation(), self._feed, taken):
             taken.add(look.place)
+            self._looked_at = self._clock.monotonic()
             try:
                 seen = await self._take(look)
             except NotFound as error:
-                due -= look.shows
                 self._give_up(look.shows, error)
             except APIError as error:
                 if not error.transient:
-                    self._give_up([watch.subject for watch in self._watches.values()], error)
-                    return
-                due -= look.shows
+                    raise
                 self._look_later(look.shows, error)
             else:
-                due = {each for each in due if each.action_id not in seen and each.action_id in self._watches}
-        for subject in due:
-            problem = MalformedAnswer("GET", "/v2/actions", message=f"action {subject.action_id} is in no list")
-            self._look_later([subject], problem)
+                self._note_missing(look, seen)
+
+    def _situation(self) -> Situation:
+        now = self._clock.monotonic()
+        watches = self._watches.values()
+        since_look = now - self._looked_at
+        waited = now - self._waiting_since
+        return Situation(
+            chances={watch.subject: self._chance(watch, now) for watch in watches},
+            blocking=frozenset(watch.subject for watch in watches if watch.blocking),
+            unlisted=frozenset(watch.subject for watch in watches if watch.unlisted),
+            contended=self._client.budget.pause() > 0,
+            overdue=since_look >= max(self._longest, waited * PART_UNTIL_OVERDUE),
+            forgotten=since_look >= max(self._longest, waited * PART_UNTIL_FORGOTTEN),
+        )
+
+    def _chance(self, watch: Watch, now: float) -> float:
+        if now < watch.not_before:
+            return 0.0
+        seen = max(watch.seen - watch.started, self._shortest)
+        return self._pace.chance(watch.action_type, watch.gigabytes, seen, now - watch.started)
 
     async def _take(self, look: Look) -> set[int]:
         """Send a look's request; returns the ids of what it showed."""
@@ -160,22 +211,38 @@ class ActionWaiter:
         watch = self._watches.get(action.id)
         if watch is None or watch.outcome.done():
             return
-        age = self._clock.monotonic() - watch.started
+        now = self._clock.monotonic()
+        watch.failed_looks = 0
         if action.in_progress:
-            watch.failed_looks = 0
-            watch.look_at = watch.started + age + self._pace.pause(watch.action_type, watch.gigabytes, age)
+            watch.seen, watch.not_before = now, now + self._shortest
+            self._pace.note_unfinished(watch.action_type, watch.gigabytes, now - watch.started)
             return
         if action.completed:
-            self._pace.learn(watch.action_type, watch.gigabytes, age)
+            # The server's own word, where it fits between the last look and this one.
+            took = (action.completed_at - action.started_at).total_seconds() if action.completed_at else 0.0
+            took = min(max(took, watch.seen - watch.started), now - watch.started)
+            self._pace.learn(watch.action_type, watch.gigabytes, took)
         del self._watches[action.id]
         watch.outcome.set_result(action)
+
+    def _note_missing(self, look: Look, seen: set[int]) -> None:
+        kind, key = look.place
+        for watch in self._watched(look.shows):
+            action_id = watch.subject.action_id
+            # Newer actions may have pushed it on to another page; otherwise no list shows it.
+            if action_id not in seen and (kind != "page" or self._feed.page_of(action_id) == key):
+                watch.unlisted = True
+                if kind == "action":
+                    self._look_later(
+                        [watch.subject], MalformedAnswer("GET", f"action {action_id}", message="not shown")
+                    )
 
     def _look_later(self, subjects: Collection[Subject], error: APIError) -> None:
         logger.warning("Could not look at %d actions, will look again: %s", len(subjects), error)
         for watch in self._watched(subjects):
             watch.failed_looks += 1
-            pause = min(self._pace.shortest * 2**watch.failed_looks, self._pace.longest)
-            watch.look_at = self._clock.monotonic() + pause
+            pause = min(self._shortest * 2**watch.failed_looks, self._longest)
+            watch.not_before = self._clock.monotonic() + pause
 
     def _give_up(self, subjects: Collection[Subject], error: BaseException) -> None:
         for watch in self._watched(subjects):
