@@ -68,7 +68,8 @@ def replicate(sandbox: Mapping[str, str], ui: str) -> int:
 
 def address_of_last_run(ui: str) -> str:
     """Find the address of the newest flow run in the UI."""
-    runs = httpx.post(f"{ui}/api/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}, trust_env=False).json()
+    newest = {"sort": "START_TIME_DESC", "limit": 1}
+    runs = httpx.post(f"{ui}/api/flow_runs/filter", json=newest, trust_env=False).json()
     return f"{ui}/runs/flow-run/{runs[0]['id']}" if runs else ui
 
 

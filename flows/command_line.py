@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.failures import Incomplete
+from flows.endings import Incomplete
 from tasks.reporting.report import ReplicationReport, Report
 from tasks.reporting.tables import LEGEND, table_of
 
@@ -51,7 +51,7 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     app = cyclopts.App(
         name=f"python -m {flow.fn.__module__ if flow.fn.__module__ != '__main__' else 'flows.' + flow.fn.__name__}",
         version_flags=[],
-        default_parameter=cyclopts.Parameter(negative_iterable=""),
+        default_parameter=cyclopts.Parameter(negative_iterable="", consume_multiple=True),
     )
     app.default(run)
     sys.exit(app())

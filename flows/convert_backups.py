@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from flows.command_line import run_from_command_line
-from flows.failures import Incomplete, fails_plainly
+from flows.endings import Incomplete, ends_plainly
 from flows.names import images_run_name
 from flows.replication.conversion import Conversion, to_convert
 from flows.replication.lookup import look_up
@@ -23,7 +23,7 @@ CONVERTED = {"converted", "adopted"}
 
 
 @flow(name="convert-backups", flow_run_name=images_run_name)
-@fails_plainly
+@ends_plainly
 def convert_backups(
     image_ids: list[ResourceId],
     wait: bool = True,

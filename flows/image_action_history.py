@@ -3,7 +3,7 @@
 from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
-from flows.failures import Incomplete, fails_plainly
+from flows.endings import Incomplete, ends_plainly
 from flows.names import images_run_name
 from tasks.digitalocean import APIError, InvalidArgument, ResourceId, tally_requests
 from tasks.image_actions import list_image_actions
@@ -15,7 +15,7 @@ HISTORY_KEY = "image-action-history"
 
 
 @flow(name="image-action-history", flow_run_name=images_run_name)
-@fails_plainly
+@ends_plainly
 def image_action_history(image_ids: list[ResourceId]) -> ActionHistory:
     """List every action ever run on some images; changes nothing.
 

@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from flows.command_line import run_from_command_line
-from flows.failures import fails_plainly
+from flows.endings import ends_plainly
 from flows.names import replication_run_name
 from flows.replication.lookup import with_unlisted
 from flows.replication.planning import lacking, plan_replication
@@ -22,7 +22,7 @@ from tasks.reporting.report import ReplicationReport
 
 
 @flow(name="replicate-backups", flow_run_name=replication_run_name)
-@fails_plainly
+@ends_plainly
 def replicate_backups(
     droplet_tag: TagName | None = None,
     regions: list[RegionSlug] | None = None,

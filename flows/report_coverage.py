@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from flows.command_line import run_from_command_line
-from flows.failures import fails_plainly
+from flows.endings import ends_plainly
 from flows.names import coverage_run_name
 from flows.replicate_backups import select_backups
 from flows.replication.planning import plan_replication
@@ -17,7 +17,7 @@ from tasks.reporting.report import ReplicationReport
 
 
 @flow(name="report-coverage", flow_run_name=coverage_run_name)
-@fails_plainly
+@ends_plainly
 def report_coverage(
     droplet_tag: TagName | None = None,
     regions: list[RegionSlug] | None = None,

@@ -7,7 +7,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.command_line import run_from_command_line
-from flows.failures import fails_plainly
+from flows.endings import ends_plainly
 from flows.names import replication_run_name
 from flows.replication.lookup import look_up
 from flows.replication.planning import lacking, plan_replication
@@ -20,7 +20,7 @@ from tasks.reporting.report import Outcome, ReplicationReport, Row
 
 
 @flow(name="transfer-images", flow_run_name=replication_run_name)
-@fails_plainly
+@ends_plainly
 def transfer_images(
     image_ids: list[ResourceId],
     regions: list[RegionSlug] | None = None,

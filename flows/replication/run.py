@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from prefect import get_run_logger
 from prefect.context import AsyncClientContext
 
-from flows.failures import Incomplete
+from flows.endings import Incomplete
 from flows.replication.execution import Execution, Progress
 from flows.replication.planning import ReplicationPlan
 from flows.replication.progress import ProgressReporter

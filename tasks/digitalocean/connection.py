@@ -22,6 +22,9 @@ from tasks.digitalocean.waiter import ActionWaiter
 ResultT = TypeVar("ResultT")
 LONGEST_CLOSE_SECONDS = 2
 
+# What is cached is made once, also where many threads ask for it at the same moment.
+_making = threading.RLock()
+
 
 class Connection:
     """A client, with its budget and its waiter, that can be used from everywhere.
@@ -65,11 +68,18 @@ def connect() -> Connection:
     Raises:
         ConfigurationError: A setting is missing or wrong.
     """
-    return _connection(load_settings())
+    settings = load_settings()
+    with _making:
+        return _connection(settings)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    with _making:
+        return _running_loop()
 
 
 @cache
-def _loop() -> asyncio.AbstractEventLoop:
+def _running_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="digitalocean", daemon=True).start()
     return loop

@@ -14,11 +14,11 @@ SIGNS = {
     Outcome.PLANNED: "○",
     Outcome.STARTED: "…",
     Outcome.FAILED: "✗",
-    Outcome.TIMED_OUT: "⏱",
+    Outcome.TIMED_OUT: "!",
 }
 LEGEND = (
     "✓ there before · + copied by this run · ⊕ copy was under way already · ○ to be copied · … started, not waited for"
-    " · ✗ failed · ⏱ not there in time"
+    " · ✗ failed · ! not there in time"
 )
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 

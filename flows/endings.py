@@ -1,0 +1,47 @@
+"""How a run ends: with a sentence that says what was done or what went wrong, never with a traceback alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
+
+from prefect.states import Completed, Failed
+
+from tasks.digitalocean import DigitalOceanError
+from tasks.reporting.report import Report
+
+P = ParamSpec("P")
+ReportT = TypeVar("ReportT", bound=Report)
+
+
+class Incomplete(Exception):
+    """A run that went to its end, but did not do all that it was asked for.
+
+    Args:
+        report: What it did.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return self.report.failure
+
+
+def ends_plainly(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
+    """Make a flow's report, or the error that explains itself, the message of its run's last state.
+
+    Whoever calls the flow from Python still gets the report or the exception. Goes under `@flow`.
+    """
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> ReportT:
+        try:
+            report = function(*args, **kwargs)
+        except (DigitalOceanError, Incomplete) as error:
+            return cast(ReportT, Failed(message=str(error), data=error))
+        return cast(ReportT, Completed(message=report.summary, data=report))
+
+    return wrapper
