@@ -34,7 +34,7 @@ FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 # The headers count in whole seconds, so a moment named there may lie up to one second later.
 HEADER_RESOLUTION_SECONDS = 1.0
-# Answers overtake each other; among so many, one tells how much others have spent.
+# An answer tells the least that others have spent; the best of so many tells how much it was.
 ANSWERS_TO_JUDGE_BY = 20
 
 
@@ -180,8 +180,8 @@ class RateBudget:
             headers: Headers of the answer, by lower-case names.
         """
         now = self._clock.monotonic()
-        earlier = sum(1 for number in self._in_flight if number < admission.number)
         self._in_flight.discard(admission.number)
+        # One that is turned away may count all the same; where it does not, little is lost.
         for window in self._windows:
             window.add(now)
         if status == TOO_MANY_REQUESTS:
@@ -190,17 +190,18 @@ class RateBudget:
             if admission.number > self._closed_by:
                 self._on_trial = False
                 self._closings = 0
-            self._compare(now, earlier, headers or {})
+            self._compare(now, headers or {})
         self._changed.set()
 
-    def _compare(self, now: float, in_flight_before: int, headers: Mapping[str, str]) -> None:
+    def _compare(self, now: float, headers: Mapping[str, str]) -> None:
         limit, remaining = _whole(headers, "ratelimit-limit"), _whole(headers, "ratelimit-remaining")
         if limit is not None and limit > 0:
             self._longest.limit = limit
         if remaining is None:
             return
         spent = self._longest.limit - remaining
-        self._others_lately.append(max(0, spent - self._longest.count(now) - in_flight_before))
+        # What is in flight may have been counted already: answers overtake each other.
+        self._others_lately.append(max(0, spent - self._longest.count(now) - len(self._in_flight)))
         others = max(self._others_lately)
         if self._heard_at is not None:
             self._note_others(others - self._others, self._heard_at, now)

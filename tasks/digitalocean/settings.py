@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_address
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AliasChoices,
     Field,
-    PositiveFloat,
     PositiveInt,
     SecretStr,
     ValidationError,
@@ -26,11 +25,14 @@ PREFIX = "DIGITALOCEAN_"
 MOST_RETRIES = 10
 
 
+Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class RateLimit(NamedTuple):
     """At most so many requests in any span of so many seconds."""
 
     requests: PositiveInt
-    seconds: PositiveFloat
+    seconds: Seconds
 
 
 class Settings(BaseSettings):
@@ -64,9 +66,9 @@ class Settings(BaseSettings):
         RateLimit(250, 60),
         RateLimit(5000, 3600),
     )
-    poll_interval_seconds: PositiveFloat = 5
-    poll_interval_max_seconds: PositiveFloat = 120
-    http_timeout_seconds: PositiveFloat = 30
+    poll_interval_seconds: Seconds = 5
+    poll_interval_max_seconds: Seconds = 120
+    http_timeout_seconds: Seconds = 30
     http_retry_max: int = Field(default=5, ge=0, le=MOST_RETRIES)
     managed_tag: TagName = "prefect:replicated"
 
@@ -97,7 +99,7 @@ class Settings(BaseSettings):
             raise ValueError("only scheme, host, port and path belong into the address")
         if parts.scheme == "http" and not _is_loopback(parts.hostname):
             raise ValueError("plain http would show the token to the network; use https (http is for loopback only)")
-        return url.rstrip("/").removesuffix("/v2")
+        return parts.geturl().rstrip("/").removesuffix("/v2")
 
     @model_validator(mode="after")
     def _pauses_are_in_order(self) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -40,6 +40,21 @@ def tally_requests() -> Iterator[Tally]:
     token = _open_tallies.set((*_open_tallies.get(), tally))
     try:
         yield tally
+    finally:
+        _open_tallies.reset(token)
+
+
+def open_tallies() -> tuple[Tally, ...]:
+    """The tallies that count what is sent from this context."""
+    return _open_tallies.get()
+
+
+@contextmanager
+def counted_by(tallies: Iterable[Tally]) -> Iterator[None]:
+    """Have requests counted by the tallies of those on whose behalf they are sent."""
+    token = _open_tallies.set(tuple({id(tally): tally for tally in tallies}.values()))
+    try:
+        yield
     finally:
         _open_tallies.reset(token)
 

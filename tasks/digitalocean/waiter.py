@@ -13,6 +13,7 @@ from tasks.digitalocean.errors import APIError, MalformedAnswer, NotFound
 from tasks.digitalocean.looks import Feed, Look, Place, Situation, Subject, next_look
 from tasks.digitalocean.models import Action
 from tasks.digitalocean.pace import Pace
+from tasks.digitalocean.tally import Tally, counted_by, open_tallies
 
 # Whether to look is thought over whenever the time since the last look has grown by this part.
 PART_BETWEEN_THOUGHTS = 0.1
@@ -40,6 +41,7 @@ class Watch:
         outcome: The action once it is no longer in progress.
         blocking: Whether other work waits for its end.
         unlisted: Whether no list shows it.
+        tallies: What counts the requests of those who wait.
         waiting: How many wait for it.
         failed_looks: How many looks have failed in a row.
     """
@@ -53,6 +55,7 @@ class Watch:
     outcome: asyncio.Future[Action]
     blocking: bool = False
     unlisted: bool = False
+    tallies: tuple[Tally, ...] = ()
     waiting: int = 0
     failed_looks: int = 0
 
@@ -104,6 +107,7 @@ class ActionWaiter:
         watch = self._watches.get(action.id) or self._begin(image_id, action, gigabytes)
         watch.blocking |= blocking
         watch.waiting += 1
+        watch.tallies += open_tallies()
         try:
             return await asyncio.shield(watch.outcome)
         finally:
@@ -162,7 +166,8 @@ class ActionWaiter:
             taken.add(look.place)
             self._looked_at = self._clock.monotonic()
             try:
-                seen = await self._take(look)
+                with counted_by(tally for watch in self._watched(look.shows) for tally in watch.tallies):
+                    seen = await self._take(look)
             except NotFound as error:
                 self._give_up(look.shows, error)
             except APIError as error:

@@ -1,0 +1,134 @@
+"""The tree of errors, what they say, and what may be done after each."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from tasks.digitalocean import (
+    APIError,
+    ConfigurationError,
+    DigitalOceanError,
+    Forbidden,
+    InvalidArgument,
+    MalformedAnswer,
+    NotFound,
+    ServerError,
+    TooManyRequests,
+    TransportError,
+    Unauthorized,
+    UnexpectedStatus,
+    UnprocessableEntity,
+)
+from tasks.digitalocean.errors import ConnectionFailed, error_for_status
+
+API_ERRORS = [
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    UnprocessableEntity,
+    TooManyRequests,
+    ServerError,
+    UnexpectedStatus,
+    TransportError,
+    ConnectionFailed,
+    MalformedAnswer,
+]
+# What may be done after each kind: repeat a read, repeat a change; and whether a change may have been made.
+FATES = [
+    (Unauthorized, False, False, False),
+    (Forbidden, False, False, False),
+    (NotFound, False, False, False),
+    (UnprocessableEntity, False, False, False),
+    (UnexpectedStatus, False, False, False),
+    (TooManyRequests, True, True, False),
+    (ConnectionFailed, True, True, False),
+    (ServerError, True, False, True),
+    (TransportError, True, False, True),
+    (MalformedAnswer, True, False, True),
+]
+
+
+@pytest.mark.parametrize("kind", API_ERRORS)
+def test_one_base_catches_all_that_can_go_wrong_with_a_request(kind: type[APIError]) -> None:
+    assert issubclass(kind, APIError)
+    assert issubclass(kind, DigitalOceanError)
+
+
+def test_what_is_wrong_before_a_request_is_no_error_of_the_api() -> None:
+    for kind in (ConfigurationError, InvalidArgument):
+        assert issubclass(kind, DigitalOceanError)
+        assert not issubclass(kind, APIError)
+    assert issubclass(InvalidArgument, ValueError)
+    assert issubclass(ConnectionFailed, TransportError)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (300, UnexpectedStatus),
+        (302, UnexpectedStatus),
+        (400, UnexpectedStatus),
+        (401, Unauthorized),
+        (403, Forbidden),
+        (404, NotFound),
+        (409, UnexpectedStatus),
+        (422, UnprocessableEntity),
+        (429, TooManyRequests),
+        (500, ServerError),
+        (502, ServerError),
+        (503, ServerError),
+        (599, ServerError),
+    ],
+)
+def test_every_status_has_its_error(status: int, kind: type[APIError]) -> None:
+    assert error_for_status(status) is kind
+
+
+@pytest.mark.parametrize("kind", API_ERRORS)
+def test_messages_carry_all_that_support_would_ask_for(kind: type[APIError]) -> None:
+    error = kind("POST", "/v2/images/7/actions", 418, "teapot", "I am a teapot", "4d9d8375")
+    for shown in (str(error), repr(error)):
+        for part in ("POST", "/v2/images/7/actions", "418", "teapot", "I am a teapot", "4d9d8375"):
+            assert part in shown
+    assert kind.__name__ in repr(error)
+
+
+def test_what_is_not_known_is_left_out_of_the_message() -> None:
+    assert str(NotFound("GET", "/v2/images/7", 404, "not_found", "Gone.")) == "GET /v2/images/7: 404 not_found: Gone."
+    assert str(TransportError("GET", "/v2/actions", message="ReadTimeout")) == "GET /v2/actions: ReadTimeout"
+    assert str(ServerError("GET", "/v2/actions", 502)) == "GET /v2/actions: 502"
+
+
+def test_a_refused_token_is_an_error_that_names_the_variable() -> None:
+    assert "DIGITALOCEAN_TOKEN" in str(Unauthorized("GET", "/v2/actions", 401))
+    assert "scopes" in str(Forbidden("GET", "/v2/actions", 403))
+
+
+@pytest.mark.parametrize("kind", API_ERRORS)
+def test_errors_survive_the_way_to_another_process(kind: type[APIError]) -> None:
+    error = kind("POST", "/v2/tags", 418, "teapot", "I am a teapot", "4d9d8375")
+    error.untouched = True
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(copy) is kind
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+    assert (copy.repeatable, copy.ambiguous) == (error.repeatable, error.ambiguous)
+
+
+@pytest.mark.parametrize(("kind", "read_again", "change_again", "perhaps_changed"), FATES)
+def test_what_may_be_repeated_depends_on_the_error_and_on_what_was_asked(
+    kind: type[APIError], read_again: bool, change_again: bool, perhaps_changed: bool
+) -> None:
+    read, change = kind("GET", "/v2/images"), kind("POST", "/v2/images/7/actions")
+    assert (read.repeatable, read.ambiguous) == (read_again, False)
+    assert (change.repeatable, change.ambiguous) == (change_again, perhaps_changed)
+
+
+def test_a_change_that_was_found_not_to_have_been_made_may_be_repeated() -> None:
+    error = ServerError("POST", "/v2/images/7/actions", 502)
+    assert (error.repeatable, error.ambiguous) == (False, True)
+    error.untouched = True
+    assert (error.repeatable, error.ambiguous) == (True, False)
+    assert ServerError("POST", "/v2/images/7/actions", 502).ambiguous

@@ -1,0 +1,190 @@
+"""The API's objects: its own examples, what it may add, and what must not be missing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.digitalocean import (
+    Action,
+    ConvertImage,
+    Droplet,
+    Image,
+    ImageActionRequest,
+    MalformedAnswer,
+    Region,
+    TransferImage,
+)
+from tasks.digitalocean.answers import Answer
+from tasks.digitalocean.models import Resource
+from tests.tasks.digitalocean.api_examples import (
+    COMPLETED_ACTION,
+    DROPLET,
+    NEW_YORK_2,
+    RUNNING_ACTION,
+    SNAPSHOT,
+)
+
+# Each model with an example and all that the project cannot do without.
+NEEDED: list[tuple[type[Resource], dict[str, Any], tuple[str, ...]]] = [
+    (Action, RUNNING_ACTION, ("id", "status", "type", "started_at")),
+    (Image, SNAPSHOT, ("id", "type", "regions", "created_at")),
+    (Region, NEW_YORK_2, ("slug", "name", "available", "features")),
+    (Droplet, DROPLET, ("id", "name", "backup_ids", "snapshot_ids")),
+]
+EVERY_NEEDED_FIELD = [(model, example, name) for model, example, names in NEEDED for name in names]
+
+
+def test_a_running_action_is_read() -> None:
+    action = Action.model_validate(RUNNING_ACTION)
+    assert (action.id, action.type, action.resource_id, action.region_slug) == (36805527, "transfer", 7938269, "nyc3")
+    assert action.started_at == datetime(2014, 11, 14, 16, 42, 45, tzinfo=UTC)
+    assert action.completed_at is None
+    assert (action.in_progress, action.completed, action.errored) == (True, False, False)
+
+
+def test_a_completed_action_is_read() -> None:
+    action = Action.model_validate(COMPLETED_ACTION)
+    assert action.completed_at == datetime(2014, 7, 25, 15, 10, 20, tzinfo=UTC)
+    assert (action.in_progress, action.completed, action.errored) == (False, True, False)
+
+
+def test_an_errored_action_is_not_in_progress() -> None:
+    action = Action.model_validate({**COMPLETED_ACTION, "status": "errored"})
+    assert (action.in_progress, action.completed, action.errored) == (False, False, True)
+
+
+def test_a_status_that_is_new_to_us_counts_as_in_progress() -> None:
+    assert Action.model_validate({**RUNNING_ACTION, "status": "queued"}).in_progress
+
+
+@pytest.mark.parametrize("slug", [None, "", ...])
+def test_a_regions_slug_is_taken_from_the_region_where_it_does_not_stand_alone(slug: object) -> None:
+    data = {**RUNNING_ACTION, "region_slug": slug}
+    if slug is ...:
+        del data["region_slug"]
+    assert Action.model_validate(data).region_slug == "nyc3"
+    assert not Action.model_validate({**data, "region": None}).region_slug
+
+
+def test_an_image_a_region_and_a_droplet_are_read() -> None:
+    image = Image.model_validate(SNAPSHOT)
+    assert (image.id, image.type, image.regions) == (6376601, "snapshot", ("nyc1", "nyc3"))
+    assert (image.size_gigabytes, image.tags, image.public) == (2.34, ("web", "prefect:replicated"), False)
+    region = Region.model_validate(NEW_YORK_2)
+    assert (region.slug, region.available, region.takes_images) == ("nyc2", True, True)
+    droplet = Droplet.model_validate(DROPLET)
+    assert (droplet.backup_ids, droplet.snapshot_ids, droplet.tags) == ((53893572,), (67512819,), ("web", "env:prod"))
+    assert droplet.region is not None
+    assert droplet.region.slug == "nyc3"
+
+
+@pytest.mark.parametrize(("model", "example", "_"), NEEDED)
+def test_what_the_api_may_add_does_no_harm(model: type[Resource], example: dict[str, Any], _: object) -> None:
+    added = {**example, "colour": "green", "nested": {"id": "no number"}}
+    assert model.model_validate(added) == model.model_validate(example)
+
+
+@pytest.mark.parametrize("slug", ["atl1", "mars-1"])
+def test_a_region_that_is_not_in_the_description_is_a_region(slug: str) -> None:
+    assert Action.model_validate({**RUNNING_ACTION, "region_slug": slug}).region_slug == slug
+    assert Image.model_validate({**SNAPSHOT, "regions": [slug]}).regions == (slug,)
+    assert TransferImage(region=slug).region == slug
+
+
+@pytest.mark.parametrize("name", ["regions", "tags"])
+def test_null_for_a_list_is_an_empty_list(name: str) -> None:
+    assert getattr(Image.model_validate({**SNAPSHOT, name: None}), name) == ()
+
+
+def test_a_region_takes_images_only_if_it_is_available_and_says_so() -> None:
+    closed = {**NEW_YORK_2, "available": False}
+    without = {**NEW_YORK_2, "features": ["backups"]}
+    assert not Region.model_validate(closed).takes_images
+    assert not Region.model_validate(without).takes_images
+
+
+@pytest.mark.parametrize(("model", "example", "name"), EVERY_NEEDED_FIELD)
+def test_what_is_needed_and_missing_is_named(model: type[Resource], example: dict[str, Any], name: str) -> None:
+    lacking = {field: value for field, value in example.items() if field != name}
+    answer = Answer("GET", "/v2/things", {"thing": lacking, "things": [example, lacking]})
+    with pytest.raises(MalformedAnswer, match=rf"GET /v2/things: .*thing\.{name}: "):
+        answer.one(model, "thing")
+    with pytest.raises(MalformedAnswer, match=rf"GET /v2/things: .*things\.1\.{name}: "):
+        answer.many(model, "things")
+
+
+@pytest.mark.parametrize("body", [{}, {"things": None}, {"things": {}}, {"things": "none"}, {"things": [None]}])
+def test_a_list_that_is_none_is_named(body: dict[str, Any]) -> None:
+    with pytest.raises(MalformedAnswer, match="things"):
+        Answer("GET", "/v2/things", body).many(Action, "things")
+
+
+@pytest.mark.parametrize("thing", [None, [], "text", 7])
+def test_an_object_that_is_none_is_named(thing: object) -> None:
+    with pytest.raises(MalformedAnswer, match="thing"):
+        Answer("GET", "/v2/things", {"thing": thing}).one(Action, "thing")
+
+
+def test_what_is_wrong_with_an_answer_is_told_without_its_contents() -> None:
+    answer = Answer("GET", "/v2/things", {"thing": {**RUNNING_ACTION, "id": "private words"}})
+    with pytest.raises(MalformedAnswer) as caught:
+        answer.one(Action, "thing")
+    assert "thing.id" in str(caught.value)
+    assert "private words" not in str(caught.value)
+
+
+def test_moments_without_a_zone_and_in_other_zones_are_the_same_in_utc() -> None:
+    expected = datetime(2014, 11, 14, 16, 42, 45, tzinfo=UTC)
+    for text in ("2014-11-14T16:42:45", "2014-11-14T16:42:45Z", "2014-11-14T18:42:45+02:00"):
+        assert Action.model_validate({**RUNNING_ACTION, "started_at": text}).started_at == expected
+
+
+def test_requests_go_out_as_the_api_wants_them() -> None:
+    assert ConvertImage().model_dump() == {"type": "convert"}
+    assert TransferImage(region="nyc3").model_dump() == {"type": "transfer", "region": "nyc3"}
+
+
+def test_requests_are_told_apart_by_their_type() -> None:
+    adapter: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)
+    assert adapter.validate_python({"type": "convert"}) == ConvertImage()
+    assert adapter.validate_python({"type": "transfer", "region": "nyc3"}) == TransferImage(region="nyc3")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"type": "destroy"},
+        {"type": "transfer"},
+        {"type": "transfer", "region": ""},
+        {"type": "transfer", "region": "New York"},
+        {"type": "transfer", "region": "nyc3\n"},
+        {"type": "transfer", "region": "../actions"},
+        {"type": "convert", "region": "nyc3"},
+    ],
+)
+def test_requests_that_the_api_could_only_refuse_are_none(data: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(ImageActionRequest).validate_python(data)
+
+
+def test_a_request_knows_the_actions_that_do_what_it_asks() -> None:
+    action = Action.model_validate(RUNNING_ACTION)
+    converting = Action.model_validate({**RUNNING_ACTION, "type": "convert"})
+    assert TransferImage(region="nyc3").matches(action)
+    assert not TransferImage(region="nyc2").matches(action)
+    assert not TransferImage(region="nyc3").matches(converting)
+    assert ConvertImage().matches(converting)
+    assert not ConvertImage().matches(action)
+
+
+def test_a_request_knows_the_images_that_need_it_no_more() -> None:
+    image = Image.model_validate(SNAPSHOT)
+    assert TransferImage(region="nyc3").shown_by(image)
+    assert not TransferImage(region="ams3").shown_by(image)
+    assert ConvertImage().shown_by(image)
+    assert not ConvertImage().shown_by(image.model_copy(update={"type": "backup"}))

@@ -1,0 +1,160 @@
+"""Starting an action exactly once, however unclear the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from deployments.sandbox import Fault, FaultKind
+from tasks.digitalocean import APIError, ConvertImage, TransferImage, UnprocessableEntity
+from tasks.digitalocean.once import post_once
+from tests.tasks.digitalocean.in_process import World
+from tests.virtual_time import run
+
+CARRIED_OUT = [
+    FaultKind.ERROR_AFTER,
+    FaultKind.BAD_GATEWAY_AFTER,
+    FaultKind.DROP_AFTER,
+    FaultKind.HTML_OK,
+    FaultKind.TRUNCATED_AFTER,
+    FaultKind.MISSING_FIELD,
+]
+NOT_CARRIED_OUT = [
+    FaultKind.ERROR_BEFORE,
+    FaultKind.UNAVAILABLE_HTML,
+    FaultKind.EMPTY_ERROR,
+    FaultKind.DROP_BEFORE,
+]
+REFUSED = [FaultKind.BURST_LIMIT, FaultKind.LIMIT_HTML, FaultKind.LIMIT_ODD_ID]
+
+
+def methods(world: World) -> list[str]:
+    return [seen.method for seen in world.record.requests]
+
+
+async def failed(world: World, faults: Sequence[Fault]) -> APIError:
+    """Start a conversion that comes to nothing."""
+    world.faults.add(*faults)
+    with pytest.raises(APIError) as caught:
+        await post_once(world.client, world.images("backup")[0].id, ConvertImage())
+    return caught.value
+
+
+def test_a_clear_answer_costs_one_request() -> None:
+    async def start() -> None:
+        world = World()
+        action = await post_once(world.client, world.images("backup")[0].id, ConvertImage())
+        assert [started.id for started in world.record.actions] == [action.id]
+        assert methods(world) == ["POST"]
+
+    run(start())
+
+
+@pytest.mark.parametrize("kind", CARRIED_OUT)
+def test_what_was_carried_out_after_all_is_adopted(kind: FaultKind) -> None:
+    async def start() -> None:
+        world = World()
+        world.faults.add(Fault(kind, method="POST"))
+        image = world.images("snapshot")[0]
+        action = await post_once(world.client, image.id, TransferImage(region="atl1"))
+        assert [started.id for started in world.record.actions] == [action.id]
+        assert (action.type, action.region_slug) == ("transfer", "atl1")
+        assert methods(world) == ["POST", "GET"]
+
+    run(start())
+
+
+def test_what_was_carried_out_while_nobody_listened_is_adopted() -> None:
+    async def start() -> None:
+        world = World()
+        world.faults.add(Fault(FaultKind.SLOW, method="POST", seconds=100))
+        action = await post_once(world.client, world.images("backup")[0].id, ConvertImage())
+        assert [started.id for started in world.record.actions] == [action.id]
+
+    run(start())
+
+
+@pytest.mark.parametrize("kind", NOT_CARRIED_OUT)
+def test_what_was_not_carried_out_may_be_repeated(kind: FaultKind) -> None:
+    async def start() -> None:
+        world = World()
+        error = await failed(world, [Fault(kind, method="POST")])
+        assert (error.repeatable, error.ambiguous) == (True, False)
+        assert world.record.actions == []
+        assert methods(world) == ["POST", "GET"]
+        assert await post_once(world.client, world.images("backup")[0].id, ConvertImage())
+
+    run(start())
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_was_turned_away_may_be_repeated_without_a_look(kind: FaultKind) -> None:
+    async def start() -> None:
+        world = World()
+        error = await failed(world, [Fault(kind, method="POST")])
+        assert error.repeatable
+        assert methods(world) == ["POST"]
+
+    run(start())
+
+
+@pytest.mark.parametrize("kind", [FaultKind.ERROR_AFTER, FaultKind.DROP_AFTER, FaultKind.ERROR_BEFORE])
+def test_what_stays_unclear_may_not_be_repeated(kind: FaultKind) -> None:
+    async def start() -> None:
+        world = World(http_retry_max=2)
+        look_fails = Fault(FaultKind.UNAVAILABLE_HTML, method="GET", times=None)
+        error = await failed(world, [Fault(kind, method="POST"), look_fails])
+        assert (error.repeatable, error.ambiguous) == (False, True)
+        assert error.method == "POST"
+
+    run(start())
+
+
+def test_a_look_that_fails_once_is_taken_again() -> None:
+    async def start() -> None:
+        world = World()
+        world.faults.add(Fault(FaultKind.ERROR_AFTER, method="POST"), Fault(FaultKind.EMPTY_ERROR, method="GET"))
+        action = await post_once(world.client, world.images("backup")[0].id, ConvertImage())
+        assert [started.id for started in world.record.actions] == [action.id]
+
+    run(start())
+
+
+def test_a_refusal_is_final() -> None:
+    async def start() -> None:
+        world = World()
+        with pytest.raises(UnprocessableEntity) as caught:
+            await post_once(world.client, world.images("backup")[0].id, TransferImage(region="atl1"))
+        assert not caught.value.repeatable
+        assert methods(world) == ["POST"]
+
+    run(start())
+
+
+def test_an_earlier_action_of_another_kind_or_region_is_not_taken_for_this_one() -> None:
+    async def start() -> None:
+        world = World()
+        image = world.images("snapshot")[0]
+        await post_once(world.client, image.id, TransferImage(region="syd1"))
+        world.faults.add(Fault(FaultKind.DROP_BEFORE, method="POST"))
+        with pytest.raises(APIError) as caught:
+            await post_once(world.client, image.id, TransferImage(region="atl1"))
+        assert caught.value.repeatable
+
+    run(start())
+
+
+def test_an_action_that_has_failed_is_not_adopted() -> None:
+    async def start() -> None:
+        world = World()
+        image = world.images("snapshot")[0]
+        world.faults.add(Fault(FaultKind.ACTION_ERRORED))
+        action = await post_once(world.client, image.id, TransferImage(region="atl1"))
+        assert (await world.waiter.wait(image.id, action)).errored
+        world.faults.add(Fault(FaultKind.DROP_BEFORE, method="POST"))
+        with pytest.raises(APIError) as caught:
+            await post_once(world.client, image.id, TransferImage(region="atl1"))
+        assert caught.value.repeatable
+
+    run(start())
