@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install install-dev demo test check format lock clean
+.PHONY: help install install-dev demo test bench bench-fleet check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -17,6 +17,12 @@ demo: install  ## the main job against a sandbox of the API, through a Prefect s
 
 test: install-dev  ## every test (minutes)
 	$(BIN)/python -m pytest
+
+bench: install-dev  ## what a run costs, measured against the sandbox (a quarter of an hour)
+	$(BIN)/python -m tests.benchmarks
+
+bench-fleet: install-dev  ## the same with 1,000 Droplets (a quarter of an hour)
+	$(BIN)/python -m tests.benchmarks --fleet
 
 check: install-dev  ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -36,7 +42,7 @@ lock: install-dev  ## pin the newest dependencies that pyproject.toml admits
 	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.11" >&2; exit 1; }

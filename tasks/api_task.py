@@ -67,6 +67,11 @@ def _if_it_may_help(_task: Task[Any, Any], task_run: TaskRun, state: State[Any])
     return isinstance(error, APIError) and error.transient and _attempts_left(task_run)
 
 
+def _never(_task: Task[Any, Any], _task_run: TaskRun, _state: State[Any]) -> bool:
+    """For tasks whose client repeats by itself what may be repeated."""
+    return False
+
+
 def _attempts_left(task_run: TaskRun) -> bool:
     return task_run.run_count <= load_settings().http_retry_max
 
@@ -90,16 +95,19 @@ def api_task(
     Returns:
         A decorator.
     """
+    condition = _never if not repeats else _if_it_may_help if idempotent else _if_safe
 
     def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> ApiTask[P, R]:
         return ApiTask(
             function,  # type: ignore[arg-type]  # R is what comes of awaiting it
             task_run_name=task_run_name,
             tags=tags,
-            retries=MOST_RETRIES if repeats else 0,
+            # How often is up to the condition. Prefect logs a traceback where it has counted to the end itself, and
+            # these errors explain themselves.
+            retries=MOST_RETRIES + 1,
             retry_delay_seconds=exponential_backoff(1),
             retry_jitter_factor=0.5,
-            retry_condition_fn=_if_it_may_help if idempotent else _if_safe,
+            retry_condition_fn=condition,
             # The API's state changes by itself: an answer from earlier is no answer.
             cache_policy=NO_CACHE,
         )

@@ -104,7 +104,7 @@ def choose_recovery_points(
 def newer_snapshots(
     droplets: Iterable[Droplet], images: Iterable[Image], selection: Selection, *, managed_tag: str
 ) -> list[Image]:
-    """List untagged snapshots that may be a recovery point newer than a backup about to be converted.
+    """List untagged snapshots that may be a newer recovery point than a backup about to be converted, or the only one.
 
     A run that died after it converted a backup that could not be tagged as such leaves one behind.
 
@@ -121,12 +121,16 @@ def newer_snapshots(
     chosen = {candidate.image.id: candidate.image for candidate in selection.candidates}
     unclear = []
     for droplet in droplets:
-        to_convert = [chosen[each].created_at for each in droplet.backup_ids if each in chosen]
-        if to_convert:
-            snapshots = (known[each] for each in droplet.snapshot_ids if each in known)
-            unclear += [
-                each for each in snapshots if not _is_tagged(each, managed_tag) and each.created_at > min(to_convert)
-            ]
+        points = [chosen[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in chosen]
+        if points and all(point.type != "backup" for point in points):
+            continue  # nothing is about to be converted
+        oldest = min((point.created_at for point in points), default=None)
+        snapshots = (known[each] for each in droplet.snapshot_ids if each in known)
+        unclear += [
+            each
+            for each in snapshots
+            if not _is_tagged(each, managed_tag) and (oldest is None or each.created_at > oldest)
+        ]
     return unclear
 
 

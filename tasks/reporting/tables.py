@@ -42,8 +42,10 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
         line |= {region: outcomes.get(region, "") for region in report.regions}
         errors = dict.fromkeys(row.error for row in rows if row.error)
         lines.append({**line, "What went wrong": "; ".join(errors)} if report.bad_rows else line)
-    nothing = {"Image": "no backups"} | dict.fromkeys(report.regions, "")
-    return lines + [{"Droplet": source} | nothing for source in report.without_backups]
+    nothing = {"Image": "no backups", **dict.fromkeys(report.regions, "")}
+    if report.bad_rows:
+        nothing["What went wrong"] = ""
+    return lines + [{"Droplet": source, **nothing} for source in report.without_backups]
 
 
 def conversion_table(report: ConversionReport) -> list[dict[str, str]]:

@@ -1,0 +1,153 @@
+"""What the tests ask of a sandbox's account, and of the reports on it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from prefect import State
+from prefect.states import get_state_exception
+
+from deployments.sandbox import Action, Droplet, Fault, FaultKind, Image, Sandbox, SeenRequest
+from flows.endings import Incomplete
+from tasks.reporting.report import ReplicationReport
+from tests.end_to_end.prefect_server import until
+
+# Regions that no Droplet of the default account is in.
+REGIONS = ["fra1", "sgp1", "sfo3"]
+MANAGED_TAG = "prefect:replicated"
+
+
+def images_of(sandbox: Sandbox, kind: str) -> list[Image]:
+    return [image for image in sandbox.account.images.values() if image.type == kind and not image.public]
+
+
+def public_image(sandbox: Sandbox) -> Image:
+    return next(image for image in sandbox.account.images.values() if image.public)
+
+
+def backups_of(sandbox: Sandbox, droplet: Droplet) -> list[Image]:
+    """A Droplet's backups, the newest first."""
+    images = [sandbox.account.images[image_id] for image_id in droplet.image_ids]
+    return sorted((each for each in images if each.type == "backup"), key=lambda each: -each.created_at)
+
+
+def newest_backups(sandbox: Sandbox, count: int = 1) -> list[Image]:
+    return [image for droplet in sandbox.account.droplets.values() for image in backups_of(sandbox, droplet)[:count]]
+
+
+def resize(sandbox: Sandbox, gigabytes: float) -> None:
+    """Make all images of one size, and with it the time that transfers take."""
+    for image in sandbox.account.images.values():
+        image.size_gigabytes = gigabytes
+
+
+def changes(sandbox: Sandbox) -> list[SeenRequest]:
+    """The requests that were to change anything."""
+    return [seen for seen in sandbox.record.requests if seen.method != "GET"]
+
+
+def started(sandbox: Sandbox, kind: str = "transfer") -> list[Action]:
+    return [action for action in sandbox.record.actions if action.type == kind]
+
+
+def goals(actions: list[Action]) -> list[tuple[int, str]]:
+    return sorted((action.resource_id, action.region) for action in actions)
+
+
+def pairs(images: list[Image], regions: list[str]) -> list[tuple[int, str]]:
+    return sorted((image.id, region) for image in images for region in regions)
+
+
+def make_transfers_endless(sandbox: Sandbox, backups: list[Image], regions: int) -> None:
+    """Have what follows the conversion of these backups run until `finish_all`."""
+    for image in backups:
+        path = f"/images/{image.id}/actions"
+        # The first of an image's actions is its conversion; this leaves it alone.
+        sandbox.faults.add(Fault(FaultKind.SLOW, "POST", path, seconds=0))
+        sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS, "POST", path, times=regions))
+
+
+def finish_all(sandbox: Sandbox) -> None:
+    """Let the transfers that would never end be done now."""
+    now = time.time()
+    for action in started(sandbox):
+        if not action.fate.ends:
+            action.status, action.ends_at = "completed", now
+            sandbox.account.images[action.resource_id].regions[action.region] = now
+
+
+def next_look_at_the_feed(sandbox: Sandbox) -> Callable[[], bool]:
+    """Whether somebody has looked at the account's actions since this was called."""
+    before = len(sandbox.record.requests)
+    return lambda: any(seen.path.startswith("/v2/actions") for seen in sandbox.record.requests[before:])
+
+
+def report_of(state: State[Any]) -> ReplicationReport:
+    """The report of a run, also of one that ended Failed."""
+    if state.is_completed():
+        report = state.result()
+    else:
+        error = get_state_exception(state)
+        assert isinstance(error, Incomplete), state
+        report = error.report
+    assert isinstance(report, ReplicationReport)
+    return report
+
+
+def outcomes(report: ReplicationReport) -> dict[tuple[int, str], str]:
+    found = {(row.image_id, row.region): str(row.outcome) for row in report.rows}
+    assert len(found) == len(report.rows)
+    return found
+
+
+class Operator:
+    """Somebody who uses the API by hand."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._http = httpx.Client(
+            base_url=sandbox.url, headers={"authorization": f"Bearer {sandbox.token}"}, trust_env=False
+        )
+
+    def post(self, path: str, **body: object) -> dict[str, Any]:
+        answer = self._http.post(path, json=body).raise_for_status()
+        return dict(answer.json()) if answer.content else {}
+
+    def tag(self, image: Image) -> None:
+        self.post("/v2/tags", name=MANAGED_TAG)
+        resource = {"resource_id": str(image.id), "resource_type": "image"}
+        self.post(f"/v2/tags/{MANAGED_TAG}/resources", resources=[resource])
+
+    def convert(self, image: Image) -> int:
+        """Convert a backup and wait until it is a snapshot that is no longer locked."""
+        action = self.post(f"/v2/images/{image.id}/actions", type="convert")["action"]
+        until(lambda: self._look() and image.type == "snapshot", within_seconds=10)
+        return int(action["id"])
+
+    def transfer(self, image: Image, region: str) -> int:
+        action = self.post(f"/v2/images/{image.id}/actions", type="transfer", region=region)["action"]
+        return int(action["id"])
+
+    def _look(self) -> bool:
+        return self._http.get("/v2/regions").is_success
+
+
+@contextmanager
+def meanwhile(condition: Callable[[], object], act: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as a condition holds, while the block runs."""
+
+    def watch() -> None:
+        until(condition, within_seconds=30)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

@@ -1,0 +1,133 @@
+"""A Prefect server of the tests' own, and what it shows of their runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import httpx
+from prefect import State
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas import FlowRun, TaskRun
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, Log
+from prefect.logging.handlers import APILogHandler
+
+STARTS_WITHIN_SECONDS = 120
+SHOWS_WITHIN_SECONDS = 30
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], within_seconds: float) -> T:
+    """Look again and again until there is something to see."""
+    deadline = time.monotonic() + within_seconds
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"nothing to be seen within {within_seconds} s"
+        time.sleep(0.05)
+    return seen
+
+
+def environment_for(home: Path, url: str) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Nothing is scheduled here.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    }
+
+
+@contextmanager
+def running_server(home: Path) -> Iterator[dict[str, str]]:
+    """A server on a free port, with a database of its own.
+
+    Yields:
+        The environment that leads Prefect's clients to it.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = environment_for(home, f"http://127.0.0.1:{port}/api")
+    output = home / "server.log"
+    with output.open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def answers() -> bool:
+        assert server.poll() is None, output.read_text()
+        try:
+            return httpx.get(f"{environment['PREFECT_API_URL']}/health", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        until(answers, STARTS_WITHIN_SECONDS)
+        yield environment
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@dataclass(frozen=True)
+class PrefectView:
+    """What somebody sees who looks at Prefect."""
+
+    home: Path
+    client: SyncPrefectClient
+
+    def run_of(self, state: State) -> FlowRun:
+        assert state.state_details.flow_run_id
+        return self.client.read_flow_run(state.state_details.flow_run_id)
+
+    def artifacts_of(self, run: FlowRun) -> dict[str | None, Artifact]:
+        chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        return {each.key: each for each in self.client.read_artifacts(artifact_filter=chosen)}
+
+    def logs_of(self, run: FlowRun) -> list[Log]:
+        APILogHandler().flush()
+        return self.client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
+
+    def log_text_of(self, run: FlowRun) -> str:
+        return "\n".join(log.message for log in self.logs_of(run))
+
+    def task_runs_of(self, run_id: UUID, at_least: int = 1) -> list[TaskRun]:
+        """The task runs, which Prefect shows only some time after they have ended."""
+
+        def ended() -> list[TaskRun]:
+            runs = self.client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+            done = [run for run in runs if run.state and run.state.is_final()]
+            return done if len(done) >= at_least else []
+
+        return until(ended, SHOWS_WITHIN_SECONDS)
+
+
+@contextmanager
+def viewing(home: Path) -> Iterator[PrefectView]:
+    with get_client(sync_client=True) as client:
+        yield PrefectView(home, client)

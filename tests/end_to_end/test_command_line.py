@@ -1,0 +1,103 @@
+"""The flows as commands: help, tables, exit statuses, and sentences instead of tracebacks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deployments.sandbox import Sandbox
+from tests.end_to_end.accounts import REGIONS, changes, images_of, newest_backups, resize
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = {
+    "replicate_backups": ["droplet-tag", "regions", "newest", "no-wait", "timeout-minutes", "dry-run"],
+    "transfer_images": ["image-ids", "regions", "no-wait", "timeout-minutes", "dry-run"],
+    "convert_backups": ["image-ids", "no-wait", "timeout-minutes"],
+    "report_coverage": ["droplet-tag", "regions"],
+    "image_action_history": ["image-ids"],
+}
+
+
+def command(flow: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"flows.{flow}", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("flow", OPTIONS)
+def test_the_help_names_the_command_and_explains_every_option(flow: str) -> None:
+    done = command(flow, "--help")
+    assert done.returncode == 0
+    assert f"python -m flows.{flow}" in done.stdout
+    assert all(f"--{option}" in done.stdout for option in OPTIONS[flow])
+    assert done.stderr == ""
+
+
+def test_a_run_that_does_all_prints_the_table_and_exits_with_0(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    done = command("replicate_backups", "--regions", *REGIONS)
+    assert done.returncode == 0, done.stderr
+    assert all(str(image.id) in done.stdout for image in images)
+    assert "2 images in 3 regions: 6 transferred" in done.stdout
+    assert "✓ there before" in done.stdout
+    assert all(set(REGIONS) <= set(image.regions) for image in images)
+    assert "Traceback" not in done.stderr
+    assert sandbox.token not in done.stdout + done.stderr
+
+
+def test_a_run_that_leaves_something_undone_prints_table_and_reason_and_exits_with_1(sandbox: Sandbox) -> None:
+    custom, snapshot = images_of(sandbox, "custom")[0], images_of(sandbox, "snapshot")[0]
+    ids = ["--image-ids", str(custom.id), str(snapshot.id)]
+    done = command("transfer_images", *ids, "--regions", "fra1", "--dry-run")
+    assert done.returncode == 1
+    assert str(snapshot.id) in done.stdout
+    assert "✗" in done.stdout
+    assert "Failed: 1 of 2 copies did not arrive" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert changes(sandbox) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["transfer_images", "--image-ids", "0"], 2, "greater than or equal to 1"),
+        (["transfer_images", "--image-ids", "web"], 2, "image-ids"),
+        (["transfer_images"], 2, "--image-ids"),
+        (["transfer_images", "--image-ids"], 1, "the list of images is empty"),
+        (["replicate_backups", "--regions", "fra1", "--regions", "moon1"], 1, "no such region: moon1"),
+    ],
+)
+def test_bad_input_is_answered_with_a_sentence_and_a_status_that_is_not_0(
+    sandbox: Sandbox, arguments: list[str], status: int, sentence: str
+) -> None:
+    done = command(*arguments)
+    assert done.returncode == status
+    said = done.stdout + done.stderr
+    assert sentence.lower() in said.lower()
+    assert "Traceback" not in said
+    assert changes(sandbox) == []
+
+
+def test_without_a_token_the_command_names_the_variable_and_the_demo() -> None:
+    done = command("report_coverage")
+    assert done.returncode == 1
+    assert "DIGITALOCEAN_TOKEN is not set" in done.stderr
+    assert "make demo" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_wrong_token_is_answered_with_a_sentence(sandbox: Sandbox) -> None:
+    done = command("report_coverage", DIGITALOCEAN_TOKEN="dop_v1_wrong")
+    assert done.returncode == 1
+    assert "Check the token in DIGITALOCEAN_TOKEN" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,107 @@
+"""A run that was cut short is finished by the next one, from what the API says alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deployments.sandbox import Fault, FaultKind, Sandbox
+from flows.replicate_backups import replicate_backups
+from tests.end_to_end.accounts import (
+    MANAGED_TAG,
+    REGIONS,
+    Operator,
+    finish_all,
+    goals,
+    meanwhile,
+    newest_backups,
+    outcomes,
+    pairs,
+    report_of,
+    resize,
+    started,
+)
+
+
+def test_a_run_that_died_between_converting_and_copying_is_finished_by_the_next(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    operator = Operator(sandbox)
+    operator.tag(images[0])
+    operator.convert(images[0])
+    report = report_of(replicate_backups(regions=REGIONS, return_state=True))
+    assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS), "transferred")
+    assert sorted(action.resource_id for action in started(sandbox, "convert")) == sorted(each.id for each in images)
+
+
+def test_copies_under_way_are_adopted_and_none_is_started_twice(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    operator = Operator(sandbox)
+    operator.tag(images[0])
+    operator.convert(images[0])
+    sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS))
+    running = operator.transfer(images[0], "fra1")
+    with meanwhile(lambda: len(started(sandbox)) == len(images) * len(REGIONS), lambda: finish_all(sandbox)):
+        report = report_of(replicate_backups(regions=REGIONS, return_state=True))
+    expected = dict.fromkeys(pairs(images, REGIONS), "transferred") | {(images[0].id, "fra1"): "adopted"}
+    assert outcomes(report) == expected
+    assert [row.action_id for row in report.rows if row.outcome == "adopted"] == [running]
+    assert goals(started(sandbox)) == pairs(images, REGIONS)
+
+
+def test_backups_that_cannot_be_tagged_are_tagged_as_soon_as_they_are_snapshots(
+    start_quirky: Callable[..., Sandbox],
+) -> None:
+    sandbox = start_quirky(taggable_backups=False)
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    assert replicate_backups(regions=REGIONS, return_state=True).is_completed()
+    assert all(image.tags == [MANAGED_TAG] for image in images)
+    again = replicate_backups(regions=REGIONS, return_state=True)
+    assert outcomes(report_of(again)) == dict.fromkeys(pairs(images, REGIONS), "already_there")
+
+
+def test_a_conversion_that_nobody_could_tag_any_more_is_known_by_its_action(
+    start_quirky: Callable[..., Sandbox],
+) -> None:
+    sandbox = start_quirky(taggable_backups=False)
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    Operator(sandbox).convert(images[0])
+    report = report_of(replicate_backups(regions=REGIONS, return_state=True))
+    assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS), "transferred")
+    assert len(started(sandbox, "convert")) == len(images)
+
+
+def test_a_conversion_that_nobody_could_tag_is_known_also_if_it_was_the_last_backup(
+    start: Callable[..., Sandbox],
+) -> None:
+    sandbox = start(backups_per_droplet=1)
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    Operator(sandbox).convert(images[0])
+    report = report_of(replicate_backups(regions=REGIONS, return_state=True))
+    assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS), "transferred")
+
+
+def test_images_that_lag_behind_their_actions_start_nothing_twice(start_quirky: Callable[..., Sandbox]) -> None:
+    # Four seconds of this machine's, longer than the first run takes.
+    sandbox = start_quirky(lag_seconds=4800, feed_lag_seconds=240, duplicate_transfers="accept")
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    assert replicate_backups(regions=REGIONS, return_state=True).is_completed()
+    assert not any(image.shown_type(sandbox.record.requests[-1].at) == "snapshot" for image in images)
+    again = replicate_backups(regions=REGIONS, return_state=True)
+    assert outcomes(report_of(again)) == dict.fromkeys(pairs(images, REGIONS), "already_there")
+    assert goals(started(sandbox)) == pairs(images, REGIONS)
+
+
+def test_images_that_stay_locked_after_their_conversion_are_copied_once_they_are_not(
+    start_quirky: Callable[..., Sandbox],
+) -> None:
+    sandbox = start_quirky(lock_seconds=1200)
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    report = report_of(replicate_backups(regions=REGIONS, return_state=True))
+    assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS), "transferred")
+    assert goals(started(sandbox)) == pairs(images, REGIONS)

@@ -1,0 +1,217 @@
+"""The main job, from the Droplets' backups to snapshots in every region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deployments.sandbox import Fault, FaultKind, Sandbox
+from deployments.sandbox.regions import Region
+from flows.replicate_backups import replicate_backups
+from flows.report_coverage import report_coverage
+from tests.end_to_end.accounts import (
+    MANAGED_TAG,
+    REGIONS,
+    backups_of,
+    changes,
+    finish_all,
+    goals,
+    make_transfers_endless,
+    meanwhile,
+    newest_backups,
+    next_look_at_the_feed,
+    outcomes,
+    pairs,
+    report_of,
+    resize,
+    started,
+)
+
+UNRELIABLE = [
+    FaultKind.BURST_LIMIT,
+    FaultKind.LIMIT_HTML,
+    FaultKind.ERROR_BEFORE,
+    FaultKind.ERROR_AFTER,
+    FaultKind.UNAVAILABLE_HTML,
+    FaultKind.DROP_BEFORE,
+    FaultKind.DROP_AFTER,
+    FaultKind.HTML_OK,
+    FaultKind.TRUNCATED_AFTER,
+    FaultKind.ACTION_ERRORED,
+]
+
+
+class ClosedRegion(Region):
+    """A region that claims to take images and then refuses each."""
+
+    @property
+    def takes_images(self) -> bool:
+        return False
+
+
+def test_every_newest_backup_arrives_in_every_region_and_a_second_run_has_nothing_to_do(
+    start: Callable[..., Sandbox],
+) -> None:
+    sandbox = start(droplets=6)
+    resize(sandbox, 5)
+    protected = newest_backups(sandbox)
+    everywhere = [region.slug for region in sandbox.account.regions.values() if region.takes_images]
+    there_before = {(image.id, region) for image in protected for region in image.regions}
+
+    report = report_of(replicate_backups(return_state=True))
+
+    assert all(set(image.regions) == set(everywhere) and image.type == "snapshot" for image in protected)
+    assert all(image.tags == [MANAGED_TAG] for image in protected)
+    assert {pair: outcome == "already_there" for pair, outcome in outcomes(report).items()} == {
+        pair: pair in there_before for pair in pairs(protected, everywhere)
+    }
+    assert report.totals == {"already_there": len(there_before), "transferred": len(protected) * len(everywhere) - 5}
+    assert {row.action_id for row in report.rows if row.action_id} == {action.id for action in started(sandbox)}
+    assert all(row.seconds for row in report.rows if row.outcome == "transferred")
+    assert sandbox.record.duplicate_transfers() == []
+    assert (report.api_requests, report.too_many_requests) == (len(sandbox.record.requests), 0)
+    assert len(report.without_backups) == 1
+
+    before = len(sandbox.record.requests)
+    again = replicate_backups(return_state=True)
+    assert again.is_completed()
+    assert set(outcomes(report_of(again)).values()) == {"already_there"}
+    assert {seen.method for seen in sandbox.record.requests[before:]} == {"GET"}
+    assert report_of(again).api_requests == len(sandbox.record.requests) - before
+
+    coverage = report_of(report_coverage(return_state=True))
+    assert outcomes(coverage) == dict.fromkeys(pairs(protected, everywhere), "already_there")
+
+
+def test_newest_tag_and_regions_narrow_the_choice(start: Callable[..., Sandbox]) -> None:
+    sandbox = start(droplets=3, backups_per_droplet=3)
+    resize(sandbox, 2)
+    chosen = [droplet for droplet in sandbox.account.droplets.values() if "env:staging" in droplet.tags]
+    assert 0 < len(chosen) < 3
+    images = [image for droplet in chosen for image in backups_of(sandbox, droplet)[:2]]
+    report = report_of(replicate_backups("env:staging", REGIONS[:2], newest=2, return_state=True))
+    assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS[:2]), "transferred")
+    assert goals(started(sandbox)) == pairs(images, REGIONS[:2])
+    assert sorted(action.resource_id for action in started(sandbox, "convert")) == sorted(image.id for image in images)
+
+
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(sandbox: Sandbox) -> None:
+    state = replicate_backups(regions=REGIONS, dry_run=True, return_state=True)
+    assert state.is_completed()
+    report = report_of(state)
+    assert outcomes(report) == dict.fromkeys(pairs(newest_backups(sandbox), REGIONS), "planned")
+    assert report.dry_run
+    assert all(row.needs_conversion for row in report.rows)
+    assert changes(sandbox) == []
+
+
+def test_without_waiting_copies_are_started_and_the_next_run_takes_them_up(sandbox: Sandbox) -> None:
+    images = newest_backups(sandbox)
+    make_transfers_endless(sandbox, images, len(REGIONS))
+    first = report_of(replicate_backups(regions=REGIONS, wait=False, return_state=True))
+    assert outcomes(first) == dict.fromkeys(pairs(images, REGIONS), "started")
+    assert not any(region in image.regions for image in images for region in REGIONS)
+
+    with meanwhile(next_look_at_the_feed(sandbox), lambda: finish_all(sandbox)):
+        second = report_of(replicate_backups(regions=REGIONS, return_state=True))
+    assert outcomes(second) == dict.fromkeys(pairs(images, REGIONS), "adopted")
+    assert {row.action_id for row in second.rows} == {row.action_id for row in first.rows}
+    assert len(started(sandbox)) == len(images) * len(REGIONS)
+
+
+def test_what_does_not_arrive_in_time_is_reported_and_taken_up_by_the_next_run(sandbox: Sandbox) -> None:
+    images = newest_backups(sandbox)
+    make_transfers_endless(sandbox, images, len(REGIONS))
+    hasty = replicate_backups.with_options(validate_parameters=False)
+    state = hasty(regions=REGIONS, timeout_minutes=3 / 60, return_state=True)
+    assert state.is_failed()
+    assert str(state.message).startswith("6 of 6 copies did not arrive")
+    assert outcomes(report_of(state)) == dict.fromkeys(pairs(images, REGIONS), "timed_out")
+    assert all("the next run" in row.error for row in report_of(state).rows)
+
+    sandbox.faults.clear()
+    with meanwhile(next_look_at_the_feed(sandbox), lambda: finish_all(sandbox)):
+        second = report_of(replicate_backups(regions=REGIONS, return_state=True))
+    assert outcomes(second) == {
+        (row.image_id, row.region): "adopted" if row.action_id else "transferred" for row in report_of(state).rows
+    }
+    assert goals(started(sandbox)) == pairs(images, REGIONS)
+
+
+def test_transfers_and_conversions_that_end_errored_are_started_anew(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    # The first of each image's actions is its conversion.
+    for image in images:
+        sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED, path=f"/images/{image.id}/", times=2))
+    report = report_of(replicate_backups(regions=REGIONS, return_state=True))
+    assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS), "transferred")
+    assert len(started(sandbox, "convert")) == 3 * len(images)
+
+
+def test_a_bad_image_does_not_stop_the_others(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    bad, good = newest_backups(sandbox)
+    sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED, path=f"/images/{bad.id}/", times=None))
+    state = replicate_backups(regions=REGIONS, return_state=True)
+    assert state.is_failed()
+    assert str(state.message).startswith(f"3 of 6 copies did not arrive (first: image {bad.id} to ")
+    assert outcomes(report_of(state)) == {
+        **dict.fromkeys(pairs([bad], REGIONS), "failed"),
+        **dict.fromkeys(pairs([good], REGIONS), "transferred"),
+    }
+    assert all("not converted" in row.error for row in report_of(state).bad_rows)
+
+
+def test_a_bad_region_does_not_stop_the_others_and_the_api_is_quoted(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    fra1 = sandbox.account.regions["fra1"]
+    sandbox.account.regions["fra1"] = ClosedRegion(fra1.slug, fra1.name)
+    state = replicate_backups(regions=REGIONS, return_state=True)
+    assert str(state.message).startswith("2 of 6 copies did not arrive")
+    report = report_of(state)
+    assert {pair for pair, outcome in outcomes(report).items() if outcome == "failed"} == set(pairs(images, ["fra1"]))
+    assert all("Region fra1 is not available for image transfers." in row.error for row in report.bad_rows)
+    assert all("request id" in row.error for row in report.bad_rows)
+    assert report.totals == {"transferred": 4, "failed": 2}
+
+
+def test_an_image_that_is_deleted_meanwhile_fails_alone(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    gone, good = newest_backups(sandbox)
+    sandbox.faults.add(Fault(FaultKind.SLOW, method="POST", path="/v2/tags"))
+    listed = lambda: any(seen.path.startswith("/v2/images?") for seen in sandbox.record.requests)  # noqa: E731
+    with meanwhile(listed, lambda: sandbox.account.delete_image(gone)):
+        state = replicate_backups(regions=REGIONS, return_state=True)
+    assert str(state.message).startswith("3 of 6 copies did not arrive")
+    report = report_of(state)
+    assert outcomes(report) == {
+        **dict.fromkeys(pairs([gone], REGIONS), "failed"),
+        **dict.fromkeys(pairs([good], REGIONS), "transferred"),
+    }
+    assert all(f"image {gone.id} is gone" in row.error for row in report.bad_rows)
+
+
+def test_a_droplet_without_backups_is_named_and_fails_nothing(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    bare, protected = sandbox.account.droplets.values()
+    for image in backups_of(sandbox, bare):
+        sandbox.account.delete_image(image)
+    state = replicate_backups(regions=REGIONS, return_state=True)
+    assert state.is_completed()
+    assert report_of(state).without_backups == (f"{bare.name} ({bare.id})",)
+    assert {row.source for row in report_of(state).rows} == {f"{protected.name} ({protected.id})"}
+
+
+def test_an_unreliable_api_costs_requests_but_no_copy_and_nothing_is_done_twice(start: Callable[..., Sandbox]) -> None:
+    sandbox = start(droplets=2)
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    sandbox.faults.at_random(0.1, UNRELIABLE, seed=3)
+    state = replicate_backups(regions=REGIONS, return_state=True)
+    assert state.is_completed(), state.message
+    assert all(set(REGIONS) <= set(image.regions) for image in images)
+    assert sandbox.record.duplicate_transfers() == []
+    report = report_of(state)
+    assert report.too_many_requests == sandbox.record.rate_limited() > 0
+    assert report.api_requests == len(sandbox.record.requests)

@@ -1,0 +1,50 @@
+"""Names of flow runs, as the UI lists them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.context import FlowRunContext
+
+from flows.names import coverage_run_name, images_run_name, replication_run_name
+
+
+def named(name: Callable[[], str], **parameters: Any) -> str:
+    """A run's name without the time that all of them end in."""
+    context: dict[str, Any] = {"flow_run": SimpleNamespace(id=uuid4()), "parameters": parameters}
+    with FlowRunContext.model_construct(**context):
+        whole = name()
+    what, moment = whole.rsplit(", ", 1)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d", moment)
+    return what + moment[len("2026-11-23 03:00") :]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"droplet_tag": None, "regions": None}, "all Droplets -> all regions"),
+        ({"droplet_tag": "dr", "regions": ["nyc3", "fra1"]}, "dr -> nyc3, fra1"),
+        ({"droplet_tag": "dr", "regions": list("abcd")}, "dr -> 4 regions"),
+        ({"droplet_tag": "dr", "regions": []}, "dr -> 0 regions"),
+        ({"image_ids": [1, 2, 3], "regions": None}, "1, 2, 3 -> all regions"),
+        ({"image_ids": [1, 2, 3, 4], "regions": ["nyc3"]}, "4 images -> nyc3"),
+        ({"droplet_tag": None, "regions": None, "dry_run": True}, "all Droplets -> all regions (dry run)"),
+    ],
+)
+def test_a_copying_run_is_named_for_what_goes_where(parameters: dict[str, Any], expected: str) -> None:
+    assert named(replication_run_name, **parameters) == expected
+
+
+@pytest.mark.parametrize(("ids", "expected"), [([7], "7"), ([7, 8, 9, 10], "4 images"), ([], "0 images")])
+def test_a_run_on_images_is_named_for_them(ids: list[int], expected: str) -> None:
+    assert named(images_run_name, image_ids=ids) == expected
+
+
+def test_a_coverage_run_is_named_for_the_droplets() -> None:
+    assert named(coverage_run_name, droplet_tag=None) == "coverage of all Droplets"
+    assert named(coverage_run_name, droplet_tag="dr") == "coverage of dr"

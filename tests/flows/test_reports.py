@@ -1,0 +1,180 @@
+"""What a run says it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from flows.endings import Incomplete
+from tasks.reporting.report import (
+    ActionHistory,
+    ConversionReport,
+    ConversionRow,
+    ImageHistory,
+    Outcome,
+    ReplicationReport,
+    Row,
+)
+from tasks.reporting.tables import LEGEND, SIGNS, conversion_table, coverage_table, escaped, history_table, table_of
+from tests.flows.images import action
+
+MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
+
+
+def row(image_id: int = 1, region: str = "nyc3", outcome: Outcome = Outcome.TRANSFERRED, **other: Any) -> Row:
+    return Row(**{"source": "web (1)", "image_id": image_id, "region": region, "outcome": outcome} | other)
+
+
+def report(*rows: Row, **other: Any) -> ReplicationReport:
+    return ReplicationReport(**{"rows": rows, "regions": ("fra1", "nyc3")} | other)
+
+
+def test_totals_count_each_outcome_that_occurs_and_no_other() -> None:
+    totals = report(row(), row(2), row(1, "fra1", Outcome.FAILED)).totals
+    assert totals == {Outcome.TRANSFERRED: 2, Outcome.FAILED: 1}
+
+
+def test_the_summary_tells_images_regions_outcomes_and_what_it_cost() -> None:
+    done = report(row(), row(1, "fra1", Outcome.ALREADY_THERE), api_requests=7, too_many_requests=2)
+    assert done.summary == ("1 image in 2 regions: 1 already there, 1 transferred; 7 API requests, 2 answered with 429")
+
+
+def test_the_summary_of_a_dry_run_says_so() -> None:
+    dry = report(row(1, "nyc3", Outcome.PLANNED), row(2, "nyc3", Outcome.PLANNED), dry_run=True, api_requests=1)
+    assert dry.summary == "Dry run, 2 images in 2 regions: 2 planned; 1 API request, 0 answered with 429"
+
+
+def test_the_summary_of_nothing_is_no_riddle() -> None:
+    assert report().summary == "0 images in 2 regions: nothing to do; 0 API requests, 0 answered with 429"
+
+
+def test_a_run_without_bad_rows_has_no_failure() -> None:
+    good = set(Outcome) - {Outcome.FAILED, Outcome.TIMED_OUT}
+    assert report(*(row(outcome=each) for each in good)).failure == ""
+
+
+def test_a_failure_says_how_many_of_how_many_and_the_first_reason() -> None:
+    bad = report(row(), row(2, "fra1", Outcome.FAILED, error="422: no"), row(3, "fra1", Outcome.TIMED_OUT))
+    assert bad.failure == "2 of 3 copies did not arrive (first: image 2 to fra1: 422: no)"
+    assert str(Incomplete(bad)) == bad.failure
+
+
+def test_a_failure_without_a_reason_names_the_outcome() -> None:
+    assert report(row(outcome=Outcome.TIMED_OUT)).failure.endswith("(first: image 1 to nyc3: timed out)")
+
+
+def test_every_outcome_has_a_sign_of_its_own_and_the_legend_knows_it() -> None:
+    assert len(set(SIGNS.values())) == len(Outcome)
+    assert all(sign in LEGEND for sign in SIGNS.values())
+
+
+def test_the_table_has_a_line_an_image_and_a_column_a_region() -> None:
+    table = coverage_table(report(row(), row(1, "fra1", Outcome.ALREADY_THERE)))
+    assert table == [{"Droplet": "web (1)", "Image": "1", "fra1": "✓", "nyc3": "+"}]
+
+
+def test_the_table_shows_failures_first_with_each_reason_once() -> None:
+    bad = [
+        row(1, source="api (9)"),
+        row(2, "fra1", Outcome.FAILED, source="web (2)", error="gone"),
+        row(2, "nyc3", Outcome.FAILED, source="web (2)", error="gone"),
+        row(3, "nyc3", Outcome.TIMED_OUT, source="db (3)", error="late"),
+    ]
+    table = coverage_table(report(*bad))
+    assert [(line["Droplet"], line["What went wrong"]) for line in table] == [
+        ("db (3)", "late"),
+        ("web (2)", "gone"),
+        ("api (9)", ""),
+    ]
+
+
+def test_the_table_shows_droplets_that_have_nothing_to_copy() -> None:
+    table = coverage_table(report(row(), without_backups=("db (3)",)))
+    assert table[-1] == {"Droplet": "db (3)", "Image": "no backups", "fra1": "", "nyc3": ""}
+
+
+def test_all_lines_of_a_table_have_the_same_columns() -> None:
+    bad = report(row(), row(2, "fra1", Outcome.FAILED, error="gone"))
+    histories = ActionHistory(
+        images=(ImageHistory(image_id=1, error="gone"), ImageHistory(image_id=2, actions=(action(),)))
+    )
+    for table in (coverage_table(bad), history_table(histories)):
+        assert len({tuple(line) for line in table}) == 1
+
+
+def test_lines_of_droplets_without_backups_have_the_same_columns_as_the_others() -> None:
+    table = coverage_table(report(row(1, "fra1", Outcome.FAILED, error="gone"), without_backups=("db (3)",)))
+    assert tuple(table[0]) == tuple(table[1])
+
+
+def test_reports_on_conversions_count_and_fail_like_the_others() -> None:
+    done = ConversionReport(
+        rows=(
+            ConversionRow(image_id=1, image_name="web", outcome="converted", action_id=5),
+            ConversionRow(image_id=2, outcome="already_a_snapshot"),
+            ConversionRow(image_id=3, outcome="failed", error="gone"),
+            ConversionRow(image_id=4, outcome="timed_out"),
+        ),
+        api_requests=9,
+    )
+    assert done.summary == (
+        "4 images: 1 converted, 1 already a snapshot, 1 failed, 1 timed out; 9 API requests, 0 answered with 429"
+    )
+    assert done.failure == "2 of 4 images were not converted (first: 3: gone)"
+    assert table_of(done) == conversion_table(done)
+    assert conversion_table(done)[0] == {
+        "Image": "1 web",
+        "Outcome": "converted",
+        "Action": "5",
+        "What went wrong": "",
+    }
+
+
+def test_a_history_lists_the_newest_action_first_and_images_without_any() -> None:
+    old, new = action(id=1, status="completed", minutes_ago=60), action(id=2, minutes_ago=5)
+    history = ActionHistory(images=(ImageHistory(image_id=8, actions=(old, new)), ImageHistory(image_id=9)))
+    table = history_table(history)
+    assert [(line["Image"], line["Action"], line["Status"]) for line in table] == [
+        ("8", "2", "in-progress"),
+        ("8", "1", "completed"),
+        ("9", "", "no actions"),
+    ]
+    assert history.summary == "2 actions on 2 images; 0 API requests"
+    assert history.failure == ""
+
+
+def test_a_history_that_could_not_be_read_is_a_failure() -> None:
+    history = ActionHistory(images=(ImageHistory(image_id=8), ImageHistory(image_id=9, error="404: gone")))
+    assert history.failure == "1 of 2 images could not be read (first: 404: gone)"
+
+
+def shown(name: str) -> tuple[list[str], str]:
+    """What Markdown makes of an escaped name: the kinds of things in it, and the text."""
+    ((_, cell),) = escaped([{"Droplet": name}])[0].items()
+    (inline,) = [token for token in MARKDOWN.parse(f"x {cell} x") if token.type == "inline"]
+    children = inline.children or []
+    return [each.type for each in children], "".join(each.content for each in children)
+
+
+def test_hostile_image_names_are_shown_and_not_obeyed() -> None:
+    for name in (
+        "[click](javascript:alert(1))",
+        "![pixel](https://example.com/x.png)",
+        "<script>alert(1)</script>",
+        "a | b | c",
+        "**bold** _it_ ~~gone~~ `code`",
+        "\\[x](y)",
+        "<https://example.com>",
+    ):
+        kinds, text = shown(name)
+        assert set(kinds) <= {"text", "text_special"}, name
+        assert text == f"x {name} x"
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
+def test_no_name_of_printable_characters_can_smuggle_markup_in(name: str) -> None:
+    kinds, _ = shown(name)
+    assert set(kinds) <= {"text", "text_special"}
