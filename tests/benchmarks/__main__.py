@@ -1,0 +1,128 @@
+"""Measure what a run costs, and write it down: `make bench` and `make bench-fleet`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import cyclopts
+
+from deployments.sandbox import Sandbox
+from tests.benchmarks.measure import ROOT, Measurement, measure
+from tests.benchmarks.picture import draw_requests
+from tests.benchmarks.results import (
+    FOLDER,
+    Goal,
+    at_most,
+    exactly,
+    goals_table,
+    runs_table,
+    write_section,
+)
+from tests.benchmarks.strategies import STRATEGIES, replay
+
+WORK = ROOT / ".bench"
+FEW, FLEET = 20, 1000
+FEW_SPEED, FLEET_SPEED = 20, 10
+QUOTA_GONE_FOR_SECONDS = 20 * 60
+HOURLY_LIMIT = 5000
+
+app = cyclopts.App(name="python -m tests.benchmarks", version_flags=[])
+
+
+@app.default
+def main(*, fleet: bool = False) -> int:
+    """Measure, and write RESULTS.md.
+
+    Args:
+        fleet: Measure 1,000 Droplets instead of 20.
+
+    Returns:
+        Exit status: 0 if every goal was reached.
+    """
+    shutil.rmtree(WORK, ignore_errors=True)
+    goals = bench_fleet() if fleet else bench_few()
+    missed = [goal for goal in goals if not goal.reached]
+    for goal in missed:
+        say(f"not reached: {goal.measure}: {goal.figure}, goal {goal.goal}")
+    return 1 if missed else 0
+
+
+def bench_few() -> list[Goal]:
+    """20 Droplets: alone, beside a greedy neighbour, with the quota gone; and the other ways of waiting."""
+    with Sandbox(droplets=FEW, speed=FEW_SPEED) as sandbox:
+        alone = run(sandbox, "this project", FEW)
+    with Sandbox(droplets=FEW, speed=FEW_SPEED) as sandbox:
+        sandbox.neighbour(per_minute=100)
+        beside = run(sandbox, "this project, beside a neighbour with 100 requests a minute", FEW)
+    with Sandbox(droplets=FEW, speed=FEW_SPEED) as sandbox:
+        # Spent evenly over the last 40 minutes, so the oldest request expires in 20.
+        sandbox.neighbour(requests=HOURLY_LIMIT, over_seconds=(3600 - QUOTA_GONE_FOR_SECONDS) / FEW_SPEED)
+        late = run(sandbox, "this project, the hour's quota gone for 20 minutes", FEW)
+    others = []
+    for name in STRATEGIES:
+        for droplets in (4, FEW):
+            say(f"{name} with {droplets} Droplets, in virtual time")
+            others.append(replay(name, droplets))
+    goals = [
+        at_most("requests per finished action, 20 Droplets", 1.20, alone.requests_per_action),
+        exactly("429s when alone", 0, alone.too_many),
+        at_most("makespan over the best possible, 20 Droplets", 1.05, alone.stretch, "{:.3f}".format),
+        exactly("transfers lost", 0, alone.actions - alone.finished),
+        exactly("transfers started twice", 0, alone.duplicates),
+        exactly("beside a neighbour: transfers lost", 0, beside.actions - beside.finished),
+        at_most("beside a neighbour: 429s per request", 0.01, beside.too_many / beside.requests, "{:.4f}".format),
+        exactly("quota gone: 429s", 1, late.too_many),
+        exactly("quota gone: requests until the reset", 1, requests_until(late, QUOTA_GONE_FOR_SECONDS)),
+        exactly("quota gone: transfers lost", 0, late.actions - late.finished),
+    ]
+    text = f"{goals_table(goals)}\n\n{runs_table([alone, beside, late, *others])}"
+    write_section(f"{FEW} Droplets", "make bench", text)
+    draw_requests([alone, *(each for each in others if each.droplets == FEW)], FOLDER / "requests.png")
+    say(text)
+    return goals
+
+
+def bench_fleet() -> list[Goal]:
+    """1,000 Droplets."""
+    with Sandbox(droplets=FLEET, speed=FLEET_SPEED) as sandbox:
+        alone = run(sandbox, "this project", FLEET)
+    per_action = 1000 * alone.cpu_seconds / alone.actions
+    goals = [
+        at_most("requests per finished action, 1,000 Droplets", 1.10, alone.requests_per_action),
+        exactly("429s when alone", 0, alone.too_many),
+        at_most("makespan over the best possible, 1,000 Droplets", 1.10, alone.stretch, "{:.3f}".format),
+        exactly("actions lost", 0, alone.actions - alone.finished),
+        exactly("transfers started twice", 0, alone.duplicates),
+        at_most("CPU of the flow's process per action, ms", 15, per_action, "{:.1f}".format),
+        at_most("peak memory of the flow's process, MiB", 400, alone.memory_mib, "{:.0f}".format),
+    ]
+    text = f"{goals_table(goals)}\n\n{runs_table([alone])}"
+    write_section(f"{FLEET:,} Droplets", "make bench-fleet", text)
+    say(text)
+    return goals
+
+
+def run(sandbox: Sandbox, name: str, droplets: int) -> Measurement:
+    """Measure one run."""
+    say(f"{name}: {droplets} Droplets, {sandbox.speed:g} times as fast as life")
+    return measure(sandbox, droplets=droplets, name=name, folder=_folder(name))
+
+
+def requests_until(measurement: Measurement, seconds: float) -> int:
+    """Count the requests before a moment."""
+    return sum(moment < seconds for moment in measurement.spent)
+
+
+def _folder(name: str) -> Path:
+    return WORK / "".join(letter if letter.isalnum() else "-" for letter in name)[:40]
+
+
+def say(sentence: str) -> None:
+    """Tell whoever waits."""
+    print(sentence, flush=True)  # noqa: T201  # for whoever waits
+
+
+if __name__ == "__main__":
+    sys.exit(app())
