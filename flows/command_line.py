@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from typing import Any, cast
 
@@ -24,11 +25,13 @@ WIDE = 200
 def run_from_command_line(flow: Flow[Any, Any]) -> None:
     """Run a flow with the options given on the command line, print its report, and exit.
 
-    Exits with 0 if everything was done, with 1 if not.
+    Exits with 0 if everything was done, with 1 if not, with 2 if the command line makes no sense.
 
     Args:
         flow: The flow.
     """
+    # An address in pydantic's documentation helps nobody who has mistyped an option.
+    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
 
     def run(**parameters: Any) -> int:
         state: State[Any] = cast(Any, flow)(**parameters, return_state=True)

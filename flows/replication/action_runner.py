@@ -21,6 +21,7 @@ from tasks.digitalocean import (
     Image,
     ImageActionRequest,
     NotFound,
+    TransferImage,
     Unauthorized,
     UnprocessableEntity,
 )
@@ -112,10 +113,12 @@ class ActionRunner:
         self._connection = connection
         self._token_refused: APIError | None = None
         self._settling_seconds = connection.settings.poll_interval_seconds
+        self._unlocked: set[int] = set()
 
-    async def settle(self) -> None:
-        """Give an image that was just converted the time to be unlocked; how long that takes is learnt."""
-        await asyncio.sleep(self._settling_seconds)
+    @property
+    def settling_seconds(self) -> float:
+        """How long an image that was just converted should be given to be unlocked; learnt from refusals."""
+        return self._settling_seconds
 
     async def see_through(
         self,
@@ -196,7 +199,7 @@ class ActionRunner:
                 standing = await self._look(image)
                 if found := standing.already(request):
                     return found
-                if not tries_left or not standing.is_locked():
+                if not tries_left or image.id in self._unlocked or not standing.is_locked():
                     raise
                 logger.info("%s of image %d is refused for the moment: %s", request, image.id, refusal.message)
                 await asyncio.sleep(pause)
@@ -215,11 +218,15 @@ class ActionRunner:
             if self._token_refused:
                 raise self._token_refused
             try:
-                return await self._operations.post(image.id, request)
+                action = await self._operations.post(image.id, request)
             except (Unauthorized, Forbidden) as error:
                 # It would be the same for every other action.
                 self._token_refused = error
                 raise
+        if isinstance(request, TransferImage):
+            # Transfers of one image run side by side, so where one is accepted, no lock keeps others out.
+            self._unlocked.add(image.id)
+        return action
 
 
 def largest_first(image: Image) -> float:

@@ -127,14 +127,15 @@ class Execution:
                 copies.create_task(self._copy(plan, region, scout))
                 if plan.convert:
                     # It may still be locked: one finds out, so that the others are not refused as well.
-                    await scout.wait()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(scout.wait(), 2 * self._runner.settling_seconds)
 
     async def _make_snapshot(self, plan: ImagePlan) -> None:
         if not plan.convert and plan.converting is None:
             return
         # Before the transfers, because each conversion makes transfers possible.
         await self._runner.see_through(plan.image, ConvertImage(), (0.0, largest_first(plan.image)), plan.converting)
-        await self._runner.settle()
+        await asyncio.sleep(self._runner.settling_seconds)
         self._progress.conversions_left -= plan.convert
         if plan.image.id in self._tag_once_converted:
             await self._tag_snapshot(plan.image.id)

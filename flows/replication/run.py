@@ -14,7 +14,7 @@ from flows.replication.planning import ReplicationPlan
 from flows.replication.progress import ProgressReporter
 from tasks.digitalocean import Connection, Image, Tally, run_blocking
 from tasks.reporting.artifacts import publish_or_log
-from tasks.reporting.report import Outcome, ReplicationReport, Row
+from tasks.reporting.report import Outcome, ReplicationReport, Row, count
 from tasks.reporting.tables import LEGEND, coverage_table, escaped
 from tasks.tags import tag_images
 
@@ -37,9 +37,9 @@ def replicate(
         A row an image and region.
     """
     get_run_logger().info(
-        "%d images, %d regions: %d conversions and %d transfers to start",
-        len(plan.images),
-        len(plan.regions),
+        "%s, %s: %d conversions and %d transfers to start",
+        count(len(plan.images), "image"),
+        count(len(plan.regions), "region"),
         plan.conversions,
         plan.transfers,
     )

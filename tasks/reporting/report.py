@@ -93,9 +93,9 @@ class ReplicationReport(BaseModel):
     def summary(self) -> str:
         """The run in one line."""
         images = len({row.image_id for row in self.rows})
-        counts = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in self.totals.items())
-        copies = f"{_of(images, 'image')} in {_of(len(self.regions), 'region')}: {counts or 'nothing to do'}"
-        spent = f"{_of(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
+        counts = ", ".join(f"{number} {outcome.replace('_', ' ')}" for outcome, number in self.totals.items())
+        copies = f"{count(images, 'image')} in {count(len(self.regions), 'region')}: {counts or 'nothing to do'}"
+        spent = f"{count(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
         return f"{'Dry run, ' if self.dry_run else ''}{copies}; {spent}"
 
     @property
@@ -152,9 +152,9 @@ class ConversionReport(BaseModel):
     def summary(self) -> str:
         """The run in one line."""
         counts = Counter(row.outcome.replace("_", " ") for row in self.rows)
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        spent = f"{_of(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
-        return f"{_of(len(self.rows), 'image')}: {outcomes}; {spent}"
+        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+        spent = f"{count(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
+        return f"{count(len(self.rows), 'image')}: {outcomes}; {spent}"
 
     @property
     def failure(self) -> str:
@@ -195,8 +195,8 @@ class ActionHistory(BaseModel):
     def summary(self) -> str:
         """The report in one line."""
         actions = sum(len(image.actions) for image in self.images)
-        images = _of(len(self.images), "image")
-        return f"{_of(actions, 'action')} on {images}; {_of(self.api_requests, 'API request')}"
+        images = count(len(self.images), "image")
+        return f"{count(actions, 'action')} on {images}; {count(self.api_requests, 'API request')}"
 
     @property
     def failure(self) -> str:
@@ -210,5 +210,6 @@ class ActionHistory(BaseModel):
 Report: TypeAlias = ReplicationReport | ConversionReport | ActionHistory
 
 
-def _of(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def count(number: int, noun: str) -> str:
+    """Such as `1 image` or `2 images`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -35,7 +35,7 @@ class Measurement:
         cpu_seconds: Of the flow's process, in real seconds.
         memory_mib: Peak memory of the flow's process.
         spent: When requests were sent, in seconds from the first.
-        answered_429_at: When 429s were answered, in seconds from the first request.
+        sent_at: The same in Unix seconds, by the real clock.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Measurement:
     cpu_seconds: float = 0.0
     memory_mib: float = 0.0
     spent: tuple[float, ...] = ()
-    answered_429_at: tuple[float, ...] = ()
+    sent_at: tuple[float, ...] = ()
 
     @property
     def requests_per_action(self) -> float:
@@ -165,7 +165,7 @@ def record_of(
         cpu_seconds=cpu_seconds,
         memory_mib=memory_mib,
         spent=tuple((seen.at - first) * speed for seen in record.requests),
-        answered_429_at=tuple((seen.at - first) * speed for seen in record.requests if seen.status == 429),
+        sent_at=tuple(seen.at for seen in record.requests),
     )
 
 

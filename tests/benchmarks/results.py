@@ -90,5 +90,5 @@ Nothing here has been measured against DigitalOcean itself.
 
 The best possible makespan is computed from the sandbox's record of durations: every POST as early as both windows
 allow, conversions before transfers, the longest transfer first, and no request for anything else. The makespan of a
-run goes from its first POST to the answer that showed the last transfer done. The other ways of waiting are replayed in virtual
-time against the same sandbox, and start with snapshots, because those tools convert nothing."""
+run goes from its first POST to the answer that showed the last transfer done. The other ways of waiting are replayed
+in virtual time against the same sandbox, and start with snapshots, because those tools convert nothing."""

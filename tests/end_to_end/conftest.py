@@ -12,8 +12,9 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from deployments.prefect_server import prefect_server
 from deployments.sandbox import Quirks, Sandbox
-from tests.end_to_end.prefect_server import PrefectView, running_server, viewing
+from tests.end_to_end.prefect_server import PrefectView, viewing
 
 # A gigabyte takes 0.05 to 0.1 seconds, a conversion less than that.
 SPEED = 1200
@@ -23,9 +24,9 @@ SPEED = 1200
 def prefect_view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectView]:
     """One Prefect server for all tests here, and a look at it; flows of this process run through it."""
     home = tmp_path_factory.mktemp("prefect")
-    with running_server(home) as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with prefect_server(home) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.setenv("PREFECT_API_URL", f"{address}/api")
         prefect.context.refresh_global_settings_context()
         # Each flow run would wait up to a second for the end of its heartbeat.
         hurried = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-import httpx
 from prefect import State
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas import FlowRun, TaskRun
@@ -29,7 +24,6 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, Log
 from prefect.logging.handlers import APILogHandler
 
-STARTS_WITHIN_SECONDS = 120
 SHOWS_WITHIN_SECONDS = 30
 
 T = TypeVar("T")
@@ -42,56 +36,6 @@ def until(look: Callable[[], T], within_seconds: float) -> T:
         assert time.monotonic() < deadline, f"nothing to be seen within {within_seconds} s"
         time.sleep(0.05)
     return seen
-
-
-def environment_for(home: Path, url: str) -> dict[str, str]:
-    return {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Nothing is scheduled here.
-        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
-        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
-    }
-
-
-@contextmanager
-def running_server(home: Path) -> Iterator[dict[str, str]]:
-    """A server on a free port, with a database of its own.
-
-    Yields:
-        The environment that leads Prefect's clients to it.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = environment_for(home, f"http://127.0.0.1:{port}/api")
-    output = home / "server.log"
-    with output.open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def answers() -> bool:
-        assert server.poll() is None, output.read_text()
-        try:
-            return httpx.get(f"{environment['PREFECT_API_URL']}/health", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
-
-    try:
-        until(answers, STARTS_WITHIN_SECONDS)
-        yield environment
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
 
 
 @dataclass(frozen=True)
