@@ -193,13 +193,14 @@ class ActionRunner:
         settings = self._connection.settings
         pause = settings.poll_interval_seconds
         for tries_left in reversed(range(MOST_TRIES_WHILE_LOCKED)):
+            unlocked_before = image.id in self._unlocked
             try:
                 return Started(await self._post(image, request, priority))
             except UnprocessableEntity as refusal:
                 standing = await self._look(image)
                 if found := standing.already(request):
                     return found
-                if not tries_left or image.id in self._unlocked or not standing.is_locked():
+                if not tries_left or unlocked_before or not standing.is_locked():
                     raise
                 logger.info("%s of image %d is refused for the moment: %s", request, image.id, refusal.message)
                 await asyncio.sleep(pause)
