@@ -33,17 +33,24 @@ class Progress:
         rows: Those whose outcome is known, by image and region.
         transfers: The latest transfer of each copy that was started or adopted.
         conversions_left: Images that have still to become snapshots.
+        smallest_gigabytes: Size of the smallest image, whose transfers start last.
     """
 
     total: int = 0
     rows: dict[tuple[int, str], Row] = field(default_factory=dict)
     transfers: dict[tuple[int, str], Action] = field(default_factory=dict)
     conversions_left: int = 0
+    smallest_gigabytes: float = 0.0
 
     @property
     def running(self) -> int:
         """Transfers in flight."""
         return len(self.transfers.keys() - self.rows.keys())
+
+    @property
+    def unstarted(self) -> int:
+        """Transfers still to be started."""
+        return self.total - len(self.rows) - self.running
 
 
 class Execution:
@@ -105,6 +112,9 @@ class Execution:
     def _note_what_needs_nothing(self) -> None:
         self._progress.total = len(self._plan.images) * len(self._plan.regions)
         self._progress.conversions_left = self._plan.conversions
+        self._progress.smallest_gigabytes = min(
+            (each.image.size_gigabytes or 0.0 for each in self._plan.images), default=0.0
+        )
         for plan in self._plan.images:
             for region in self._plan.regions if plan.refusal else ():
                 self._note(plan, region, Outcome.FAILED, error=plan.refusal)

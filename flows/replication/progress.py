@@ -1,8 +1,9 @@
-"""Telling how far a run has got, in the log and in an artifact, at most every few seconds."""
+"""Telling how far a run has got, in the log and in an artifact, at most every few seconds and ever more rarely."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from uuid import UUID
 
 import httpx
@@ -14,6 +15,10 @@ from flows.replication.execution import Progress
 from tasks.digitalocean import Connection
 
 SECONDS_BETWEEN_REPORTS = 5
+# The longer a run lasts, the less do a few seconds tell.
+PART_BETWEEN_REPORTS = 0.03
+SECONDS_A_MINUTE_AND_A_HALF = 90
+SECONDS_TWO_HOURS = 7200
 PROGRESS_KEY = "replication-progress"
 
 
@@ -33,13 +38,15 @@ class ProgressReporter:
 
     async def run(self) -> None:
         """Report until cancelled."""
+        clock = asyncio.get_running_loop()
+        began = clock.time()
         while True:
             await self.report()
-            await asyncio.sleep(SECONDS_BETWEEN_REPORTS)
+            await asyncio.sleep(max(SECONDS_BETWEEN_REPORTS, PART_BETWEEN_REPORTS * (clock.time() - began)))
 
     async def report(self) -> None:
         """Report once, if there is anything new."""
-        sentence = _describe(self._progress, self._connection.client.budget.closed_for)
+        sentence = _describe(self._progress, self._connection.client.budget.closed_for, self._seconds_left())
         if sentence == self._said:
             return
         self._said = sentence
@@ -54,8 +61,15 @@ class ProgressReporter:
             # A run does not stop because nobody can watch it.
             get_run_logger().debug("The progress artifact could not be written: %s", error)
 
+    def _seconds_left(self) -> float | None:
+        progress, client = self._progress, self._connection.client
+        if not progress.unstarted:
+            return self._connection.waiter.seconds_left()
+        starting_takes = client.budget.seconds_for(progress.unstarted + progress.conversions_left)
+        return self._connection.waiter.seconds_left(progress.smallest_gigabytes, starting_takes)
 
-def _describe(progress: Progress, closed_for: float) -> str:
+
+def _describe(progress: Progress, closed_for: float, seconds_left: float | None) -> str:
     parts = [f"{len(progress.rows)} of {progress.total} copies accounted for"]
     if progress.running:
         parts.append(f"{progress.running} transfers in flight")
@@ -63,4 +77,13 @@ def _describe(progress: Progress, closed_for: float) -> str:
         parts.append(f"{progress.conversions_left} backups to convert")
     if closed_for:
         parts.append(f"the rate limit is used up, next request in {closed_for:.0f} s")
+    if seconds_left:
+        parts.append(f"done in about {_roughly(seconds_left)}")
     return ", ".join(parts)
+
+
+def _roughly(seconds: float) -> str:
+    """Such as `40 s`, `25 min` or `2.5 h`: no finer than anybody could know."""
+    if seconds < SECONDS_A_MINUTE_AND_A_HALF:
+        return f"{math.ceil(seconds / 10) * 10} s"
+    return f"{seconds / 60:.0f} min" if seconds < SECONDS_TWO_HOURS else f"{seconds / 3600:.1f} h"

@@ -154,6 +154,19 @@ class RateBudget:
             return math.inf
         return max(0.0, self._closed_until - now, *(self._pause_of(window, now) for window in self._windows))
 
+    def seconds_for(self, requests: int) -> float:
+        """Estimate how long it takes until so many more requests have gone, if nobody else sends any."""
+        now = self._clock.monotonic()
+        free = [
+            window.limit - window.count(now) - (self._others if window is self._longest else 0)
+            for window in self._windows
+        ]
+        waits = [
+            max(0, requests - left) / window.limit * window.seconds
+            for window, left in zip(self._windows, free, strict=True)
+        ]
+        return max(self.closed_for, *waits)
+
     @property
     def closed_for(self) -> float:
         """Seconds for which a 429 has closed the budget; 0 when open."""

@@ -75,6 +75,19 @@ class Pace:
             assumed = 1.0 - seen / age
         return (assumed * WEIGHT_OF_ASSUMPTION + since) / (WEIGHT_OF_ASSUMPTION + comparable)
 
+    def typical(self, action_type: str, gigabytes: float | None) -> float | None:
+        """Estimate how long an action takes at most, as nine of ten like it did.
+
+        Args:
+            action_type: Such as `transfer`.
+            gigabytes: Size of its image, None where unknown.
+
+        Returns:
+            Seconds; None as long as nothing of the type has finished.
+        """
+        finished = self._finished[action_type]
+        return finished[len(finished) * 9 // 10] * _size(gigabytes) if finished else None
+
 
 def _size(gigabytes: float | None) -> float:
     return max(gigabytes or 0.0, SMALLEST_GIGABYTES)

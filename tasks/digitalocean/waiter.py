@@ -115,6 +115,28 @@ class ActionWaiter:
             if not watch.waiting:
                 self._watches.pop(action.id, None)
 
+    def seconds_left(self, unstarted_gigabytes: float | None = None, starting_takes: float = 0.0) -> float | None:
+        """Estimate when everything will be done.
+
+        Args:
+            unstarted_gigabytes: Size of the last transfer that is still to be started, None if there is none.
+            starting_takes: Seconds until it can be started.
+
+        Returns:
+            Seconds from now; None as long as too little is known.
+        """
+        now = self._clock.monotonic()
+        left = [
+            None if takes is None else max(0.0, watch.started + takes - now)
+            for watch in self._watches.values()
+            for takes in [self._pace.typical(watch.action_type, watch.gigabytes)]
+        ]
+        if unstarted_gigabytes is not None:
+            takes = self._pace.typical("transfer", unstarted_gigabytes)
+            left.append(None if takes is None else starting_takes + takes)
+        known = [seconds for seconds in left if seconds is not None]
+        return max(known) if known and len(known) == len(left) else None
+
     def _begin(self, image_id: int, action: Action, gigabytes: float | None) -> Watch:
         now = self._clock.monotonic()
         age = self._clock.unix() - action.started_at.timestamp()

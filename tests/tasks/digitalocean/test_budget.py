@@ -624,3 +624,11 @@ def test_what_waits_for_an_answer_waits_for_ever_only_if_it_never_comes() -> Non
         return await waiting
 
     assert run(wait()) == pytest.approx(1060)
+
+
+def test_the_time_for_many_requests_is_that_of_the_tightest_window() -> None:
+    async def estimate() -> tuple[float, float, float]:
+        budget = make_budget((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
+        return budget.seconds_for(250), budget.seconds_for(500), budget.seconds_for(15000)
+
+    assert run(estimate()) == (0.0, MINUTE, 2 * HOUR)

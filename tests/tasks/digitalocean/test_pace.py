@@ -67,3 +67,14 @@ def test_before_the_usual_time_the_chance_is_small_and_after_it_large() -> None:
 def test_an_image_without_a_size_is_none_to_divide_by() -> None:
     for nothing in (None, 0.0):
         assert learnt([(nothing, 60.0)]).chance("transfer", nothing, 30, 90) > 0
+
+
+def test_how_long_an_action_takes_is_unknown_until_one_has_finished() -> None:
+    assert Pace().typical("transfer", 10) is None
+
+
+def test_nine_of_ten_actions_take_no_longer_than_is_typical() -> None:
+    pace = Pace()
+    for rate in range(1, 11):
+        pace.learn("transfer", 2.0, rate * 2.0)
+    assert pace.typical("transfer", 5.0) == 50.0
