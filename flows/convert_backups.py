@@ -8,6 +8,7 @@ from pydantic import Field
 from flows.command_line import run_from_command_line
 from flows.endings import Incomplete, ends_plainly
 from flows.names import images_run_name
+from flows.one_at_a_time import one_run_at_a_time
 from flows.replication.conversion import Conversion, to_convert
 from flows.replication.lookup import look_up
 from flows.replication.run import mark_images
@@ -44,7 +45,7 @@ def convert_backups(
         DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
     """
     connection = connect()
-    with tally_requests() as tally:
+    with tally_requests() as tally, one_run_at_a_time():
         images, gone = look_up(image_ids)
         backups = to_convert(images)
         actions = list_actions_on(backups) if backups else []

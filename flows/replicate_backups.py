@@ -1,5 +1,6 @@
 """The main job: the newest backups of all Droplets, as snapshots, in every region."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from pydantic import Field
 from flows.command_line import run_from_command_line
 from flows.endings import ends_plainly
 from flows.names import replication_run_name
+from flows.one_at_a_time import one_run_at_a_time
 from flows.replication.lookup import with_unlisted
 from flows.replication.planning import lacking, plan_replication
 from flows.replication.run import conclude, replicate
@@ -54,11 +56,12 @@ def replicate_backups(
     connection = connect()
     with tally_requests() as tally:
         targets = target_regions(list_regions(), regions)
-        selection = select_backups(droplet_tag, newest, connection.settings.managed_tag)
-        missing = lacking(selection.candidates, targets)
-        actions = list_actions_on(missing) if missing else []
-        plan = plan_replication(selection.candidates, targets, actions, datetime.now(UTC))
-        rows = replicate(plan, connection, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
+        with nullcontext() if dry_run else one_run_at_a_time():
+            selection = select_backups(droplet_tag, newest, connection.settings.managed_tag)
+            missing = lacking(selection.candidates, targets)
+            actions = list_actions_on(missing) if missing else []
+            plan = plan_replication(selection.candidates, targets, actions, datetime.now(UTC))
+            rows = replicate(plan, connection, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
     return conclude(rows, targets, tally, dry_run=dry_run, without_backups=selection.without_backups)
 
 

@@ -1,5 +1,6 @@
 """Named images, in every region."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from pydantic import Field
 from flows.command_line import run_from_command_line
 from flows.endings import ends_plainly
 from flows.names import replication_run_name
+from flows.one_at_a_time import one_run_at_a_time
 from flows.replication.lookup import look_up
 from flows.replication.planning import lacking, plan_replication
 from flows.replication.run import conclude, replicate
@@ -49,12 +51,13 @@ def transfer_images(
     connection = connect()
     with tally_requests() as tally:
         targets = target_regions(list_regions(), regions)
-        images, gone = look_up(image_ids)
-        candidates = [Candidate(image, source=image.name or str(image.id)) for image in images]
-        missing = lacking(candidates, targets)
-        actions = list_actions_on(missing) if missing else []
-        plan = plan_replication(candidates, targets, actions, datetime.now(UTC))
-        rows = replicate(plan, connection, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
+        with nullcontext() if dry_run else one_run_at_a_time():
+            images, gone = look_up(image_ids)
+            candidates = [Candidate(image, source=image.name or str(image.id)) for image in images]
+            missing = lacking(candidates, targets)
+            actions = list_actions_on(missing) if missing else []
+            plan = plan_replication(candidates, targets, actions, datetime.now(UTC))
+            rows = replicate(plan, connection, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
     return conclude(rows + _rows_of_gone(gone, targets), targets, tally, dry_run=dry_run)
 
 

@@ -1,6 +1,6 @@
 """The DigitalOcean API, as far as copying images needs it; knows nothing of Prefect."""
 
-from tasks.digitalocean.connection import Connection, connect, run_blocking
+from tasks.digitalocean.connection import Connection, connect, run_blocking, start_in_background
 from tasks.digitalocean.errors import (
     APIError,
     ConfigurationError,
@@ -61,5 +61,6 @@ __all__ = [
     "connect",
     "load_settings",
     "run_blocking",
+    "start_in_background",
     "tally_requests",
 ]

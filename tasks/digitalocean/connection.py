@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from tasks.digitalocean.waiter import ActionWaiter
 
 ResultT = TypeVar("ResultT")
 LONGEST_CLOSE_SECONDS = 2
+SECONDS_BETWEEN_WAKINGS = 1.0
 
 # What is cached is made once, also where many threads ask for it at the same moment.
 _making = threading.RLock()
@@ -45,10 +47,18 @@ class Connection:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, _loop()))
 
 
+def start_in_background(work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
+    """Begin work in the connections' event loop and go on without waiting for it."""
+    return asyncio.run_coroutine_threadsafe(work, _loop())
+
+
 def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Do work in the connections' event loop and block this thread until it is done."""
-    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    future = start_in_background(work)
     try:
+        while not future.done():
+            # In pieces, so that an exception that is thrown into this thread gets through.
+            wait([future], SECONDS_BETWEEN_WAKINGS)
         return future.result()
     finally:
         # If this thread was interrupted, the work must not go on without it.
