@@ -105,7 +105,7 @@ class RunLock:
                 await asyncio.sleep(SECONDS_BETWEEN_RENEWALS)
                 try:
                     await self._renew(client)
-                except httpx.HTTPError as error:
+                except (httpx.HTTPError, RuntimeError) as error:
                     get_run_logger().warning("The lock's lease could not be renewed, trying again: %s", error)
 
     async def release(self) -> None:
@@ -115,7 +115,7 @@ class RunLock:
         try:
             async with get_client() as client:
                 await client.release_concurrency_slots_with_lease(self._lease_id)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:
             get_run_logger().warning("The lock could not be freed, its lease will run out: %s", error)
 
     async def _try(self, client: PrefectClient) -> bool:

@@ -1,7 +1,6 @@
 """The main job: the newest backups of all Droplets, as snapshots, in every region."""
 
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from typing import Annotated
 
 from prefect import flow, get_run_logger
@@ -60,7 +59,7 @@ def replicate_backups(
             selection = select_backups(droplet_tag, newest, connection.settings.managed_tag)
             missing = lacking(selection.candidates, targets)
             actions = list_actions_on(missing) if missing else []
-            plan = plan_replication(selection.candidates, targets, actions, datetime.now(UTC))
+            plan = plan_replication(selection.candidates, targets, actions, connection.client.server_clock.now())
             rows = replicate(plan, connection, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
     return conclude(rows, targets, tally, dry_run=dry_run, without_backups=selection.without_backups)
 

@@ -1,7 +1,6 @@
 """Named images, in every region."""
 
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from typing import Annotated
 
 from prefect import flow
@@ -56,7 +55,7 @@ def transfer_images(
             candidates = [Candidate(image, source=image.name or str(image.id)) for image in images]
             missing = lacking(candidates, targets)
             actions = list_actions_on(missing) if missing else []
-            plan = plan_replication(candidates, targets, actions, datetime.now(UTC))
+            plan = plan_replication(candidates, targets, actions, connection.client.server_clock.now())
             rows = replicate(plan, connection, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
     return conclude(rows + _rows_of_gone(gone, targets), targets, tally, dry_run=dry_run)
 

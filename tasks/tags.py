@@ -27,10 +27,11 @@ async def tag_images(tag: str, image_ids: Sequence[int]) -> frozenset[int]:
         APIError: Anything else, when there are no attempts left.
     """
     connection = connect()
-    return await connection.run(_tag(connection.client, tag, list(image_ids)))
+    return await connection.run(put_tag(connection.client, tag, list(image_ids)))
 
 
-async def _tag(client: DigitalOceanClient, tag: str, image_ids: list[int]) -> frozenset[int]:
+async def put_tag(client: DigitalOceanClient, tag: str, image_ids: list[int]) -> frozenset[int]:
+    """Do the work of `tag_images`, without Prefect."""
     try:
         await client.tag_images(tag, image_ids)
     except UnprocessableEntity:

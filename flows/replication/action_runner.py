@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
-from flows.replication.operations import AS_TASK_RUNS, Operations
+from flows.replication.operations import Operations, as_task_runs
 from flows.replication.planning import just_done
 from flows.replication.starts import Priority, StartQueue
 from tasks.digitalocean import (
@@ -25,13 +25,11 @@ from tasks.digitalocean import (
     Unauthorized,
     UnprocessableEntity,
 )
+from tasks.reporting.report import count
 
 # An image stays locked for an unknown time after its conversion. The pauses between tries double, from the shortest
 # poll interval to the longest: some five minutes with the defaults.
 MOST_TRIES_WHILE_LOCKED = 7
-
-# An errored action stays errored. To start it again may help, to do so ever more often does not.
-MOST_STARTS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +48,11 @@ class ActionErrored(Exception):
 
     Args:
         action: The last of them.
+        starts: How often it was started.
     """
 
-    def __init__(self, action: Action) -> None:
-        super().__init__(f"action {action.id} ended errored, as did each of {MOST_STARTS} starts")
+    def __init__(self, action: Action, starts: int) -> None:
+        super().__init__(f"action {action.id} ended errored, as did each of {count(starts, 'start')}")
 
 
 @dataclass(frozen=True)
@@ -104,11 +103,11 @@ class ActionRunner:
 
     Args:
         connection: The API.
-        operations: How it is asked.
+        operations: How it is asked; None for task runs of Prefect.
     """
 
-    def __init__(self, connection: Connection, operations: Operations = AS_TASK_RUNS) -> None:
-        self._operations = operations
+    def __init__(self, connection: Connection, operations: Operations | None = None) -> None:
+        self._operations = operations or as_task_runs(connection)
         self.queue = StartQueue(connection.client.budget)
         self._connection = connection
         self._token_refused: APIError | None = None
@@ -148,7 +147,8 @@ class ActionRunner:
             APIError: It could not be started, or nobody knows.
         """
         started = Started(running, adopted=True) if running else await self._start(image, request, priority)
-        for starts_left in reversed(range(MOST_STARTS)):
+        restarts = self._connection.settings.action_restart_max
+        for starts_left in reversed(range(restarts + 1)):
             if started.action is None:
                 return Ending.NOTHING_TO_DO
             note_start(started.action)
@@ -157,7 +157,7 @@ class ActionRunner:
             if await self._completes(image, request, started.action):
                 break
             if not starts_left:
-                raise ActionErrored(started.action)
+                raise ActionErrored(started.action, restarts + 1)
             started = await self._start(image, request, priority)
         return Ending.ADOPTED if started.adopted else Ending.DONE
 
@@ -211,7 +211,7 @@ class ActionRunner:
     async def _look(self, image: Image) -> Standing:
         shown = await self._operations.get_image(image.id)
         actions = await self._operations.list_actions(image.id) if shown else []
-        return Standing(shown, tuple(actions), datetime.fromtimestamp(self._connection.client.clock.unix(), UTC))
+        return Standing(shown, tuple(actions), self._connection.client.server_clock.now())
 
     async def _post(self, image: Image, request: ImageActionRequest, priority: Priority) -> Action:
         admission = await self.queue.turn(priority)

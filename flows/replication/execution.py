@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flows.replication.action_runner import ActionErrored, ActionRunner, Ending, explain, largest_first
-from flows.replication.operations import AS_TASK_RUNS, Operations
+from flows.replication.operations import Operations, as_task_runs
 from flows.replication.planning import ImagePlan, ReplicationPlan
 from tasks.digitalocean import Action, APIError, Connection, ConvertImage, TransferImage
 from tasks.reporting.report import Outcome, Row
@@ -63,7 +63,7 @@ class Execution:
         wait: Whether to wait until the transfers are done.
         tag: The tag on images that this project converts.
         tag_once_converted: Images that could not be tagged as backups, so have to be as snapshots.
-        operations: How the API is asked.
+        operations: How the API is asked; None for task runs of Prefect.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Execution:
         wait: bool,
         tag: str,
         tag_once_converted: Collection[int] = (),
-        operations: Operations = AS_TASK_RUNS,
+        operations: Operations | None = None,
     ) -> None:
         self._plan = plan
-        self._operations = operations
-        self._runner = ActionRunner(connection, operations)
+        self._operations = operations or as_task_runs(connection)
+        self._runner = ActionRunner(connection, self._operations)
         self._progress = progress
         self._wait = wait
         self._tag = tag

@@ -6,10 +6,8 @@ import asyncio
 import math
 from uuid import UUID
 
-import httpx
 from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
-from prefect.exceptions import PrefectException
 
 from flows.replication.execution import Progress
 from tasks.digitalocean import Connection
@@ -57,8 +55,7 @@ class ProgressReporter:
                 self._artifact = await acreate_progress_artifact(done, key=PROGRESS_KEY, description=sentence)
             else:
                 await aupdate_progress_artifact(self._artifact, done, description=sentence)
-        except (httpx.HTTPError, PrefectException) as error:
-            # A run does not stop because nobody can watch it.
+        except Exception as error:  # noqa: BLE001  # a run does not stop because nobody can watch it
             get_run_logger().debug("The progress artifact could not be written: %s", error)
 
     def _seconds_left(self) -> float | None:

@@ -14,7 +14,7 @@ import httpx
 
 from tasks.digitalocean.answers import Answer, read_answer
 from tasks.digitalocean.budget import RateBudget
-from tasks.digitalocean.clock import Clock, SystemClock
+from tasks.digitalocean.clock import Clock, ServerClock, SystemClock
 from tasks.digitalocean.errors import (
     APIError,
     ConnectionFailed,
@@ -66,6 +66,7 @@ class DigitalOceanClient:
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
+        self.server_clock = ServerClock(self.clock)
         self.budget = RateBudget(settings.rate_limits, self.clock)
         self._http = httpx.AsyncClient(
             base_url=settings.api_url,
@@ -194,6 +195,7 @@ class DigitalOceanClient:
             status, headers = (None, None) if response is None else (response.status_code, response.headers)
             self.budget.settle(admission, status, headers)
             count_request(status)
+        self.server_clock.hear(response.headers)
         return read_answer(method, path, response)
 
     async def _all(

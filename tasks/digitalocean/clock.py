@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
+
+SAME_TIME_SECONDS = 5.0
 
 
 class Clock(Protocol):
@@ -28,3 +34,26 @@ class SystemClock:
     def unix(self) -> float:
         """Seconds since 1970."""
         return time.time()
+
+
+class ServerClock:
+    """The server's time, as far as the `date` of its answers tells; ours may be minutes off.
+
+    Args:
+        clock: This machine's time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead = 0.0
+
+    def hear(self, headers: Mapping[str, str]) -> None:
+        """Set the clock by an answer's headers."""
+        with suppress(KeyError, ValueError, TypeError):
+            self._ahead = parsedate_to_datetime(headers["date"]).timestamp() - self._clock.unix()
+
+    def now(self) -> datetime:
+        """What time it is there."""
+        # The header names whole seconds and is a moment old, so a difference of so little is none.
+        ahead = self._ahead if abs(self._ahead) > SAME_TIME_SECONDS else 0.0
+        return datetime.fromtimestamp(self._clock.unix() + ahead, UTC)

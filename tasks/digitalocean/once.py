@@ -38,7 +38,11 @@ async def post_once(client: DigitalOceanClient, image_id: int, request: ImageAct
             raise
         # What is still being worked on may take a moment to appear.
         await asyncio.sleep(client.settings.poll_interval_seconds)
-        action = await _find_carried_out(client, image_id, request, error)
+        try:
+            action = await find_carried_out(client, image_id, request)
+        except APIError as look:
+            logger.warning("Whether it was carried out is unknown: %s", look)
+            raise error from look
         if action is None:
             error.untouched = True
             raise
@@ -46,12 +50,19 @@ async def post_once(client: DigitalOceanClient, image_id: int, request: ImageAct
         return action
 
 
-async def _find_carried_out(
-    client: DigitalOceanClient, image_id: int, request: ImageActionRequest, error: APIError
-) -> Action | None:
-    try:
-        actions = await client.list_image_actions(image_id)
-    except APIError as look:
-        logger.warning("Whether it was carried out is unknown: %s", look)
-        raise error from look
+async def find_carried_out(client: DigitalOceanClient, image_id: int, request: ImageActionRequest) -> Action | None:
+    """Find the action that a request has started, in progress or completed.
+
+    Args:
+        client: The API.
+        image_id: The image.
+        request: What was asked for.
+
+    Returns:
+        The action; None if there is none.
+
+    Raises:
+        APIError: The image's actions cannot be read.
+    """
+    actions = await client.list_image_actions(image_id)
     return next((action for action in actions if request.matches(action) and not action.errored), None)

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
         poll_interval_max_seconds: The longest.
         http_timeout_seconds: For one request.
         http_retry_max: Attempts after the first for a request that may be repeated, 0 to 10.
+        action_restart_max: How often an action that ended errored is started anew, 0 to 10.
         managed_tag: The tag on images that this project converts.
     """
 
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     poll_interval_max_seconds: Seconds = 120
     http_timeout_seconds: Seconds = 30
     http_retry_max: int = Field(default=5, ge=0, le=MOST_RETRIES)
+    action_restart_max: int = Field(default=2, ge=0, le=10)
     managed_tag: TagName = "prefect:replicated"
 
     @field_validator("token")

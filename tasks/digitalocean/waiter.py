@@ -139,7 +139,7 @@ class ActionWaiter:
 
     def _begin(self, image_id: int, action: Action, gigabytes: float | None) -> Watch:
         now = self._clock.monotonic()
-        age = self._clock.unix() - action.started_at.timestamp()
+        age = (self._client.server_clock.now() - action.started_at).total_seconds()
         watch = Watch(
             subject=Subject(action.id, image_id),
             action_type=action.type,

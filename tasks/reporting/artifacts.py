@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import PrefectException
 
 
 @task(task_run_name="publish {key}", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=2)
@@ -31,5 +29,5 @@ def publish_or_log(key: str, rows: list[dict[str, str]], description: str) -> No
     """
     try:
         publish_table(key, rows, description)
-    except (httpx.HTTPError, PrefectException) as error:
+    except Exception as error:  # noqa: BLE001  # the work is done, whether or not Prefect's server can show it
         get_run_logger().warning("The table %s could not be published: %s", key, error)

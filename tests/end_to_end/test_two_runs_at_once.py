@@ -8,6 +8,7 @@ from pathlib import Path
 from deployments.sandbox import Sandbox
 from flows.one_at_a_time import LOCK
 from flows.replicate_backups import replicate_backups
+from tests.end_to_end.accounts import resize
 from tests.end_to_end.prefect_server import PrefectView, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ def test_of_two_runs_at_once_the_second_waits_says_for_whom_and_finds_nothing_to
     start: Callable[..., Sandbox], prefect_view: PrefectView
 ) -> None:
     sandbox = start(speed=300)
+    resize(sandbox, 8)
     first, second = begin(), begin()
     outputs = [first.communicate(timeout=120)[0], second.communicate(timeout=120)[0]]
     assert (first.returncode, second.returncode) == (0, 0), outputs
@@ -48,6 +50,7 @@ def test_the_lock_is_made_by_the_first_run_and_free_after_it(sandbox: Sandbox, p
 
 def test_a_dry_run_waits_for_nobody(start: Callable[..., Sandbox], prefect_view: PrefectView) -> None:
     sandbox = start(speed=300)
+    resize(sandbox, 8)
     changing = begin()
     until(lambda: sandbox.record.actions, within_seconds=60)
     state = replicate_backups(dry_run=True, return_state=True)
