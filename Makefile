@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install install-dev demo test bench bench-fleet check format lock clean
+.PHONY: help install install-dev demo test bench bench-fleet torture check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ bench: install-dev  ## what a run costs, measured against the sandbox (a quarter
 
 bench-fleet: install-dev  ## the same with 1,000 Droplets (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks --fleet
+
+torture: install-dev  ## faults of every kind and kills at every point of a run, and tests/RELIABILITY.md
+	$(BIN)/python -m pytest tests/torture --torture
 
 check: install-dev  ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ ResourceT = TypeVar("ResourceT", bound=Resource)
 
 # Enough of an edge proxy's page to recognise it.
 LONGEST_QUOTE = 200
+LONGEST_MESSAGE = 500
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,14 @@ class Answer:
         return MalformedAnswer(self.method, self.path, message=f"the answer cannot be used: {problem}")
 
 
-def read_answer(method: str, path: str, response: httpx.Response) -> Answer:
+def read_answer(method: str, path: str, response: httpx.Response, secret: str = "") -> Answer:
     """Take the body out of a response.
 
     Args:
         method: Method of the request.
         path: Path of the request, without host and query.
         response: What came back.
+        secret: What must not be quoted, should the answer repeat it.
 
     Returns:
         The answer; its body is empty for a 204.
@@ -97,28 +99,33 @@ def read_answer(method: str, path: str, response: httpx.Response) -> Answer:
         APIError: The status is no success, or the body is no JSON object.
     """
     if not response.is_success:
-        raise _error_from(method, path, response)
+        raise _error_from(method, path, response, secret)
     if response.status_code == httpx.codes.NO_CONTENT:
         return Answer(method, path, {})
     body = _json(response)
     if not isinstance(body, dict):
-        quote = response.text[:LONGEST_QUOTE]
+        quote = _without(secret, response.text)[:LONGEST_QUOTE]
         raise MalformedAnswer(method, path, response.status_code, message=f"the answer is no JSON object: {quote!r}")
     return Answer(method, path, body)
 
 
-def _error_from(method: str, path: str, response: httpx.Response) -> APIError:
+def _error_from(method: str, path: str, response: httpx.Response, secret: str) -> APIError:
     body = _json(response)
     words = body if isinstance(body, dict) else {}
-    message = words.get("message") or words.get("error") or response.text[:LONGEST_QUOTE] or response.reason_phrase
+    message = words.get("message") or words.get("error") or response.text or response.reason_phrase
     return error_for_status(response.status_code)(
         method,
         path,
         response.status_code,
-        str(words.get("id") or ""),
-        str(message).strip(),
+        _without(secret, str(words.get("id") or ""))[:LONGEST_QUOTE],
+        _without(secret, str(message)).strip()[:LONGEST_MESSAGE],
         str(words.get("request_id") or response.headers.get("x-request-id") or ""),
     )
+
+
+def _without(secret: str, text: str) -> str:
+    """A proxy's error page may show the request it did not like, with all its headers."""
+    return text.replace(secret, "[token]") if secret else text
 
 
 def _json(response: httpx.Response) -> object:

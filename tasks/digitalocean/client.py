@@ -196,7 +196,7 @@ class DigitalOceanClient:
             self.budget.settle(admission, status, headers)
             count_request(status)
         self.server_clock.hear(response.headers)
-        return read_answer(method, path, response)
+        return read_answer(method, path, response, self.settings.token.get_secret_value())
 
     async def _all(
         self, model: type[ResourceT], key: str, path: str, params: Mapping[str, str] | None = None

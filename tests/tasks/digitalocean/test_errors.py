@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import httpx
 import pytest
 
 from tasks.digitalocean import (
@@ -21,7 +22,9 @@ from tasks.digitalocean import (
     UnexpectedStatus,
     UnprocessableEntity,
 )
+from tasks.digitalocean.answers import read_answer
 from tasks.digitalocean.errors import ConnectionFailed, error_for_status
+from tests.tasks.digitalocean.in_process import TOKEN
 
 API_ERRORS = [
     Unauthorized,
@@ -132,3 +135,19 @@ def test_a_change_that_was_found_not_to_have_been_made_may_be_repeated() -> None
     error.untouched = True
     assert (error.repeatable, error.ambiguous) == (True, False)
     assert ServerError("POST", "/v2/images/7/actions", 502).ambiguous
+
+
+@pytest.mark.parametrize(
+    "body", [f"<pre>Authorization: Bearer {TOKEN}</pre>", f'{{"id": "bad", "message": "{TOKEN}"}}']
+)
+def test_an_answer_that_repeats_the_token_is_quoted_without_it(body: str) -> None:
+    with pytest.raises(APIError) as caught:
+        read_answer("GET", "/v2/regions", httpx.Response(502, text=body), secret=TOKEN)
+    assert TOKEN not in str(caught.value)
+    assert "[token]" in str(caught.value)
+
+
+def test_a_long_error_page_is_cut_short() -> None:
+    with pytest.raises(APIError) as caught:
+        read_answer("GET", "/v2/regions", httpx.Response(502, text="<p>" * 10_000))
+    assert len(str(caught.value)) < 1000
