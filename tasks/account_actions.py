@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.api_task import api_task
-from tasks.digitalocean import Action, Image, NotFound, connect
+from tasks.digitalocean import Action, Forbidden, Image, NotFound, connect
 from tasks.digitalocean.client import DigitalOceanClient
 
 
@@ -41,7 +41,10 @@ async def _from_feed(client: DigitalOceanClient, images: Sequence[Image]) -> lis
     oldest = min(image.created_at for image in images)
     found: list[Action] = []
     for page in range(1, len(images) + 1):
-        actions, more = await client.list_recent_actions(page)
+        try:
+            actions, more = await client.list_recent_actions(page)
+        except (Forbidden, NotFound):
+            return None  # a token may be allowed images and not the account's actions
         # Other kinds of resources have ids of their own, which may be the same numbers.
         found += [action for action in actions if action.resource_type == "image"]
         if not more or (actions and actions[-1].started_at < oldest):

@@ -20,6 +20,7 @@ from tasks.digitalocean.errors import (
     ConnectionFailed,
     InvalidArgument,
     TransportError,
+    UnexpectedStatus,
     UnprocessableEntity,
 )
 from tasks.digitalocean.models import (
@@ -149,7 +150,11 @@ class DigitalOceanClient:
         therefore chosen by tag here.
         """
         usual = await self._all(Droplet, "droplets", "/v2/droplets", {"tag_name": checked_tag(tag)} if tag else {})
-        with_gpus = await self._all(Droplet, "droplets", "/v2/droplets", {"type": "gpus"})
+        try:
+            with_gpus = await self._all(Droplet, "droplets", "/v2/droplets", {"type": "gpus"})
+        except (UnexpectedStatus, UnprocessableEntity) as error:
+            logger.debug("The API does not list GPU Droplets apart: %s", error)
+            with_gpus = []
         # Tag names are case stable: the API finds them in any capitals.
         chosen = [each for each in with_gpus if tag is None or tag.lower() in {own.lower() for own in each.tags}]
         return list({droplet.id: droplet for droplet in [*usual, *chosen]}.values())

@@ -95,9 +95,11 @@ class Feed:
 
     Args:
         page_size: Actions on a page.
+        readable: Whether the API lets us read it.
     """
 
     page_size: int
+    readable: bool = True
     _ids: list[int] = field(default_factory=list)
 
     def note(self, action_ids: Iterable[int]) -> None:
@@ -157,7 +159,9 @@ def choose_look(
     for subject, chance in chances.items():
         places: list[Place] = [("action", subject.action_id)]
         if subject not in unlisted:
-            places += [("image", subject.image_id), ("page", feed.page_of(subject.action_id))]
+            places.append(("image", subject.image_id))
+            if feed.readable:
+                places.append(("page", feed.page_of(subject.action_id)))
         for place in places:
             shown[place].append(subject)
             finds[place] += chance

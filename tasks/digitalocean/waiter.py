@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.digitalocean.client import LARGEST_PAGE, DigitalOceanClient
-from tasks.digitalocean.errors import APIError, MalformedAnswer, NotFound
+from tasks.digitalocean.errors import APIError, Forbidden, MalformedAnswer, NotFound
 from tasks.digitalocean.looks import Feed, Look, Place, Situation, Subject, next_look
 from tasks.digitalocean.models import Action
 from tasks.digitalocean.pace import Pace
@@ -190,8 +190,15 @@ class ActionWaiter:
             try:
                 with counted_by(tally for watch in self._watched(look.shows) for tally in watch.tallies):
                     seen = await self._take(look)
-            except NotFound as error:
-                self._give_up(look.shows, error)
+            except (NotFound, Forbidden) as error:
+                if look.place[0] == "page":
+                    # A token may be allowed images and not the account's actions.
+                    logger.info("The account's actions cannot be read, looking at images instead: %s", error)
+                    self._feed.readable = False
+                elif isinstance(error, NotFound):
+                    self._give_up(look.shows, error)
+                else:
+                    raise
             except APIError as error:
                 if not error.transient:
                     raise
@@ -228,8 +235,11 @@ class ActionWaiter:
         elif kind == "image":
             actions = await self._client.list_image_actions(key)
         else:
-            actions, _ = await self._client.list_recent_actions(key)
+            actions, more = await self._client.list_recent_actions(key)
             self._feed.note(action.id for action in actions)
+            if more and actions:
+                # Shorter than what was asked for, where the API's pages are.
+                self._feed.page_size = len(actions)
         for action in actions:
             self._note(action)
         return {action.id for action in actions}

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
+import httpx
 import pytest
 
 from deployments.sandbox import Fault, FaultKind, Image, Limits, Quirks
 from deployments.sandbox.limits import Standing
 from tasks.digitalocean import Action, APIError, NotFound, TransferImage, Unauthorized
-from tests.tasks.digitalocean.in_process import TOKEN, World
+from tests.tasks.digitalocean.in_process import TOKEN, Wire, World
 from tests.virtual_time import EPOCH, run
 
 EVERYWHERE = ["nyc1", "nyc3", "ams3", "fra1", "lon1", "sgp1", "tor1", "sfo2", "sfo3", "blr1", "syd1", "atl1"]
@@ -335,5 +336,38 @@ def test_an_error_that_one_wait_ends_with_is_one_of_the_apis() -> None:
         stranger = action.model_copy(update={"id": action.id + 1000})
         with pytest.raises(APIError):
             await world.waiter.wait(image.id, stranger)
+
+    run(wait())
+
+
+def test_an_api_with_short_pages_costs_little_more() -> None:
+    async def wait() -> None:
+        world = World(droplets=20, quirks=Quirks(max_per_page=25))
+        started = await start(world, world.images("snapshot"))
+        world.record.requests.clear()
+        finished = await wait_for(world, started)
+        assert all(action.completed for action in finished)
+        assert len(world.record.requests) < len(started)
+
+    run(wait())
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_without_access_to_the_accounts_actions_the_images_are_looked_at(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry = Wire.handle_async_request
+
+    async def refusing(wire: Wire, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v2/actions":
+            return httpx.Response(status, json={"id": "forbidden", "message": "No."}, request=request)
+        return await carry(wire, request)
+
+    monkeypatch.setattr(Wire, "handle_async_request", refusing)
+
+    async def wait() -> None:
+        world = World()
+        finished = await wait_for(world, await start(world, world.images("snapshot")[:3]))
+        assert all(action.completed for action in finished)
 
     run(wait())
