@@ -214,8 +214,7 @@ class ActionRunner:
         return Standing(shown, tuple(actions), self._connection.client.server_clock.now())
 
     async def _post(self, image: Image, request: ImageActionRequest, priority: Priority) -> Action:
-        admission = await self.queue.turn(priority)
-        with self._connection.client.budget.holding(admission):
+        async with self.queue.turn(priority):
             if self._token_refused:
                 raise self._token_refused
             try:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from tasks.digitalocean.budget import Admission, RateBudget
+
+# An admission counts from when it is given, so none is given to those who would only wait for the processor.
+MOST_AT_ONCE = 16
 
 Priority: TypeAlias = tuple[float, ...]
 
@@ -27,37 +32,46 @@ class StartQueue:
         self._numbers = itertools.count()
         self._waiting: list[tuple[Priority, int, asyncio.Future[Admission]]] = []
         self._somebody_waits = asyncio.Event()
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
 
-    async def turn(self, priority: Priority) -> Admission:
-        """Wait for an admission.
+    @asynccontextmanager
+    async def turn(self, priority: Priority) -> AsyncIterator[None]:
+        """Wait for an admission, and let the next request of the block go on it.
 
         Args:
             priority: Lowest goes first.
-
-        Returns:
-            The admission, to be used with `RateBudget.holding`.
         """
         turn: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (priority, next(self._numbers), turn))
         self._somebody_waits.set()
-        return await turn
+        try:
+            admission = await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back(turn.result())
+            raise
+        try:
+            with self._budget.holding(admission):
+                yield
+        finally:
+            self._room.release()
 
     async def serve(self) -> None:
         """Hand out admissions until cancelled."""
         while True:
-            self._drop_those_gone()
-            if not self._waiting:
-                self._somebody_waits.clear()
-                await self._somebody_waits.wait()
-                continue
+            await self._somebody_waits.wait()
+            await self._room.acquire()
             admission = await self._budget.admit()
-            self._drop_those_gone()
-            if self._waiting:
-                heapq.heappop(self._waiting)[2].set_result(admission)
+            while self._waiting:
+                _, _, turn = heapq.heappop(self._waiting)
+                if not turn.done():
+                    turn.set_result(admission)
+                    break
             else:
-                with self._budget.holding(admission):
-                    pass  # nobody wants it any more: leaving gives it back
+                self._somebody_waits.clear()
+                self._give_back(admission)
 
-    def _drop_those_gone(self) -> None:
-        while self._waiting and self._waiting[0][2].done():
-            heapq.heappop(self._waiting)
+    def _give_back(self, admission: Admission) -> None:
+        self._room.release()
+        with self._budget.holding(admission):
+            pass  # what is held and not used goes back
