@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from tasks.api_task import api_task
@@ -39,6 +40,8 @@ async def _actions_on(client: DigitalOceanClient, images: Sequence[Image]) -> li
 
 async def _from_feed(client: DigitalOceanClient, images: Sequence[Image]) -> list[Action] | None:
     oldest = min(image.created_at for image in images)
+    # What another run started a moment ago, before it died, may not be in the feed yet.
+    await asyncio.sleep(client.settings.poll_interval_seconds)
     found: list[Action] = []
     for page in range(1, len(images) + 1):
         try:

@@ -104,7 +104,7 @@ def choose_recovery_points(
 def newer_snapshots(
     droplets: Iterable[Droplet], images: Iterable[Image], selection: Selection, *, managed_tag: str
 ) -> list[Image]:
-    """List untagged snapshots that may be a newer recovery point than a backup about to be converted, or the only one.
+    """List untagged snapshots that may be newer recovery points than those chosen, or the only ones.
 
     A run that died after it converted a backup that could not be tagged as such leaves one behind.
 
@@ -122,14 +122,15 @@ def newer_snapshots(
     unclear = []
     for droplet in droplets:
         points = [chosen[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in chosen]
-        if points and all(point.type != "backup" for point in points):
-            continue  # nothing is about to be converted
         oldest = min((point.created_at for point in points), default=None)
-        snapshots = (known[each] for each in droplet.snapshot_ids if each in known)
+        # One that was listed as the Droplet's backup may be a snapshot by the time the images are listed.
+        own = (known[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in known)
         unclear += [
             each
-            for each in snapshots
-            if not _is_tagged(each, managed_tag) and (oldest is None or each.created_at > oldest)
+            for each in own
+            if each.type != "backup"
+            and not _is_tagged(each, managed_tag)
+            and (oldest is None or each.created_at > oldest)
         ]
     return unclear
 

@@ -88,20 +88,30 @@ def test_droplets_without_backups_are_named_and_do_not_stand_in_the_way() -> Non
     assert selection.without_backups == ("api (4)", "db (3)")
 
 
-def unclear(images: list[Image], of: Droplet) -> list[int]:
-    selection = choose_recovery_points([of], images, managed_tag=TAG, newest=1)
+def unclear(images: list[Image], of: Droplet, newest: int = 1) -> list[int]:
+    selection = choose_recovery_points([of], images, managed_tag=TAG, newest=newest)
     return [each.id for each in newer_snapshots([of], images, selection, managed_tag=TAG)]
 
 
-def test_only_untagged_snapshots_newer_than_a_chosen_backup_have_to_be_looked_into() -> None:
+def test_only_untagged_snapshots_newer_than_a_chosen_recovery_point_have_to_be_looked_into() -> None:
     backup = image(1, "backup", days_old=5)
     older, newer, tagged = image(2, days_old=6), image(3, days_old=4), image(4, days_old=7, tags=[TAG])
     assert unclear([backup, older, newer, tagged], droplet(backups=(1,), snapshots=(2, 3, 4))) == [3]
 
 
-def test_where_no_backup_would_be_converted_no_snapshot_has_to_be_looked_into() -> None:
-    images = [image(1, days_old=5, tags=[TAG]), image(2, days_old=1)]
-    assert unclear(images, droplet(snapshots=(1, 2))) == []
+def test_an_untagged_snapshot_newer_than_a_tagged_one_has_to_be_looked_into() -> None:
+    images = [image(1, days_old=5, tags=[TAG]), image(2, days_old=1), image(3, days_old=6)]
+    assert unclear(images, droplet(snapshots=(1, 2, 3))) == [2]
+
+
+def test_people_s_older_snapshots_are_not_looked_into_only_because_few_points_were_found() -> None:
+    images = [image(1, "backup", days_old=5), image(2, days_old=6)]
+    assert unclear(images, droplet(backups=(1,), snapshots=(2,)), newest=2) == []
+
+
+def test_a_backup_that_became_a_snapshot_between_two_lists_has_to_be_looked_into() -> None:
+    images = [image(1, days_old=1), image(2, "backup", days_old=2)]
+    assert unclear(images, droplet(backups=(1, 2))) == [1]
 
 
 def test_backups_that_the_list_of_images_lacks_are_named_once() -> None:
