@@ -1,0 +1,119 @@
+"""What a run has done, judged by the sandbox's own state: nothing lost, nothing twice, nothing silent, nothing told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Flow, State
+from prefect.states import get_state_exception
+
+from deployments.sandbox import Action, Image, Sandbox
+from flows.endings import Incomplete
+from tasks.digitalocean import DigitalOceanError
+from tasks.reporting.report import ConversionReport, ReplicationReport
+from tests.end_to_end.accounts import started
+
+GOOD = {"already_there", "transferred", "adopted", "converted", "already_a_snapshot"}
+BAD = {"failed", "timed_out"}
+
+Goal = tuple[int, str]
+"""An image, and a region it should be in; no region where it should only be a snapshot."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a flow is asked to do.
+
+    Attributes:
+        flow: The flow.
+        parameters: What it is called with.
+        images: What it is to bring about: these images are snapshots ...
+        regions: ... and in these regions.
+    """
+
+    flow: Flow[..., Any]
+    parameters: Mapping[str, Any]
+    images: Sequence[Image]
+    regions: Sequence[str] = ()
+
+    @property
+    def goals(self) -> list[Goal]:
+        return [(image.id, region) for image in self.images for region in self.regions or [""]]
+
+    def missing(self) -> list[Goal]:
+        """What is not there."""
+        images = {image.id: image for image in self.images}
+        return [goal for goal in self.goals if not _is_reached(images[goal[0]], goal[1])]
+
+
+def _is_reached(image: Image, region: str) -> bool:
+    return image.type == "snapshot" and (not region or region in image.regions)
+
+
+def started_twice(sandbox: Sandbox, job: Job) -> list[str]:
+    """What was started although it had worked or was under way, or that nobody asked for."""
+    duplicates = sandbox.record.duplicate_transfers() + duplicate_conversions(sandbox.record.actions)
+    wanted = {image.id for image in job.images}
+    unasked = [action for action in sandbox.record.actions if action.resource_id not in wanted]
+    return [f"{action.type} of {action.resource_id} to {action.region}, again" for action in duplicates] + [
+        f"{action.type} of {action.resource_id}, which nobody asked for" for action in unasked
+    ]
+
+
+def duplicate_conversions(actions: Iterable[Action]) -> list[Action]:
+    """The conversions of an image that another one had converted, or was about to.
+
+    Args:
+        actions: The actions, in the order in which they started.
+
+    Returns:
+        The later one of each such pair. One that follows upon a failure is not among them.
+    """
+    busy_until: dict[int, float] = {}
+    duplicates = []
+    for action in actions:
+        if action.type != "convert":
+            continue
+        if action.started_at < busy_until.get(action.resource_id, -math.inf):
+            duplicates.append(action)
+        settled = math.inf if action.fate.outcome == "completed" else action.ends_at
+        busy_until[action.resource_id] = max(settled, busy_until.get(action.resource_id, settled))
+    return duplicates
+
+
+def kept_silent(state: State[Any], job: Job) -> list[str]:
+    """What a run does not say, or says though it is not so."""
+    missing = job.missing()
+    if state.is_completed():
+        return [f"says Completed, but {goal} is not there" for goal in missing] + _untrue(state.result(), missing)
+    error = get_state_exception(state) if state.is_failed() else None
+    if not isinstance(error, Incomplete | DigitalOceanError):
+        return [f"ended {state.type.value} and explains nothing: {state.message!r} ({error!r})"]
+    silent = [] if state.message and str(error) in state.message else [f"its message is {state.message!r}"]
+    return silent + _untrue(error.report, missing) if isinstance(error, Incomplete) else silent
+
+
+def _untrue(report: object, missing: list[Goal]) -> list[str]:
+    assert isinstance(report, ReplicationReport | ConversionReport)
+    rows = [(row.image_id, getattr(row, "region", ""), str(row.outcome), row.error) for row in report.rows]
+    told_missing = {(image_id, region) for image_id, region, outcome, _ in rows if outcome in BAD}
+    return [
+        *(f"{goal} is not there, and no row says so" for goal in missing if goal not in told_missing),
+        *(f"{row} has no error" for row in rows if row[2] in BAD and not row[3]),
+        *(f"{row} is not so" for row in rows if row[2] in GOOD and (row[0], row[1]) in missing),
+    ]
+
+
+def let_all_end(sandbox: Sandbox, now: float) -> None:
+    """Have somebody at DigitalOcean finish what would never end."""
+    for action in started(sandbox, "convert") + started(sandbox):
+        if not action.fate.ends and action.status == "in-progress":
+            image = sandbox.account.images[action.resource_id]
+            action.status, action.ends_at = "completed", now
+            if action.type == "convert":
+                image.type = "snapshot"
+            else:
+                image.regions.setdefault(action.region, now)

@@ -1,0 +1,180 @@
+"""What came of every run with faults, and the table of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from deployments.sandbox import FaultKind, Sandbox
+
+
+@dataclass
+class Verdict:
+    """What came of one account's runs.
+
+    Attributes:
+        fault: What went wrong in it, as the table calls it.
+        name: Which flow and seed.
+        faults: How often each kind of fault happened, by the sandbox's record.
+        starts_hit: How many of the faults befell a request that was to start an action.
+        requests: Requests that came.
+        actions: Actions that were started.
+        runs: Runs that it took until all was there.
+        failed_runs: How many of these ended Failed.
+        lost: What was not there in the end.
+        twice: What was started that need not have been.
+        silent: What a run did not say.
+        told: Where the token was to be seen.
+        broken: Why there is no verdict.
+    """
+
+    fault: str
+    name: str
+    faults: Counter[FaultKind] = field(default_factory=Counter)
+    starts_hit: int = 0
+    requests: int = 0
+    actions: int = 0
+    runs: int = 0
+    failed_runs: int = 0
+    lost: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def count(self, sandbox: Sandbox) -> None:
+        """Take the figures from the sandbox's record."""
+        self.faults = Counter(seen.fault for seen in sandbox.record.requests if seen.fault)
+        self.starts_hit = sum(
+            1
+            for seen in sandbox.record.requests
+            if seen.fault and seen.method == "POST" and seen.path.endswith("/actions")
+        )
+        self.requests = len(sandbox.record.requests)
+        self.actions = len(sandbox.record.actions)
+
+    @property
+    def problems(self) -> dict[str, list[str]]:
+        """Everything that should not be, by what it is."""
+        found = {
+            "lost": self.lost,
+            "started twice": self.twice,
+            "silent": self.silent,
+            "told": self.told,
+            "broken": self.broken,
+        }
+        return {name: what for name, what in found.items() if what}
+
+
+class Ledger:
+    """All verdicts.
+
+    Attributes:
+        verdicts: The verdicts, in the order of time.
+        tokens: Tokens that nobody should find anywhere.
+        files_scanned: Files of Prefect that were searched for them.
+        told: Those in which one was found.
+    """
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+        self.tokens: set[str] = set()
+        self.files_scanned = 0
+        self.told: list[str] = []
+
+    @contextmanager
+    def verdict(self, fault: str, name: str) -> Iterator[Verdict]:
+        """Note what comes of the block, also if it is an exception."""
+        verdict = Verdict(fault, name)
+        self.verdicts.append(verdict)
+        try:
+            yield verdict
+        except BaseException as error:
+            verdict.broken.append(f"{type(error).__name__}: {error}")
+            raise
+
+    def text(self) -> str:
+        """The section of the page."""
+        problems = [
+            f"- {each.fault}, {each.name}: {what}: {'; '.join(several)}"
+            for each in self.verdicts
+            for what, several in each.problems.items()
+        ] + [f"- the token stood in {path}" for path in self.told]
+        accounts, faults = len(self.verdicts), sum(each.faults.total() for each in self.verdicts)
+        runs, failed = sum(each.runs for each in self.verdicts), sum(each.failed_runs for each in self.verdicts)
+        requests = sum(each.requests for each in self.verdicts)
+        secrecy = (
+            f"{len(self.tokens)} tokens were searched for in {self.files_scanned} files of Prefect (database, its "
+            f"write-ahead log, server log, results), and in all log lines, states and reports; found in "
+            f"{len(self.told) + sum(len(each.told) for each in self.verdicts)} of them."
+        )
+        failures = "**Failures:**\n\n" + "\n".join(problems) if problems else "No assertion failed."
+        figures = (
+            f"{accounts} accounts, {runs:,} runs, {requests:,} requests, {faults:,} of them hit by a fault. "
+            f"{failed} runs ended Failed; a later one finished what they had not."
+        )
+        return "\n\n".join([figures, CONDITIONS, self.table(), self.kinds_line(), secrecy, failures])
+
+    def table(self) -> str:
+        """A line for each kind of fault."""
+        lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" + " ---: |" * (len(COLUMNS) - 1)]
+        by_fault: dict[str, list[Verdict]] = {}
+        for each in self.verdicts:
+            by_fault.setdefault(each.fault, []).append(each)
+        lines += [_line(name, verdicts) for name, verdicts in by_fault.items()]
+        lines.append(_line("**all**", self.verdicts))
+        return "\n".join(lines)
+
+    def kinds_line(self) -> str:
+        """How often each kind happened, alone and with others."""
+        total: Counter[FaultKind] = Counter()
+        for each in self.verdicts:
+            total.update(each.faults)
+        never = [kind.value for kind in FaultKind if not total[kind]]
+        counts = ", ".join(f"{kind.value} {total[kind]}" for kind in FaultKind if total[kind])
+        return f"Each kind, alone and among others: {counts}." + (f" Never: {', '.join(never)}." if never else "")
+
+
+def _line(name: str, verdicts: Sequence[Verdict]) -> str:
+    cells = [
+        len(verdicts),
+        sum(each.runs for each in verdicts),
+        sum(each.failed_runs for each in verdicts),
+        sum(each.requests for each in verdicts),
+        sum(each.faults.total() for each in verdicts),
+        sum(each.starts_hit for each in verdicts),
+        sum(each.actions for each in verdicts),
+        sum(len(each.lost) for each in verdicts),
+        sum(len(each.twice) for each in verdicts),
+        sum(len(each.silent) + len(each.broken) for each in verdicts),
+        sum(len(each.told) for each in verdicts),
+    ]
+    return f"| {name} | " + " | ".join(f"{cell:,}" for cell in cells) + " |"
+
+
+COLUMNS = (
+    "fault",
+    "accounts",
+    "runs",
+    "ended Failed",
+    "requests",
+    "faults",
+    "of them on a start",
+    "actions started",
+    "lost",
+    "started twice",
+    "silent",
+    "token told",
+)
+
+CONDITIONS = """\
+Each kind befalls 5% of the requests at random (a 429, which stops all others for seconds, 1%), and one start of an
+action in any case, two where the action is started although the answer does not say so; "all together" befalls 20%;
+"each kind once" befalls the first starts on each of 20 images. Three seeds for each flow that changes something, two
+Droplets, three regions. Runs with faults may fail; then the faults end, what would never end
+is finished by hand, and the flow runs again until it is Completed. *Lost*: a chosen image that is then no snapshot or
+not in a region. *Started twice*: a transfer or conversion that another one had done or was under way to do, or that
+nobody asked for; the sandbox accepts a second transfer beside the first. *Silent*: something that is not there and
+that no row and no state message names, or a row that says what is not so."""

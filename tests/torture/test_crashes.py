@@ -1,0 +1,130 @@
+"""A run whose process dies, wherever that is, is finished by the next one: nothing lost, nothing started twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from prefect.exceptions import ObjectNotFound
+
+from deployments.sandbox import Image, Quirks, Sandbox
+from flows.one_at_a_time import LOCK
+from tests.end_to_end.accounts import goals, newest_backups, pairs, started
+from tests.end_to_end.prefect_server import PrefectView
+from tests.torture.conftest import is_full
+from tests.torture.crash_points import CrashPoint, Tripwire, crash_points
+from tests.torture.judging import duplicate_conversions
+from tests.torture.reliability import write_section
+
+ROOT = Path(__file__).parents[2]
+TITLE = "Crashes"
+# A gigabyte takes 0.05 to 0.1 seconds: the largest are still on their way when the next run begins.
+SPEED = 1200
+SIZES = [2.0, 30.0, 70.0]
+REGIONS = ["ams3", "lon1", "sgp1", "sfo3"]
+LONGEST_SECONDS = 120
+
+POINTS = crash_points(len(SIZES), len(REGIONS))
+IN_EVERY_TEST_RUN = {
+    "sigkill-after-the-first-conversion-unanswered",
+    "sigkill-after-the-middle-transfer-unanswered",
+    "sigterm-after-the-middle-transfer-unanswered",
+}
+
+COLUMNS = (
+    "| the process dies | requests seen | conversions, transfers it had started | what the next run started | it says |"
+)
+CONDITIONS = f"""\
+A process of its own, `python -m flows.replicate_backups`, with {len(SIZES)} Droplets and {len(REGIONS)} regions, is
+sent SIGKILL (once SIGTERM) at the moment when a request arrives at the sandbox. *Before*: the request is not carried
+out, as if it had never been sent. *After, unanswered*: it is carried out, and nobody is there to hear of it. What else
+was on its way at that moment is carried out as well. Then the same command runs once more, undisturbed. The lock of a
+killed run frees itself within a minute; except where the table says so, the test takes it away at once. The sandbox
+accepts a second transfer beside the first, so that one would be seen. Each line was checked: the later run ends with
+status 0, each newest backup is a snapshot in every region, and each conversion and each transfer was started exactly
+once by the two runs together."""
+
+
+@pytest.fixture(scope="module")
+def table(pytestconfig: pytest.Config) -> Iterator[list[str]]:
+    """What came of each crash; written down at the end if it is the whole of them."""
+    lines: list[str] = []
+    yield lines
+    if is_full(pytestconfig) and not pytestconfig.option.keyword:
+        failed = len(POINTS) - len(lines)
+        verdict = f"{failed} of {len(POINTS)} tests failed." if failed else f"All {len(POINTS)} crashes were survived."
+        rows = "\n".join([COLUMNS, "| --- | ---: | ---: | ---: | --- |", *lines])
+        write_section(TITLE, f"{verdict}\n\n{CONDITIONS}\n\n{rows}")
+
+
+@contextmanager
+def running(sandbox: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The main job in a process of its own."""
+    command = [sys.executable, "-m", "flows.replicate_backups", "--regions", *REGIONS]
+    environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def resize_newest(sandbox: Sandbox) -> list[Image]:
+    images = newest_backups(sandbox)
+    for image, gigabytes in zip(images, SIZES, strict=True):
+        image.size_gigabytes = gigabytes
+    return images
+
+
+def counts(sandbox: Sandbox) -> tuple[int, int]:
+    return len(started(sandbox, "convert")), len(started(sandbox))
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(point, id=str(point), marks=() if str(point) in IN_EVERY_TEST_RUN else pytest.mark.torture)
+        for point in POINTS
+    ],
+)
+def test_a_run_whose_process_dies_is_finished_by_the_next_and_nothing_is_started_twice(
+    point: CrashPoint, tmp_path: Path, table: list[str], prefect_view: PrefectView
+) -> None:
+    quirks = Quirks(duplicate_transfers="accept", taggable_backups=point.taggable_backups)
+    sandbox = Sandbox(speed=SPEED, droplets=len(SIZES), quirks=quirks)
+    sandbox.faults = wire = Tripwire(point, sandbox.account)
+    images = resize_newest(sandbox)
+    with sandbox:
+        with running(sandbox, tmp_path / "first.log") as first:
+            wire.pid = first.pid
+            status = first.wait(LONGEST_SECONDS)
+        assert wire.tripped.is_set(), (tmp_path / "first.log").read_text()
+        assert status != 0
+        seen, before = wire.seen, counts(sandbox)
+        if point.lock_is_taken_away:
+            with suppress(ObjectNotFound):
+                prefect_view.client.delete_global_concurrency_limit_by_name(LOCK)
+        with running(sandbox, tmp_path / "second.log") as second:
+            status = second.wait(LONGEST_SECONDS)
+        said = (tmp_path / "second.log").read_text()
+        assert status == 0, said
+    assert sandbox.record.duplicate_transfers() == []
+    assert duplicate_conversions(sandbox.record.actions) == []
+    assert goals(started(sandbox)) == pairs(images, REGIONS)
+    assert sorted(action.resource_id for action in started(sandbox, "convert")) == sorted(image.id for image in images)
+    assert all(image.type == "snapshot" and set(REGIONS) <= set(image.regions) for image in images)
+    assert "Traceback" not in said
+    assert sandbox.token not in said
+    after = counts(sandbox)
+    summary = said.strip().splitlines()[-1]
+    table.append(
+        f"| {point.signal.name}, {point.name} | {seen} | {before[0]}, {before[1]} "
+        f"| {after[0] - before[0]}, {after[1] - before[1]} | {summary} |"
+    )

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from prefect import State
+from prefect.states import Completed, Failed
+
+from deployments.sandbox import Action, Image
+from deployments.sandbox.account import Fate
+from flows.endings import Incomplete
+from flows.replicate_backups import replicate_backups
+from tasks.reporting.report import Outcome, ReplicationReport, Row
+from tests.torture.judging import Job, duplicate_conversions, kept_silent
+from tests.torture.reliability import read_sections, write_section
+
+WORKS, FAILS, NEVER_ENDS = Fate(), Fate(outcome="errored"), Fate(ends=False)
+
+
+def conversion(number: int, start: float, end: float, fate: Fate = WORKS) -> Action:
+    return Action(number, "convert", 7, "image", "nyc3", start, end, start, fate)
+
+
+def test_a_conversion_beside_or_after_a_good_one_is_a_duplicate() -> None:
+    first, beside, after = conversion(1, 0, 10), conversion(2, 5, 12), conversion(3, 50, 60)
+    assert duplicate_conversions([first, beside, after]) == [beside, after]
+
+
+def test_a_conversion_after_a_failed_one_is_no_duplicate_but_one_beside_it_is() -> None:
+    failed, beside, anew = conversion(1, 0, 10, FAILS), conversion(2, 9, 20), conversion(3, 10, 20)
+    assert duplicate_conversions([failed, anew]) == []
+    assert duplicate_conversions([failed, beside]) == [beside]
+
+
+def test_nothing_may_be_started_beside_a_conversion_that_never_ends() -> None:
+    endless, beside = conversion(1, 0, math.inf, NEVER_ENDS), conversion(2, 9999, 10000)
+    assert duplicate_conversions([endless, beside]) == [beside]
+
+
+def test_writing_a_section_keeps_the_others_and_replaces_its_own(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    write_section("Faults", "old", page)
+    write_section("Crashes", "none", page)
+    write_section("Faults", "new", page)
+    sections = read_sections(page)
+    assert list(sections) == ["Crashes", "Faults"]
+    assert sections["Crashes"].endswith("none")
+    assert sections["Faults"].endswith("new")
+
+
+def job_on(image: Image) -> Job:
+    return Job(replicate_backups, {}, [image], ["fra1"])
+
+
+def image_in(*regions: str) -> Image:
+    return Image(7, "web-01", "snapshot", dict.fromkeys(regions, 0.0), 0.0, 25, 2.0)
+
+
+def report_with(*outcomes: Outcome, error: str = "") -> ReplicationReport:
+    rows = (Row(source="web-01", image_id=7, region="fra1", outcome=outcome, error=error) for outcome in outcomes)
+    return ReplicationReport(rows=tuple(rows))
+
+
+def test_to_say_completed_of_what_is_not_there_is_silence() -> None:
+    done: State[ReplicationReport] = Completed(data=report_with(Outcome.TRANSFERRED))
+    assert kept_silent(done, job_on(image_in("nyc3", "fra1"))) == []
+    assert kept_silent(done, job_on(image_in("nyc3"))) != []
+
+
+def test_to_fail_without_naming_what_is_missing_or_why_is_silence() -> None:
+    def failed(report: ReplicationReport) -> State[object]:
+        error = Incomplete(report)
+        return Failed(message=str(error), data=error)
+
+    job = job_on(image_in("nyc3"))
+    assert kept_silent(failed(report_with(Outcome.FAILED, error="refused")), job) == []
+    assert kept_silent(failed(report_with(Outcome.FAILED)), job) != []
+    assert kept_silent(failed(report_with()), job) != []
+
+
+def test_to_fail_with_an_error_that_explains_nothing_is_silence() -> None:
+    assert kept_silent(Failed(message="boom", data=RuntimeError("boom")), job_on(image_in("nyc3"))) != []
