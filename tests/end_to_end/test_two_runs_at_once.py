@@ -8,7 +8,7 @@ from pathlib import Path
 from deployments.sandbox import Sandbox
 from flows.one_at_a_time import LOCK
 from flows.replicate_backups import replicate_backups
-from tests.end_to_end.accounts import resize
+from tests.end_to_end.accounts import finish_all, goals, make_transfers_endless, newest_backups, resize, started
 from tests.end_to_end.prefect_server import PrefectView, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,18 +28,26 @@ def begin() -> subprocess.Popen[str]:
 def test_of_two_runs_at_once_the_second_waits_says_for_whom_and_finds_nothing_to_do(
     start: Callable[..., Sandbox], prefect_view: PrefectView
 ) -> None:
-    sandbox = start(speed=300)
-    resize(sandbox, 8)
-    first, second = begin(), begin()
-    outputs = [first.communicate(timeout=120)[0], second.communicate(timeout=120)[0]]
-    assert (first.returncode, second.returncode) == (0, 0), outputs
-    assert sandbox.record.duplicate_transfers() == []
-    assert len({action.resource_id for action in sandbox.record.actions if action.type == "convert"}) == sum(
-        action.type == "convert" for action in sandbox.record.actions
-    )
-    waited = [output for output in outputs if "Waiting for 'all Droplets -> all regions" in output]
-    assert len(waited) == 1
-    assert "0 conversions and 0 transfers to start" in waited[0]
+    sandbox = start()
+    resize(sandbox, 2)
+    # The first run cannot end before the second has had to wait for it.
+    make_transfers_endless(sandbox, newest_backups(sandbox), regions=1)
+    first = begin()
+    until(lambda: sum(not action.fate.ends for action in started(sandbox)) == 2, within_seconds=60)
+    second = begin()
+    assert second.stdout
+    said = []
+    for line in second.stdout:
+        said.append(line)
+        if "Waiting for" in line:
+            finish_all(sandbox)
+            break
+    output = first.communicate(timeout=120)[0], "".join(said) + second.communicate(timeout=120)[0]
+    assert (first.returncode, second.returncode) == (0, 0), output
+    assert "Waiting for 'all Droplets -> all regions" in output[1]
+    assert "0 conversions and 0 transfers to start" in output[1]
+    assert len(goals(started(sandbox))) == len(set(goals(started(sandbox)))) == 2 * 11
+    assert len(started(sandbox, "convert")) == 2
 
 
 def test_the_lock_is_made_by_the_first_run_and_free_after_it(sandbox: Sandbox, prefect_view: PrefectView) -> None:
@@ -49,11 +57,13 @@ def test_the_lock_is_made_by_the_first_run_and_free_after_it(sandbox: Sandbox, p
 
 
 def test_a_dry_run_waits_for_nobody(start: Callable[..., Sandbox], prefect_view: PrefectView) -> None:
-    sandbox = start(speed=300)
-    resize(sandbox, 8)
+    sandbox = start()
+    resize(sandbox, 2)
+    make_transfers_endless(sandbox, newest_backups(sandbox), regions=1)
     changing = begin()
-    until(lambda: sandbox.record.actions, within_seconds=60)
-    state = replicate_backups(dry_run=True, return_state=True)
+    until(lambda: sum(not action.fate.ends for action in started(sandbox)) == 2, within_seconds=60)
+    assert replicate_backups(dry_run=True, return_state=True).is_completed()
     assert changing.poll() is None
-    assert state.is_completed()
-    assert changing.wait(120) == 0
+    finish_all(sandbox)
+    changing.communicate(timeout=120)
+    assert changing.returncode == 0
