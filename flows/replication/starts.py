@@ -73,5 +73,4 @@ class StartQueue:
 
     def _give_back(self, admission: Admission) -> None:
         self._room.release()
-        with self._budget.holding(admission):
-            pass  # what is held and not used goes back
+        self._budget.give_back(admission)

@@ -133,8 +133,12 @@ class RateBudget:
         finally:
             _held.reset(token)
             for unused in held:
-                self._in_flight.discard(unused.number)
-                self._changed.set()
+                self.give_back(unused)
+
+    def give_back(self, admission: Admission) -> None:
+        """Take back an admission on which nothing was sent."""
+        self._in_flight.discard(admission.number)
+        self._changed.set()
 
     async def _until_open(self) -> None:
         while (pause := self.pause()) > 0:
