@@ -36,11 +36,9 @@ def test_a_run_with_transfers_in_flight_outlives_a_prefect_server_that(
         )
         until(lambda: any(action.type == "transfer" for action in sandbox.record.actions), within_seconds=60)
         server.be(mood)
-        # Until the sandbox has done its part; what the run then still wants of Prefect's server has to be retried.
-        until(lambda: len(sandbox.record.actions) == 24, within_seconds=60)
-        until(lambda: server.refused > 3, within_seconds=60)
+        until(lambda: server.refused > 5, within_seconds=60)
         server.be("well")
-        output = run.communicate(timeout=150)[0]
+        output = run.communicate(timeout=300)[0]
     assert run.returncode == 0, output
     assert sandbox.record.duplicate_transfers() == []
     assert all(
