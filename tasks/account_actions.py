@@ -10,7 +10,7 @@ from tasks.digitalocean import Action, Forbidden, Image, NotFound, connect
 from tasks.digitalocean.client import DigitalOceanClient
 
 
-@api_task(task_run_name="list actions on images", tags=("digitalocean",), repeats=False)
+@api_task(task_run_name="list actions on images", repeats=False)
 async def list_actions_on(images: Sequence[Image]) -> list[Action]:
     """List the actions on some images, with as few requests as that takes.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Task
@@ -79,15 +79,16 @@ def _attempts_left(task_run: TaskRun) -> bool:
 def api_task(
     *,
     task_run_name: str | Callable[[], str],
-    tags: Iterable[str] = (),
     repeats: bool = True,
     idempotent: bool = False,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], ApiTask[P, R]]:
     """Make a task of an async function that sends requests.
 
+    Its runs bear no tags: for each tag, Prefect asks its server for a concurrency limit before a run begins, one run
+    after another, and while the server does not answer that would hold a run's transfers up for minutes.
+
     Args:
         task_run_name: What the UI shows for a run.
-        tags: Tags of its runs in Prefect.
         repeats: Whether the task as a whole is tried again. Not where it reads lists: there the client repeats the
             page that failed.
         idempotent: Whether doing it twice is the same as doing it once, also where the API is changed by it.
@@ -101,7 +102,6 @@ def api_task(
         return ApiTask(
             function,  # type: ignore[arg-type]  # R is what comes of awaiting it
             task_run_name=task_run_name,
-            tags=tags,
             # How often is up to the condition. Prefect logs a traceback where it has counted to the end itself, and
             # these errors explain themselves.
             retries=MOST_RETRIES + 1,

@@ -6,7 +6,7 @@ from tasks.api_task import api_task
 from tasks.digitalocean import Droplet, connect
 
 
-@api_task(task_run_name="list Droplets", tags=("digitalocean",), repeats=False)
+@api_task(task_run_name="list Droplets", repeats=False)
 async def list_droplets(tag: str | None = None) -> list[Droplet]:
     """List Droplets with the ids of their backups and snapshots.
 

@@ -13,10 +13,9 @@ from tasks.digitalocean import Action, ImageActionRequest, InvalidArgument, conn
 from tasks.digitalocean.once import post_once
 
 REQUEST: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)
-TAGS = ("digitalocean",)
 
 
-@api_task(task_run_name="get action {action_id} of {image_id}", tags=TAGS)
+@api_task(task_run_name="get action {action_id} of {image_id}")
 async def get_image_action(image_id: int, action_id: int) -> Action:
     """Look at one action of an image.
 
@@ -46,7 +45,7 @@ async def get_image_action(image_id: int, action_id: int) -> Action:
     return await connection.run(connection.client.get_image_action(image_id, action_id))
 
 
-@api_task(task_run_name="list actions of {image_id}", tags=TAGS, repeats=False)
+@api_task(task_run_name="list actions of {image_id}", repeats=False)
 async def list_image_actions(image_id: int) -> list[Action]:
     """List every action ever run on an image.
 
@@ -86,7 +85,7 @@ def _post_name() -> str:
     return f"{kind} {parameters.get('image_id')}" + (f" to {region}" if region else "")
 
 
-@api_task(task_run_name=_post_name, tags=TAGS)
+@api_task(task_run_name=_post_name)
 async def post_image_action(image_id: int, request: ImageActionRequest | dict[str, Any]) -> Action:
     """Start an action on an image, exactly once.
 
@@ -126,7 +125,7 @@ async def post_image_action(image_id: int, request: ImageActionRequest | dict[st
     return await connection.run(post_once(connection.client, image_id, checked))
 
 
-@api_task(task_run_name="wait for action {action_id} of {image_id}", tags=TAGS)
+@api_task(task_run_name="wait for action {action_id} of {image_id}")
 async def wait_for_image_action(image_id: int, action_id: int, timeout_minutes: float = 360) -> Action:
     """Wait until an action is no longer in progress.
 

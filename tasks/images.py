@@ -6,7 +6,7 @@ from tasks.api_task import api_task
 from tasks.digitalocean import Image, NotFound, connect
 
 
-@api_task(task_run_name="list images", tags=("digitalocean",), repeats=False)
+@api_task(task_run_name="list images", repeats=False)
 async def list_private_images() -> list[Image]:
     """List the account's own images: backups, snapshots and custom images.
 
@@ -20,7 +20,7 @@ async def list_private_images() -> list[Image]:
     return await connection.run(connection.client.list_private_images())
 
 
-@api_task(task_run_name="get image {image_id}", tags=("digitalocean",))
+@api_task(task_run_name="get image {image_id}")
 async def get_image(image_id: int) -> Image | None:
     """Look at one image.
 

@@ -6,7 +6,7 @@ from tasks.api_task import api_task
 from tasks.digitalocean import Region, connect
 
 
-@api_task(task_run_name="list regions", tags=("digitalocean",), repeats=False)
+@api_task(task_run_name="list regions", repeats=False)
 async def list_regions() -> list[Region]:
     """List all regions; `takes_images` tells which of them images can be transferred to.
 

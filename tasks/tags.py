@@ -9,7 +9,7 @@ from tasks.digitalocean import NotFound, UnprocessableEntity, connect
 from tasks.digitalocean.client import DigitalOceanClient
 
 
-@api_task(task_run_name="tag images {tag}", tags=("digitalocean",), idempotent=True)
+@api_task(task_run_name="tag images {tag}", idempotent=True)
 async def tag_images(tag: str, image_ids: Sequence[int]) -> frozenset[int]:
     """Put a tag on images, all in one request, and make the tag if it is missing.
 
