@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from tasks.api_task import api_task
-from tasks.digitalocean import Action, Forbidden, Image, NotFound, connect
+from tasks.connection import connect
+from tasks.digitalocean import Action, Forbidden, Image, NotFound
 from tasks.digitalocean.client import DigitalOceanClient
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tasks.api_task import api_task
-from tasks.digitalocean import Droplet, connect
+from tasks.connection import connect
+from tasks.digitalocean import Droplet
 
 
 @api_task(task_run_name="list Droplets", repeats=False)

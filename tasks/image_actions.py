@@ -9,7 +9,8 @@ from prefect.runtime import task_run
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.api_task import api_task
-from tasks.digitalocean import Action, ImageActionRequest, InvalidArgument, connect
+from tasks.connection import connect
+from tasks.digitalocean import Action, ImageActionRequest, InvalidArgument
 from tasks.digitalocean.once import post_once
 
 REQUEST: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tasks.api_task import api_task
-from tasks.digitalocean import Image, NotFound, connect
+from tasks.connection import connect
+from tasks.digitalocean import Image, NotFound
 
 
 @api_task(task_run_name="list images", repeats=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.api_task import api_task
-from tasks.digitalocean import NotFound, UnprocessableEntity, connect
+from tasks.connection import connect
+from tasks.digitalocean import NotFound, UnprocessableEntity
 from tasks.digitalocean.client import DigitalOceanClient
 
 

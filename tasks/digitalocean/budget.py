@@ -25,6 +25,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 from tasks.digitalocean.clock import Clock, SystemClock
 from tasks.digitalocean.settings import RateLimit
@@ -43,6 +44,14 @@ class Admission:
     """The right to send one request now."""
 
     number: int
+
+
+class SharedLimit(Protocol):
+    """A limit that this process shares with others that use the same token."""
+
+    async def turn(self) -> None:
+        """Wait until one more request may go."""
+        ...
 
 
 _held: ContextVar[list[Admission] | None] = ContextVar("held_admissions", default=None)
@@ -76,6 +85,8 @@ class RateBudget:
         limits: Requests and seconds of each window; the longest is the one that the headers speak of.
         clock: Where time comes from.
         jitter: Factor by which a pause that nobody prescribed is stretched, so that clients do not return together.
+        shared: What other processes with the same token wait for, too; None where each has to learn of the others from
+            the answers.
     """
 
     def __init__(
@@ -83,11 +94,13 @@ class RateBudget:
         limits: Sequence[RateLimit],
         clock: Clock | None = None,
         jitter: random.Random | None = None,
+        shared: SharedLimit | None = None,
     ) -> None:
         ordered = sorted(limits, key=lambda limit: limit.seconds)
         self._windows = [Window(limit.requests, limit.seconds) for limit in ordered]
         self._longest = self._windows[-1]
         self._clock = clock or SystemClock()
+        self._shared = shared
         self._random = jitter or random.Random()  # noqa: S311  # spreads load, guards no secret
         self._numbers = 0
         self._in_flight: set[int] = set()
@@ -115,6 +128,8 @@ class RateBudget:
         if held := _held.get():
             return held.pop()
         async with self._queue:
+            if self._shared:
+                await self._shared.turn()
             await self._until_open()
             self._numbers += 1
             self._in_flight.add(self._numbers)

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import httpx
 
 from tasks.digitalocean.answers import Answer, read_answer
-from tasks.digitalocean.budget import RateBudget
+from tasks.digitalocean.budget import RateBudget, SharedLimit
 from tasks.digitalocean.clock import Clock, ServerClock, SystemClock
 from tasks.digitalocean.errors import (
     APIError,
@@ -57,6 +57,7 @@ class DigitalOceanClient:
         settings: Token, address and limits.
         transport: How requests travel; None for the network. Tests give an application instead.
         clock: Where time comes from; None for this machine's.
+        shared_limit: What other processes with the same token wait for, too.
     """
 
     def __init__(
@@ -64,11 +65,12 @@ class DigitalOceanClient:
         settings: Settings,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
+        shared_limit: SharedLimit | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.server_clock = ServerClock(self.clock)
-        self.budget = RateBudget(settings.rate_limits, self.clock)
+        self.budget = RateBudget(settings.rate_limits, self.clock, shared=shared_limit)
         self._http = httpx.AsyncClient(
             base_url=settings.api_url,
             headers={

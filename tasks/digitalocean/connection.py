@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
+from tasks.digitalocean.budget import SharedLimit
 from tasks.digitalocean.client import DigitalOceanClient
 from tasks.digitalocean.settings import Settings, load_settings
 from tasks.digitalocean.waiter import ActionWaiter
@@ -33,11 +34,12 @@ class Connection:
 
     Args:
         settings: Token, address and limits.
+        shared_limit: What other processes with the same token wait for, too.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared_limit: SharedLimit | None = None) -> None:
         self.settings = settings
-        self.client = DigitalOceanClient(settings)
+        self.client = DigitalOceanClient(settings, shared_limit=shared_limit)
         self.waiter = ActionWaiter(self.client)
 
     async def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -65,22 +67,24 @@ def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
         future.cancel()
 
 
-@cache
-def _connection(settings: Settings) -> Connection:
-    connection = Connection(settings)
-    atexit.register(_close, connection)
-    return connection
+_connections: dict[Settings, Connection] = {}
 
 
-def connect() -> Connection:
-    """Find the process's connection for the settings now in the environment.
+def connect(shared_limit: Callable[[Settings], SharedLimit | None] = lambda _settings: None) -> Connection:
+    """Find the process's connection for the settings now in the environment, or make it.
+
+    Args:
+        shared_limit: Finds what a new connection shares with other processes.
 
     Raises:
         ConfigurationError: A setting is missing or wrong.
     """
     settings = load_settings()
     with _making:
-        return _connection(settings)
+        if settings not in _connections:
+            _connections[settings] = Connection(settings, shared_limit(settings))
+            atexit.register(_close, _connections[settings])
+        return _connections[settings]
 
 
 def _loop() -> asyncio.AbstractEventLoop:

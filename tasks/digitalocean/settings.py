@@ -131,8 +131,11 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def load_settings() -> Settings:
+def load_settings(token: SecretStr | None = None) -> Settings:
     """Read the settings from the environment and `.env`.
+
+    Args:
+        token: The token, where it comes from elsewhere.
 
     Returns:
         The settings.
@@ -141,7 +144,7 @@ def load_settings() -> Settings:
         ConfigurationError: A variable is missing or wrong; the message names it, and never a value.
     """
     try:
-        return Settings()
+        return Settings(token=token) if token else Settings()
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
 

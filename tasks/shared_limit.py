@@ -1,0 +1,134 @@
+"""One token's short-term rate limit, shared by the processes of several runs through Prefect's server.
+
+Each process keeps to the token's limits by itself, and learns from the answers what others spend; but what they send
+in the same seconds it learns too late. So all of them pour their requests into one bucket with a hole, a global
+concurrency limit of Prefect's, and whoever finds it fuller than a short burst waits until enough has run out.
+
+No request waits for Prefect's server: what was sent is poured afterwards, many at a time, and how full the bucket is
+then counts for the requests to come. Where the server does not answer, the process goes on with what it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+from prefect.client.orchestration import PrefectClient, get_client
+
+from tasks.digitalocean.clock import Clock, SystemClock
+from tasks.digitalocean.settings import RateLimit
+
+SHARED_LIMIT = "digitalocean-api-requests"
+# Prefect rounds down what has run out, each time somebody pours: so a request is worth many slots.
+SLOTS_A_REQUEST = 1000
+# Never reached: to be turned away would set the time back from which Prefect counts what has run out.
+MOST_SLOTS = 1_000_000_000
+# So many processes may send a burst before they know of each other.
+PROCESSES = 3
+BURST_PART = 0.04
+PART_BETWEEN_REPORTS = 1 / 60
+LONGEST_QUESTION_SECONDS = 10.0
+SECONDS_WITHOUT = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class SharedThroughPrefect:
+    """The bucket, as one process sees it; holds nobody up where nobody has set it up.
+
+    Args:
+        limits: The token's limits. The shortest is shared; how much is left of the longest, every answer tells.
+        pour: Counts requests on the server, and tells how many are in the bucket then, or None where there is no
+            bucket; None for Prefect's.
+        clock: Where time comes from.
+    """
+
+    def __init__(
+        self,
+        limits: Sequence[RateLimit],
+        pour: Callable[[int], Awaitable[float | None]] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        shortest = min(limits, key=lambda limit: limit.seconds)
+        self._burst = burst_of(shortest)
+        self._rate = requests_a_second(limits)
+        self._seconds_between_reports = PART_BETWEEN_REPORTS * shortest.seconds
+        self._pour = pour or PrefectBucket().pour
+        self._clock = clock or SystemClock()
+        self._level = 0.0
+        self._level_at = -math.inf
+        self._unreported = 0
+        self._reporting: asyncio.Task[None] | None = None
+        self._without_until = -math.inf
+
+    async def turn(self) -> None:
+        """Wait until one more request may go, and count it."""
+        if self._clock.monotonic() < self._without_until:
+            return
+        while (pause := (self._level_now() + 1 - self._burst) / self._rate) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(pause)
+        self._set_level(self._level_now() + 1)
+        self._unreported += 1
+        if self._reporting is None or self._reporting.done():
+            self._reporting = asyncio.create_task(self._report())
+
+    def _level_now(self) -> float:
+        """How full the bucket is, as far as this process knows."""
+        run_out = self._rate * (self._clock.monotonic() - self._level_at)
+        return max(0.0, self._level - run_out)
+
+    def _set_level(self, level: float) -> None:
+        self._level, self._level_at = level, self._clock.monotonic()
+
+    async def _report(self) -> None:
+        while self._unreported:
+            number, self._unreported = self._unreported, 0
+            try:
+                async with asyncio.timeout(LONGEST_QUESTION_SECONDS):
+                    level = await self._pour(number)
+            except Exception as error:  # noqa: BLE001  # whatever Prefect raises: images are copied without it, too
+                logger.debug("Prefect's server cannot say what others send: %r", error)
+            else:
+                if level is None:
+                    self._without_until = self._clock.monotonic() + SECONDS_WITHOUT
+                    self._level = self._unreported = 0
+                    return
+                self._set_level(level + self._unreported)
+            await asyncio.sleep(self._seconds_between_reports)
+
+
+class PrefectBucket:
+    """The bucket on Prefect's server."""
+
+    def __init__(self) -> None:
+        self._client: PrefectClient | None = None
+
+    async def pour(self, requests: int) -> float | None:
+        """Count requests, and tell how many are in the bucket then; None if there is no bucket."""
+        if self._client is None:
+            # For as long as the process lives, as the connection to the API is.
+            self._client = await get_client().__aenter__()
+        slots = requests * SLOTS_A_REQUEST
+        answer = await self._client.increment_concurrency_slots([SHARED_LIMIT], slots, "rate_limit")
+        if not answer.json():
+            return None
+        limit = await self._client.read_global_concurrency_limit_by_name(SHARED_LIMIT)
+        return limit.active_slots / SLOTS_A_REQUEST
+
+
+def burst_of(limit: RateLimit) -> float:
+    """How many requests may go at once."""
+    return max(1.0, BURST_PART * limit.requests)
+
+
+def requests_a_second(limits: Sequence[RateLimit]) -> float:
+    """How fast the bucket empties, so that what fits through it fits into the shortest window."""
+    shortest = min(limits, key=lambda limit: limit.seconds)
+    return max(1.0, shortest.requests - PROCESSES * burst_of(shortest)) / shortest.seconds
+
+
+def slots_a_second(limits: Sequence[RateLimit]) -> float:
+    """The same, as Prefect counts."""
+    return requests_a_second(limits) * SLOTS_A_REQUEST
