@@ -1,19 +1,18 @@
 """Named backups, made into snapshots."""
 
-from typing import Annotated
-
 from prefect import flow, get_run_logger
-from pydantic import Field
 
+from flows.claims import claimed
 from flows.command_line import run_from_command_line
 from flows.endings import Incomplete, ends_plainly
 from flows.names import images_run_name
-from flows.one_at_a_time import one_run_at_a_time
+from flows.parameters import ImageIds, TimeoutMinutes
+from flows.replication.choosing import named_images
 from flows.replication.conversion import Conversion, to_convert
-from flows.replication.lookup import look_up
 from flows.replication.run import mark_images
 from tasks.account_actions import list_actions_on
-from tasks.digitalocean import ResourceId, Tally, connect, run_blocking, tally_requests
+from tasks.connection import connect
+from tasks.digitalocean import Tally, run_blocking, tally_requests
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.report import ConversionReport, ConversionRow
 from tasks.reporting.tables import conversion_table, escaped
@@ -26,16 +25,16 @@ CONVERTED = {"converted", "adopted"}
 @flow(name="convert-backups", flow_run_name=images_run_name)
 @ends_plainly
 def convert_backups(
-    image_ids: list[ResourceId],
+    image_ids: ImageIds,
     wait: bool = True,
-    timeout_minutes: Annotated[int, Field(ge=1)] = 360,
+    timeout_minutes: TimeoutMinutes = 360,
 ) -> ConversionReport:
     """Convert named backups to snapshots, which are kept until somebody deletes them, and cost money until then.
 
     Args:
         image_ids: Ids of backups, each from 1 on. Snapshots among them are left as they are.
         wait: Whether to wait until the conversions are done.
-        timeout_minutes: When to stop waiting, in minutes.
+        timeout_minutes: When to stop waiting, in minutes, up to a week.
 
     Returns:
         The report, with a row an image.
@@ -45,16 +44,17 @@ def convert_backups(
         DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
     """
     connection = connect()
-    with tally_requests() as tally, one_run_at_a_time():
-        images, gone = look_up(image_ids)
-        backups = to_convert(images)
+    with tally_requests() as tally, claimed(lambda: named_images(image_ids)) as selection:
+        backups = to_convert(selection.images)
         actions = list_actions_on(backups) if backups else []
         untagged = mark_images(backups, connection.settings.managed_tag)
         conversion = Conversion(connection, actions, wait=wait)
-        rows = run_blocking(conversion.run(images, timeout_minutes * 60))
+        rows = run_blocking(conversion.run(selection.images, timeout_minutes * 60))
         if converted := [row.image_id for row in rows if row.image_id in untagged and row.outcome in CONVERTED]:
             tag_images(connection.settings.managed_tag, converted)
-    rows += tuple(ConversionRow(image_id=each, outcome="failed", error="there is no such image") for each in gone)
+    rows += tuple(
+        ConversionRow(image_id=each, outcome="failed", error="there is no such image") for each in selection.gone
+    )
     return _conclude(rows, tally)
 
 

@@ -5,7 +5,8 @@ from prefect import flow, get_run_logger
 from flows.command_line import run_from_command_line
 from flows.endings import Incomplete, ends_plainly
 from flows.names import images_run_name
-from tasks.digitalocean import APIError, InvalidArgument, ResourceId, tally_requests
+from flows.parameters import ImageIds
+from tasks.digitalocean import APIError, InvalidArgument, tally_requests
 from tasks.image_actions import list_image_actions
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.report import ActionHistory, ImageHistory
@@ -16,7 +17,7 @@ HISTORY_KEY = "image-action-history"
 
 @flow(name="image-action-history", flow_run_name=images_run_name)
 @ends_plainly
-def image_action_history(image_ids: list[ResourceId]) -> ActionHistory:
+def image_action_history(image_ids: ImageIds) -> ActionHistory:
     """List every action ever run on some images; changes nothing.
 
     Args:

@@ -8,6 +8,8 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
+from flows.parameters import slug_of
+
 MOST_NAMED = 3
 
 
@@ -15,8 +17,10 @@ def replication_run_name() -> str:
     """Such as `dr -> all regions, 2026-11-23 03:00`."""
     parameters = flow_run.parameters
     regions = parameters.get("regions")
-    what = _images(parameters) if "image_ids" in parameters else parameters.get("droplet_tag") or "all Droplets"
-    where = "all regions" if regions is None else _some(regions, "regions")
+    tag = parameters.get("droplet_tag")
+    named = _images(parameters) if parameters.get("image_ids") is not None else ""
+    what = " and ".join(each for each in (tag, named) if each) or "all Droplets"
+    where = "all regions" if regions is None else _some([slug_of(each) for each in regions], "regions")
     dry_run = " (dry run)" if parameters.get("dry_run") else ""
     return f"{what} -> {where}, {_now()}{dry_run}"
 

@@ -7,11 +7,12 @@ from prefect import flow
 from flows.command_line import run_from_command_line
 from flows.endings import ends_plainly
 from flows.names import coverage_run_name
-from flows.replicate_backups import select_backups
+from flows.parameters import DropletTag, Regions
+from flows.replication.choosing import newest_backups
 from flows.replication.planning import plan_replication
 from flows.replication.run import conclude, planned_rows
 from flows.replication.selection import target_regions
-from tasks.digitalocean import RegionSlug, TagName, connect, tally_requests
+from tasks.digitalocean import tally_requests
 from tasks.regions import list_regions
 from tasks.reporting.report import ReplicationReport
 
@@ -19,14 +20,14 @@ from tasks.reporting.report import ReplicationReport
 @flow(name="report-coverage", flow_run_name=coverage_run_name)
 @ends_plainly
 def report_coverage(
-    droplet_tag: TagName | None = None,
-    regions: list[RegionSlug] | None = None,
+    droplet_tag: DropletTag = None,
+    regions: Regions = None,
 ) -> ReplicationReport:
     """Report which Droplet's newest recovery point is in which region; changes nothing.
 
     Args:
         droplet_tag: Only Droplets that bear this tag; empty for all.
-        regions: Slugs of the regions to look at, such as nyc3; empty for every region that takes images.
+        regions: The regions to look at; empty for every region that takes images.
 
     Returns:
         The report, with a row an image and region: `already_there`, or `planned` where `replicate_backups` would
@@ -35,12 +36,11 @@ def report_coverage(
     Raises:
         DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
     """
-    connection = connect()
     with tally_requests() as tally:
         targets = target_regions(list_regions(), regions)
-        selection = select_backups(droplet_tag, 1, connection.settings.managed_tag)
+        selection = newest_backups(droplet_tag)
     plan = plan_replication(selection.candidates, targets, (), datetime.now(UTC))
-    return conclude(planned_rows(plan), targets, tally, dry_run=False, without_backups=selection.without_backups)
+    return conclude(planned_rows(plan), targets, tally, selection, dry_run=False)
 
 
 if __name__ == "__main__":

@@ -197,6 +197,7 @@ class Execution:
         action = self._progress.transfers.get((plan.image.id, region))
         self._progress.rows[plan.image.id, region] = Row(
             source=plan.candidate.source,
+            droplet_id=plan.candidate.droplet_id,
             image_id=plan.image.id,
             image_name=plan.image.name,
             region=region,

@@ -11,6 +11,7 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 
 from flows.replication.execution import Progress
 from tasks.digitalocean import Connection
+from tasks.reporting.events import announce_copy
 
 SECONDS_BETWEEN_REPORTS = 5
 # The longer a run lasts, the less do a few seconds tell.
@@ -33,6 +34,7 @@ class ProgressReporter:
         self._connection = connection
         self._artifact: UUID | None = None
         self._said = ""
+        self._announced = 0
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -44,6 +46,7 @@ class ProgressReporter:
 
     async def report(self) -> None:
         """Report once, if there is anything new."""
+        self._announce_copies()
         sentence = _describe(self._progress, self._connection.client.budget.closed_for, self._seconds_left())
         if sentence == self._said:
             return
@@ -57,6 +60,12 @@ class ProgressReporter:
                 await aupdate_progress_artifact(self._artifact, done, description=sentence)
         except Exception as error:  # noqa: BLE001  # a run does not stop because nobody can watch it
             get_run_logger().debug("The progress artifact could not be written: %s", error)
+
+    def _announce_copies(self) -> None:
+        rows = list(self._progress.rows.values())
+        for row in rows[self._announced :]:
+            announce_copy(row)
+        self._announced = len(rows)
 
     def _seconds_left(self) -> float | None:
         progress, client = self._progress, self._connection.client

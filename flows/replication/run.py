@@ -3,39 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 
 from prefect import get_run_logger
 from prefect.context import AsyncClientContext
 
+from flows.claims import claimed
 from flows.endings import Incomplete
 from flows.replication.execution import Execution, Progress
-from flows.replication.planning import ReplicationPlan
+from flows.replication.planning import ReplicationPlan, lacking, plan_replication
 from flows.replication.progress import ProgressReporter
-from tasks.digitalocean import Connection, Image, Tally, run_blocking
+from flows.replication.selection import Selection, target_regions
+from tasks.account_actions import list_actions_on
+from tasks.connection import connect
+from tasks.digitalocean import Connection, Image, Tally, run_blocking, tally_requests
+from tasks.regions import list_regions
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.report import Outcome, ReplicationReport, Row, count
-from tasks.reporting.tables import LEGEND, coverage_table, escaped
+from tasks.reporting.tables import LEGEND, WHAT_TO_DO, coverage_markdown
 from tasks.tags import tag_images
 
 COVERAGE_KEY = "replication-coverage"
 
 
 def replicate(
-    plan: ReplicationPlan, connection: Connection, *, wait: bool, timeout_minutes: float, dry_run: bool
-) -> tuple[Row, ...]:
-    """Do what a plan says, or only say it.
+    choose: Callable[[], Selection],
+    regions: Sequence[str] | None,
+    *,
+    wait: bool,
+    timeout_minutes: float,
+    dry_run: bool,
+) -> ReplicationReport:
+    """Bring images to regions: look what is missing, start it, wait for it, and report.
 
     Args:
-        plan: What is missing.
-        connection: The API.
+        choose: Looks at the account and chooses the images.
+        regions: Slugs of the regions; None for every region that takes images.
         wait: Whether to wait until the transfers are done.
         timeout_minutes: When to stop waiting.
         dry_run: Whether to change nothing.
 
     Returns:
-        A row an image and region.
+        The report, with a row an image and region.
+
+    Raises:
+        Incomplete: Something did not arrive.
     """
+    connection = connect()
+    with tally_requests() as tally:
+        targets = target_regions(list_regions(), regions)
+        with nullcontext(choose()) if dry_run else claimed(choose) as selection:
+            missing = lacking(selection.candidates, targets)
+            actions = list_actions_on(missing) if missing else []
+            plan = plan_replication(selection.candidates, targets, actions, connection.client.server_clock.now())
+            _announce_plan(plan)
+            if dry_run:
+                rows = planned_rows(plan)
+            else:
+                rows = _carry_out(plan, connection, wait=wait, timeout_seconds=timeout_minutes * 60)
+    return conclude(rows + _rows_of_gone(selection, targets), targets, tally, selection, dry_run=dry_run)
+
+
+def _announce_plan(plan: ReplicationPlan) -> None:
     get_run_logger().info(
         "%s, %s: %d conversions and %d transfers to start",
         count(len(plan.images), "image"),
@@ -43,11 +73,6 @@ def replicate(
         plan.conversions,
         plan.transfers,
     )
-    if dry_run:
-        return planned_rows(plan)
-    to_mark = [each.image for each in plan.images if each.convert or each.converting]
-    untagged = mark_images(to_mark, connection.settings.managed_tag)
-    return _carry_out(plan, connection, wait=wait, timeout_seconds=timeout_minutes * 60, untagged=untagged)
 
 
 def mark_images(images: Iterable[Image], tag: str) -> frozenset[int]:
@@ -64,10 +89,10 @@ def mark_images(images: Iterable[Image], tag: str) -> frozenset[int]:
     return tag_images(tag, unmarked) if unmarked else frozenset()
 
 
-def _carry_out(
-    plan: ReplicationPlan, connection: Connection, *, wait: bool, timeout_seconds: float, untagged: frozenset[int]
-) -> tuple[Row, ...]:
+def _carry_out(plan: ReplicationPlan, connection: Connection, *, wait: bool, timeout_seconds: float) -> tuple[Row, ...]:
     """Start what is missing, wait for it, and report progress meanwhile."""
+    to_mark = [each.image for each in plan.images if each.convert or each.converting]
+    untagged = mark_images(to_mark, connection.settings.managed_tag)
 
     async def execute() -> tuple[Row, ...]:
         progress = Progress()
@@ -109,6 +134,7 @@ def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
             rows.append(
                 Row(
                     source=each.candidate.source,
+                    droplet_id=each.candidate.droplet_id,
                     image_id=each.image.id,
                     image_name=each.image.name,
                     region=region,
@@ -121,13 +147,27 @@ def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _rows_of_gone(selection: Selection, regions: tuple[str, ...]) -> tuple[Row, ...]:
+    return tuple(
+        Row(
+            source=str(image_id),
+            image_id=image_id,
+            region=region,
+            outcome=Outcome.FAILED,
+            error=f"there is no image {image_id}, or it was deleted",
+        )
+        for image_id in selection.gone
+        for region in regions
+    )
+
+
 def conclude(
     rows: tuple[Row, ...],
     regions: tuple[str, ...],
     tally: Tally,
+    selection: Selection,
     *,
     dry_run: bool,
-    without_backups: Sequence[str] = (),
 ) -> ReplicationReport:
     """Publish the report and judge the run by it.
 
@@ -135,8 +175,8 @@ def conclude(
         rows: What came of each image and region.
         regions: Where the images should be.
         tally: The requests that were sent.
+        selection: What was chosen.
         dry_run: Whether nothing was to be changed.
-        without_backups: Droplets that have nothing to copy.
 
     Returns:
         The report.
@@ -147,13 +187,14 @@ def conclude(
     report = ReplicationReport(
         rows=rows,
         regions=regions,
-        without_backups=tuple(without_backups),
+        without_backups=selection.without_backups,
         dry_run=dry_run,
         api_requests=tally.requests,
         too_many_requests=tally.too_many,
         seconds=tally.seconds,
     )
-    publish_or_log(COVERAGE_KEY, escaped(coverage_table(report)), f"**{report.summary}**\n\n{LEGEND}")
+    description = f"**{report.summary}**\n\n{LEGEND}" + (f"\n\n{WHAT_TO_DO}" if report.bad_rows else "")
+    publish_or_log(COVERAGE_KEY, coverage_markdown(report), description)
     get_run_logger().info(report.summary)
     for row in report.bad_rows:
         get_run_logger().error("%s: image %d to %s: %s", row.source, row.image_id, row.region, row.error)

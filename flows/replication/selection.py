@@ -15,10 +15,12 @@ class Candidate:
     Attributes:
         image: The image.
         source: What it is a copy of, for people.
+        droplet_id: The Droplet it is a copy of, where that is known.
     """
 
     image: Image
     source: str
+    droplet_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,28 @@ class Selection:
     Attributes:
         candidates: The images to copy.
         without_backups: Droplets that have none, for people.
+        gone: Ids that were asked for, but of which there is no image.
     """
 
     candidates: tuple[Candidate, ...]
-    without_backups: tuple[str, ...]
+    without_backups: tuple[str, ...] = ()
+    gone: tuple[int, ...] = ()
+
+    def __add__(self, other: Selection) -> Selection:
+        """Both of two selections."""
+        return Selection(
+            self.candidates + other.candidates, self.without_backups + other.without_backups, self.gone + other.gone
+        )
+
+    @property
+    def images(self) -> list[Image]:
+        """The images to copy."""
+        return [candidate.image for candidate in self.candidates]
+
+    @property
+    def image_ids(self) -> list[int]:
+        """Their ids."""
+        return [image.id for image in self.images]
 
 
 def target_regions(regions: Sequence[Region], wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -95,7 +115,7 @@ def choose_recovery_points(
         ]
         points.sort(key=lambda image: (image.created_at, image.id), reverse=True)
         source = f"{droplet.name} ({droplet.id})"
-        candidates += [Candidate(image, source) for image in points[:newest]]
+        candidates += [Candidate(image, source, droplet.id) for image in points[:newest]]
         if not points:
             without.append(source)
     return Selection(tuple(candidates), tuple(without))

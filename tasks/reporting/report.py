@@ -32,6 +32,7 @@ class Row(BaseModel):
 
     Attributes:
         source: What the image is a copy of, for people: a Droplet's name and id, or the image's own name.
+        droplet_id: The Droplet it is a copy of, where that is known.
         image_id: The image.
         image_name: The image's name, which is free text.
         region: Slug of the region.
@@ -45,6 +46,7 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     source: str
+    droplet_id: int | None = None
     image_id: int
     image_name: str = ""
     region: str

@@ -20,6 +20,10 @@ LEGEND = (
     "✓ there before · + copied by this run · ⊕ copy was under way already · ○ to be copied · … started, not waited for"
     " · ✗ failed · ! not there in time"
 )
+WHAT_TO_DO = (
+    "Nothing has to be repaired by hand: when the reason is gone, the next run does what is missing, and nothing twice."
+)
+CONTROL_PANEL = "https://cloud.digitalocean.com"
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 
 
@@ -38,14 +42,42 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     lines = []
     for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not _is_bad(item[1]), item[0])):
         line = {"Droplet": source, "Image": str(image_id)}
+        if report.bad_rows:
+            # Before the regions, which are many: a browser shows the first columns.
+            line["What went wrong"] = "; ".join(dict.fromkeys(row.error for row in rows if row.error))
         outcomes = {row.region: SIGNS[row.outcome] for row in rows}
-        line |= {region: outcomes.get(region, "") for region in report.regions}
-        errors = dict.fromkeys(row.error for row in rows if row.error)
-        lines.append({**line, "What went wrong": "; ".join(errors)} if report.bad_rows else line)
-    nothing = {"Image": "no backups", **dict.fromkeys(report.regions, "")}
-    if report.bad_rows:
-        nothing["What went wrong"] = ""
-    return lines + [{"Droplet": source, **nothing} for source in report.without_backups]
+        lines.append(line | {region: outcomes.get(region, "") for region in report.regions})
+    titles = lines[0] if lines else dict.fromkeys(["Droplet", "Image", *report.regions])
+    nothing = dict.fromkeys(titles, "") | {"Image": "no backups"}
+    return lines + [nothing | {"Droplet": source} for source in report.without_backups]
+
+
+def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
+    """Lay a report out as an artifact, with links to DigitalOcean's control panel.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Rows of Markdown cells by column title.
+    """
+    droplets = {row.source: row.droplet_id for row in report.rows if row.droplet_id}
+    lines = coverage_table(report)
+    return [
+        shown
+        | ({"Droplet": _linked(shown["Droplet"], droplets[line["Droplet"]])} if line["Droplet"] in droplets else {})
+        | (
+            {"Image": f"[{line['Image']}]({CONTROL_PANEL}/images/snapshots/droplets)"}
+            if line["Image"].isdecimal()
+            else {}
+        )
+        for line, shown in zip(lines, escaped(lines), strict=True)
+    ]
+
+
+def _linked(source: str, droplet_id: int | None) -> str:
+    """Make a link of the id in a Droplet's name and id."""
+    return source.replace(rf"\({droplet_id}\)", f"([{droplet_id}]({CONTROL_PANEL}/droplets/{droplet_id}))")
 
 
 def conversion_table(report: ConversionReport) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deployments.sandbox import Sandbox
-from flows.one_at_a_time import LOCK
+from flows.claims import LOCK
 from flows.replicate_backups import replicate_backups
 from tests.end_to_end.accounts import finish_all, goals, make_transfers_endless, newest_backups, resize, started
 from tests.end_to_end.prefect_server import PrefectView, until

@@ -30,7 +30,7 @@ class CrashPoint:
         carried_out: Whether the server still does what it is asked for; if not, it is as if nothing had been sent.
         taggable_backups: Whether the API tags backups; if not, they are tagged once they are snapshots.
         signal: What the process is sent.
-        waits_for_lease: Whether the next run has to wait until the lock of the dead one frees itself.
+        waits_for_silence: Whether the next run has to wait until the claim of the dead one is void.
     """
 
     name: str
@@ -42,12 +42,12 @@ class CrashPoint:
     carried_out: bool = False
     taggable_backups: bool = True
     signal: signal.Signals = signal.SIGKILL
-    waits_for_lease: bool = False
+    waits_for_silence: bool = False
 
     @property
-    def lock_is_taken_away(self) -> bool:
-        """Whether somebody has to free the lock so that the next run begins at once."""
-        return self.signal == signal.SIGKILL and not self.waits_for_lease
+    def is_reported(self) -> bool:
+        """Whether somebody tells Prefect's server that the run has crashed, so that the next begins at once."""
+        return self.signal == signal.SIGKILL and not self.waits_for_silence
 
     def __str__(self) -> str:
         return re.sub(r"[^a-z0-9]+", "-", f"{self.signal.name.lower()} {self.name.lower()}").strip("-")
@@ -103,7 +103,7 @@ def crash_points(images: int, regions: int) -> list[CrashPoint]:
             transfers // 2,
             "transfer",
             carried_out=True,
-            waits_for_lease=True,
+            waits_for_silence=True,
         ),
         CrashPoint(
             "after the middle transfer, unanswered",
