@@ -1,0 +1,46 @@
+"""The API token, in a Secret block: Prefect keeps those encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import PrefectClient
+from pydantic import SecretStr
+
+BLOCK = "digitalocean-token"
+
+
+@dataclass(frozen=True)
+class TokenPart:
+    """The token's block.
+
+    Attributes:
+        token: The token to keep; None to leave a block that exists as it is.
+        ask: Where to get the token if there is neither.
+    """
+
+    token: SecretStr | None
+    ask: Callable[[], SecretStr]
+    name: str = f"secret {BLOCK}"
+
+    async def lacking(self, client: PrefectClient) -> str:
+        """Say what is not as it should be; empty if nothing."""
+        kept = await _read(client)
+        if kept is None:
+            return "is missing"
+        return "holds another token" if self.token and self.token.get_secret_value() != kept else ""
+
+    async def make(self, client: PrefectClient) -> None:
+        """Keep the token."""
+        token = self.token or self.ask()
+        await Secret(value=token.get_secret_value()).save(BLOCK, overwrite=True, client=client)
+
+
+async def _read(client: PrefectClient) -> str | None:
+    try:
+        block = await Secret.load(BLOCK, client=client)
+    except ValueError:  # Prefect's word for: there is none
+        return None
+    return str(block.get())
