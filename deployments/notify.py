@@ -1,0 +1,81 @@
+"""Tell Prefect that backups are complete, so that they are copied: `python -m deployments.notify`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from cyclopts import App, Parameter
+from prefect.events import Event, Resource
+from prefect.events.clients import get_events_client
+from prefect.settings import PREFECT_API_URL
+
+from tasks.digitalocean import ResourceId, TagName
+from tasks.reporting.events import ACCOUNT, BACKUP_COMPLETED
+
+app = App(
+    name="python -m deployments.notify",
+    version_flags=[],
+    default_parameter=Parameter(negative_iterable="", consume_multiple=True),
+)
+
+
+@app.default
+def main(
+    *,
+    image_ids: list[ResourceId] | None = None,
+    droplet_tag: TagName | None = None,
+    droplet_id: ResourceId | None = None,
+) -> int:
+    """Send the event `backup.completed` to the Prefect server at PREFECT_API_URL.
+
+    Args:
+        image_ids: The backups that are complete.
+        droplet_tag: Droplets whose newest backups are to be copied; without image_ids and this: all.
+        droplet_id: The Droplet that was backed up, as the event's resource.
+
+    Returns:
+        Exit status: 0 if the server has taken the event.
+    """
+    if not PREFECT_API_URL.value():
+        print("PREFECT_API_URL is not set: it has to name the server that is to be told", file=sys.stderr)  # noqa: T201
+        return 1
+    event = backup_completed(image_ids, droplet_tag, droplet_id)
+    try:
+        asyncio.run(send(event))
+    except Exception as error:  # noqa: BLE001  # a web socket fails in many ways, and cron needs a sentence and a status
+        print(f"{PREFECT_API_URL.value()} has not taken the event: {error!r}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"{event.event} of {event.resource.id} sent: {event.payload}")  # noqa: T201
+    return 0
+
+
+def backup_completed(image_ids: list[int] | None, droplet_tag: str | None, droplet_id: int | None) -> Event:
+    """Compose the event.
+
+    Args:
+        image_ids: The backups that are complete.
+        droplet_tag: Droplets whose newest backups are to be copied.
+        droplet_id: The Droplet that was backed up.
+
+    Returns:
+        The event, whose payload names only what is known.
+    """
+    resource = f"digitalocean.droplet.{droplet_id}" if droplet_id else ACCOUNT
+    payload: dict[str, Any] = {"image_ids": image_ids, "droplet_tag": droplet_tag}
+    return Event(
+        event=BACKUP_COMPLETED,
+        resource=Resource({"prefect.resource.id": resource}),
+        payload={name: value for name, value in payload.items() if value},
+    )
+
+
+async def send(event: Event) -> None:
+    """Send an event, and make sure that it has arrived."""
+    async with get_events_client(reconnection_attempts=1) as client:
+        await client.emit(event)
+
+
+if __name__ == "__main__":
+    sys.exit(app())
