@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install install-dev demo test bench bench-fleet torture check format lock clean
+.PHONY: help install install-dev demo setup test bench bench-fleet bench-workers torture pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -15,6 +15,9 @@ install-dev: .venv/installed-dev  ## the same, and what the tests and checks nee
 demo: install  ## the main job against a sandbox of the API, through a Prefect server of its own
 	@$(BIN)/python -m deployments.demo
 
+setup: install  ## what the deployments need, on the Prefect server at PREFECT_API_URL
+	@$(BIN)/python -m deployments.setup
+
 test: install-dev  ## every test (minutes)
 	$(BIN)/python -m pytest
 
@@ -24,8 +27,14 @@ bench: install-dev  ## what a run costs, measured against the sandbox (a quarter
 bench-fleet: install-dev  ## the same with 1,000 Droplets (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks --fleet
 
+bench-workers: install-dev  ## the same with three processes on one token (ten minutes)
+	$(BIN)/python -m tests.benchmarks --workers
+
 torture: install-dev  ## faults of every kind and kills at every point of a run, and tests/RELIABILITY.md
 	$(BIN)/python -m pytest tests/torture --torture
+
+pictures: install-dev  ## the README's pictures of Prefect's UI, with Chromium
+	$(BIN)/python -m tests.browser.pictures
 
 check: install-dev  ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .

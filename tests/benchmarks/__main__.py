@@ -10,6 +10,7 @@ from pathlib import Path
 import cyclopts
 
 from deployments.sandbox import Sandbox
+from tasks.shared_limit import SLOTS_A_REQUEST
 from tests.benchmarks.measure import ROOT, Measurement, measure
 from tests.benchmarks.picture import draw_requests
 from tests.benchmarks.results import (
@@ -19,9 +20,11 @@ from tests.benchmarks.results import (
     exactly,
     goals_table,
     runs_table,
+    shares_table,
     write_section,
 )
 from tests.benchmarks.strategies import STRATEGIES, replay
+from tests.benchmarks.workers import SPEED, accuracy, share
 
 WORK = ROOT / ".bench"
 FEW, FLEET = 20, 1000
@@ -33,17 +36,18 @@ app = cyclopts.App(name="python -m tests.benchmarks", version_flags=[])
 
 
 @app.default
-def main(*, fleet: bool = False) -> int:
+def main(*, fleet: bool = False, workers: bool = False) -> int:
     """Measure, and write RESULTS.md.
 
     Args:
         fleet: Measure 1,000 Droplets instead of 20.
+        workers: Measure several processes on one token.
 
     Returns:
         Exit status: 0 if every goal was reached.
     """
     shutil.rmtree(WORK, ignore_errors=True)
-    goals = bench_fleet() if fleet else bench_few()
+    goals = bench_fleet() if fleet else bench_workers() if workers else bench_few()
     missed = [goal for goal in goals if not goal.reached]
     for goal in missed:
         say(f"not reached: {goal.measure}: {goal.figure}, goal {goal.goal}")
@@ -102,6 +106,38 @@ def bench_fleet() -> list[Goal]:
     ]
     text = f"{goals_table(goals)}\n\n{runs_table([alone])}"
     write_section(f"{FLEET:,} Droplets", "make bench-fleet", text)
+    say(text)
+    return goals
+
+
+def bench_workers() -> list[Goal]:
+    """60 images, by one process and by three; and how exactly Prefect's limit counts."""
+    WORK.mkdir()
+    runs = []
+    for name, processes, set_up in [
+        ("one process", 1, True),
+        ("three processes that share a limit", 3, True),
+        ("three processes without a limit on Prefect's server", 3, False),
+    ]:
+        say(f"{name}, {SPEED} times as fast as life")
+        runs.append(share(name, processes, _folder(name), set_up=set_up))
+    one, three, apart = runs
+    exact, coarse = accuracy(SLOTS_A_REQUEST, WORK / "exact"), accuracy(1, WORK / "coarse")
+    goals = [
+        exactly("three processes: copies lost", 0, three.copies - three.finished),
+        exactly("three processes: transfers started twice", 0, three.duplicates),
+        at_most("three processes: 429s per request", 0.01, three.too_many / three.requests, "{:.4f}".format),
+        at_most("three processes: time over that of one", 1.15, three.seconds / one.seconds, "{:.3f}".format),
+        exactly("without a limit: copies lost", 0, apart.copies - apart.finished),
+        at_most("what Prefect counts too much or too little", 0.01, abs(1 - exact), "{:.4f}".format),
+    ]
+    said = (
+        f"Of what should run out of a limit that is poured into ten times a second, {exact:.1%} does where a request "
+        f"is worth {SLOTS_A_REQUEST} slots, as it is here; where it is worth one, {coarse:.1%} does, because Prefect "
+        "rounds down at every update."
+    )
+    text = f"{goals_table(goals)}\n\n{shares_table(runs)}\n\n{said}"
+    write_section("Several workers on one token", "make bench-workers", text)
     say(text)
     return goals
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.benchmarks.measure import Measurement
+from tests.benchmarks.workers import SharedRun
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "RESULTS.md"
@@ -55,6 +56,17 @@ def runs_table(measurements: Sequence[Measurement]) -> str:
         # To be quick is no merit where something was lost.
         f"| {f'{each.stretch:.3f}' if each.finished == each.actions else '-'} |"
         for each in measurements
+    ]
+    return "\n".join(lines)
+
+
+def shares_table(runs: Sequence[SharedRun]) -> str:
+    """Lay runs of several processes out for comparison."""
+    lines = ["| run | copies | finished | started twice | requests | 429s | minutes |", "|" + " --- |" * 7]
+    lines += [
+        f"| {each.name} | {each.copies:,} | {each.finished:,} | {each.duplicates} | {each.requests:,} "
+        f"| {each.too_many} | {each.seconds / 60:.1f} |"
+        for each in runs
     ]
     return "\n".join(lines)
 
