@@ -5,7 +5,8 @@ in the same seconds it learns too late. So all of them pour their requests into 
 concurrency limit of Prefect's, and whoever finds it fuller than a short burst waits until enough has run out.
 
 No request waits for Prefect's server: what was sent is poured afterwards, many at a time, and how full the bucket is
-then counts for the requests to come. Where the server does not answer, the process goes on with what it knows.
+then counts for the requests to come. Until the next answer, others are taken to go on as they did; where there is none
+for the length of the limit, they are taken to have stopped, and what they send shows in the API's answers alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.digitalocean.clock import Clock, SystemClock
 from tasks.digitalocean.settings import RateLimit
@@ -40,8 +43,8 @@ class SharedThroughPrefect:
 
     Args:
         limits: The token's limits. The shortest is shared; how much is left of the longest, every answer tells.
-        pour: Counts requests on the server, and tells how many are in the bucket then, or None where there is no
-            bucket; None for Prefect's.
+        pour: Counts requests on the server, which may be none, and tells how many are in the bucket then, or None where
+            there is no bucket; None for Prefect's.
         clock: Where time comes from.
     """
 
@@ -52,13 +55,20 @@ class SharedThroughPrefect:
         clock: Clock | None = None,
     ) -> None:
         shortest = min(limits, key=lambda limit: limit.seconds)
+        self._seconds = shortest.seconds
         self._burst = burst_of(shortest)
         self._rate = requests_a_second(limits)
         self._seconds_between_reports = PART_BETWEEN_REPORTS * shortest.seconds
         self._pour = pour or PrefectBucket().pour
         self._clock = clock or SystemClock()
         self._level = 0.0
-        self._level_at = -math.inf
+        self._level_at = self._clock.monotonic()
+        self._level_heard: float | None = None
+        self._heard_at = self._level_at
+        # A part is left for this process, however much the others want; as long as nothing is known, they want much.
+        self._most_for_others = self._rate * (PROCESSES - 1) / PROCESSES
+        self._others = self._most_for_others
+        self._waiting = 0
         self._unreported = 0
         self._reporting: asyncio.Task[None] | None = None
         self._without_until = -math.inf
@@ -67,36 +77,63 @@ class SharedThroughPrefect:
         """Wait until one more request may go, and count it."""
         if self._clock.monotonic() < self._without_until:
             return
-        while (pause := (self._level_now() + 1 - self._burst) / self._rate) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(pause)
+        self._waiting += 1
+        try:
+            while (pause := self._pause()) > 0:
+                self._begin_to_report()
+                await asyncio.sleep(min(pause, self._seconds_between_reports))
+        finally:
+            self._waiting -= 1
         self._set_level(self._level_now() + 1)
         self._unreported += 1
-        if self._reporting is None or self._reporting.done():
-            self._reporting = asyncio.create_task(self._report())
+        self._begin_to_report()
+
+    def _pause(self) -> float:
+        """Seconds until one more request fits, as far as this process knows."""
+        return (self._level_now() + 1 - self._burst) / self._rate
 
     def _level_now(self) -> float:
         """How full the bucket is, as far as this process knows."""
-        run_out = self._rate * (self._clock.monotonic() - self._level_at)
+        now = self._clock.monotonic()
+        silence = (now - self._heard_at) / self._seconds
+        run_out = (self._rate - self._others * max(0.0, 1 - silence)) * (now - self._level_at)
         return max(0.0, self._level - run_out)
 
     def _set_level(self, level: float) -> None:
         self._level, self._level_at = level, self._clock.monotonic()
 
+    def _begin_to_report(self) -> None:
+        if self._reporting is None or self._reporting.done():
+            self._reporting = asyncio.create_task(self._report())
+
     async def _report(self) -> None:
-        while self._unreported:
+        """Pour what was sent, and look how full the bucket is while somebody waits."""
+        while self._unreported or self._waiting:
             number, self._unreported = self._unreported, 0
             try:
                 async with asyncio.timeout(LONGEST_QUESTION_SECONDS):
                     level = await self._pour(number)
             except Exception as error:  # noqa: BLE001  # whatever Prefect raises: images are copied without it, too
                 logger.debug("Prefect's server cannot say what others send: %r", error)
+                self._unreported += number
             else:
                 if level is None:
                     self._without_until = self._clock.monotonic() + SECONDS_WITHOUT
                     self._level = self._unreported = 0
                     return
-                self._set_level(level + self._unreported)
+                self._learn(level, number)
             await asyncio.sleep(self._seconds_between_reports)
+
+    def _learn(self, level: float, poured: int) -> None:
+        """Take note of how full the bucket is, and of how fast others fill it."""
+        now = self._clock.monotonic()
+        if self._level_heard is not None:
+            elapsed = now - self._heard_at
+            mine = max(0.0, self._level_heard - self._rate * elapsed) + poured
+            others = max(0.0, level - mine) / max(elapsed, self._seconds_between_reports)
+            self._others = min(self._most_for_others, (self._others + others) / 2)
+        self._level_heard, self._heard_at = level, now
+        self._set_level(level + self._unreported)
 
 
 class PrefectBucket:
@@ -106,15 +143,19 @@ class PrefectBucket:
         self._client: PrefectClient | None = None
 
     async def pour(self, requests: int) -> float | None:
-        """Count requests, and tell how many are in the bucket then; None if there is no bucket."""
+        """Count requests, which may be none, and tell how many are in the bucket then; None if there is no bucket."""
         if self._client is None:
             # For as long as the process lives, as the connection to the API is.
             self._client = await get_client().__aenter__()
         slots = requests * SLOTS_A_REQUEST
-        answer = await self._client.increment_concurrency_slots([SHARED_LIMIT], slots, "rate_limit")
-        if not answer.json():
-            return None
-        limit = await self._client.read_global_concurrency_limit_by_name(SHARED_LIMIT)
+        # A pour is not worth the seconds after which Prefect's client tries again: the next one makes up for it.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            if slots:
+                await self._client.increment_concurrency_slots([SHARED_LIMIT], slots, "rate_limit")
+            try:
+                limit = await self._client.read_global_concurrency_limit_by_name(SHARED_LIMIT)
+            except ObjectNotFound:
+                return None
         return limit.active_slots / SLOTS_A_REQUEST
 
 
@@ -126,7 +167,8 @@ def burst_of(limit: RateLimit) -> float:
 def requests_a_second(limits: Sequence[RateLimit]) -> float:
     """How fast the bucket empties, so that what fits through it fits into the shortest window."""
     shortest = min(limits, key=lambda limit: limit.seconds)
-    return max(1.0, shortest.requests - PROCESSES * burst_of(shortest)) / shortest.seconds
+    # One more each, as the last request of a burst begins before the bucket has run out by a whole one.
+    return max(1.0, shortest.requests - PROCESSES * (burst_of(shortest) + 1)) / shortest.seconds
 
 
 def slots_a_second(limits: Sequence[RateLimit]) -> float:
