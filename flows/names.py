@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from flows.parameters import slug_of
+from flows.parameters import slugs_of
 
 MOST_NAMED = 3
 
@@ -20,7 +20,7 @@ def replication_run_name() -> str:
     tag = parameters.get("droplet_tag")
     named = _images(parameters) if parameters.get("image_ids") is not None else ""
     what = " and ".join(each for each in (tag, named) if each) or "all Droplets"
-    where = "all regions" if regions is None else _some([slug_of(each) for each in regions], "regions")
+    where = "all regions" if regions is None else _some(slugs_of(regions), "regions")
     dry_run = " (dry run)" if parameters.get("dry_run") else ""
     return f"{what} -> {where}, {_now()}{dry_run}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
@@ -26,6 +27,7 @@ REGION_NAMES = {
     "syd1": "Sydney 1",
     "tor1": "Toronto 1",
 }
+SEPARATORS = re.compile("[ ,]+")
 
 
 def slug_of(choice: Any) -> Any:
@@ -33,25 +35,34 @@ def slug_of(choice: Any) -> Any:
     return choice.split(" (")[0] if isinstance(choice, str) else choice
 
 
-# Two lists, because the form offers a choice only where nothing else is allowed.
+def slugs_of(regions: Any) -> Any:
+    """Take the slugs from a list of choices, or from a text such as `fra1 nyc3`; leaves alone what is neither."""
+    if isinstance(regions, str):
+        regions = SEPARATORS.split(regions.strip())
+    return [slug_of(each) for each in regions] if isinstance(regions, (list, tuple)) else regions
+
+
+_SLUG = SLUG_PATTERN.pattern
 _REGIONS_SCHEMA = {
     "anyOf": [
-        {"type": "null", "title": "All that take images"},
+        # The form shows nothing for such a type, which is right for None. Lists from shells and programs are let
+        # through here, because the form takes every list for the first alternative that is nothing but a list.
+        {
+            "title": "All that take images",
+            "type": ["null", "array"],
+            "items": {"type": "string", "pattern": rf"^{_SLUG}( \(.*\))?$"},
+        },
         {
             "title": "Choose",
             "type": "array",
             "items": {"type": "string", "enum": [f"{slug} ({name})" for slug, name in REGION_NAMES.items()]},
         },
-        {
-            "title": "Type slugs",
-            "type": "array",
-            "items": {"type": "string", "pattern": f"^{SLUG_PATTERN.pattern}$"},
-        },
+        {"title": "Type slugs", "type": "string", "pattern": f"^{_SLUG}({SEPARATORS.pattern}{_SLUG})*$"},
     ]
 }
 
-Region: TypeAlias = Annotated[str, BeforeValidator(slug_of), StringConstraints(pattern=f"^{SLUG_PATTERN.pattern}$")]
-Regions: TypeAlias = Annotated[list[Region] | None, WithJsonSchema(_REGIONS_SCHEMA)]
+Region: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{_SLUG}$")]
+Regions: TypeAlias = Annotated[list[Region] | None, BeforeValidator(slugs_of), WithJsonSchema(_REGIONS_SCHEMA)]
 DropletTag: TypeAlias = Annotated[
     TagName | None,
     WithJsonSchema(

@@ -31,8 +31,8 @@ def replicate_backups(
     are deleted. A second run finds nothing to do; a run that was cut short is finished by the next one.
 
     Args:
-        droplet_tag: Only Droplets that bear this tag; empty for all.
-        regions: The regions to copy to; empty for every region that takes images.
+        droplet_tag: Only Droplets that bear this tag (letters, digits, colons, dashes, underscores), or all.
+        regions: The regions to copy to, or all that take images. In the form, the list opens at its arrow.
         newest: How many of the newest backups of each Droplet, 1 to 100.
         wait: Whether to wait until the copies have arrived. Conversions are waited for in any case.
         timeout_minutes: When to stop waiting, in minutes, up to a week; what is under way then is taken up by the next

@@ -26,8 +26,8 @@ def report_coverage(
     """Report which Droplet's newest recovery point is in which region; changes nothing.
 
     Args:
-        droplet_tag: Only Droplets that bear this tag; empty for all.
-        regions: The regions to look at; empty for every region that takes images.
+        droplet_tag: Only Droplets that bear this tag (letters, digits, colons, dashes, underscores), or all.
+        regions: The regions to look at, or all that take images. In the form, the list opens at its arrow.
 
     Returns:
         The report, with a row an image and region: `already_there`, or `planned` where `replicate_backups` would

@@ -28,7 +28,7 @@ def transfer_images(
 
     Args:
         image_ids: Ids of backups or snapshots, each from 1 on.
-        regions: The regions to copy to; empty for every region that takes images.
+        regions: The regions to copy to, or all that take images. In the form, the list opens at its arrow.
         wait: Whether to wait until the copies have arrived. Conversions are waited for in any case.
         timeout_minutes: When to stop waiting, in minutes, up to a week; what is under way then is taken up by the next
             run.
