@@ -47,12 +47,11 @@ class ActionErrored(Exception):
     """An action that ended errored each time it was started.
 
     Args:
-        action: The last of them.
         starts: How often it was started.
     """
 
-    def __init__(self, action: Action, starts: int) -> None:
-        super().__init__(f"action {action.id} ended errored, as did each of {count(starts, 'start')}")
+    def __init__(self, starts: int) -> None:
+        super().__init__(f"the action ended errored, as did each of {count(starts, 'start')}")
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ class ActionRunner:
             if await self._completes(image, request, started.action):
                 break
             if not starts_left:
-                raise ActionErrored(started.action, restarts + 1)
+                raise ActionErrored(restarts + 1)
             started = await self._start(image, request, priority)
         return Ending.ADOPTED if started.adopted else Ending.DONE
 

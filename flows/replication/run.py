@@ -21,7 +21,7 @@ from tasks.digitalocean import Connection, Image, Tally, run_blocking, tally_req
 from tasks.regions import list_regions
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.report import Outcome, ReplicationReport, Row, count
-from tasks.reporting.tables import LEGEND, WHAT_TO_DO, coverage_markdown
+from tasks.reporting.tables import coverage_description, coverage_markdown
 from tasks.tags import tag_images
 
 COVERAGE_KEY = "replication-coverage"
@@ -193,8 +193,7 @@ def conclude(
         too_many_requests=tally.too_many,
         seconds=tally.seconds,
     )
-    description = f"**{report.summary}**\n\n{LEGEND}" + (f"\n\n{WHAT_TO_DO}" if report.bad_rows else "")
-    publish_or_log(COVERAGE_KEY, coverage_markdown(report), description)
+    publish_or_log(COVERAGE_KEY, coverage_markdown(report), coverage_description(report))
     get_run_logger().info(report.summary)
     for row in report.bad_rows:
         get_run_logger().error("%s: image %d to %s: %s", row.source, row.image_id, row.region, row.error)

@@ -24,6 +24,9 @@ WHAT_TO_DO = (
     "Nothing has to be repaired by hand: when the reason is gone, the next run does what is missing, and nothing twice."
 )
 CONTROL_PANEL = "https://cloud.digitalocean.com"
+WHAT_WENT_WRONG = "What went wrong"
+MOST_REASONS = 20
+ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 
 
@@ -41,12 +44,12 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
         by_image.setdefault((row.source, row.image_id), []).append(row)
     lines = []
     for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not _is_bad(item[1]), item[0])):
-        line = {"Droplet": source, "Image": str(image_id)}
-        if report.bad_rows:
-            # Before the regions, which are many: a browser shows the first columns.
-            line["What went wrong"] = "; ".join(dict.fromkeys(row.error for row in rows if row.error))
         outcomes = {row.region: SIGNS[row.outcome] for row in rows}
-        lines.append(line | {region: outcomes.get(region, "") for region in report.regions})
+        line = {"Droplet": source, "Image": str(image_id)}
+        line |= {region: outcomes.get(region, "") for region in report.regions}
+        if report.bad_rows:
+            line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(row.error for row in rows if row.error))
+        lines.append(line)
     titles = lines[0] if lines else dict.fromkeys(["Droplet", "Image", *report.regions])
     nothing = dict.fromkeys(titles, "") | {"Image": "no backups"}
     return lines + [nothing | {"Droplet": source} for source in report.without_backups]
@@ -59,25 +62,42 @@ def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
         report: The report.
 
     Returns:
-        Rows of Markdown cells by column title.
+        Rows of Markdown cells by column title, without reasons: cells do not wrap, and would hide the regions.
     """
-    droplets = {row.source: row.droplet_id for row in report.rows if row.droplet_id}
+    droplets = {row.source for row in report.rows if row.droplet_id} | set(report.without_backups)
     lines = coverage_table(report)
-    return [
-        shown
-        | ({"Droplet": _linked(shown["Droplet"], droplets[line["Droplet"]])} if line["Droplet"] in droplets else {})
-        | (
-            {"Image": f"[{line['Image']}]({CONTROL_PANEL}/images/snapshots/droplets)"}
-            if line["Image"].isdecimal()
-            else {}
-        )
-        for line, shown in zip(lines, escaped(lines), strict=True)
-    ]
+    shown = escaped(lines)
+    for line, cells in zip(lines, shown, strict=True):
+        cells.pop(WHAT_WENT_WRONG, None)
+        if line["Droplet"] in droplets:
+            cells["Droplet"] = _linked(cells["Droplet"])
+        if line["Image"].isdecimal():
+            cells["Image"] = f"[{line['Image']}]({CONTROL_PANEL}/images/snapshots/droplets)"
+    return shown
 
 
-def _linked(source: str, droplet_id: int | None) -> str:
-    """Make a link of the id in a Droplet's name and id."""
-    return source.replace(rf"\({droplet_id}\)", f"([{droplet_id}]({CONTROL_PANEL}/droplets/{droplet_id}))")
+def coverage_description(report: ReplicationReport) -> str:
+    """Say in Markdown what stands above the table: the summary, the signs, and what went wrong, and why.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Paragraphs, and an item for each Droplet and reason.
+    """
+    regions: dict[tuple[str, str], list[str]] = {}
+    for row in report.bad_rows:
+        regions.setdefault((row.source, row.error), []).append(row.region)
+    items = [f"- {_escape(source)}: {', '.join(where)}: {_escape(error)}" for (source, error), where in regions.items()]
+    if len(items) > MOST_REASONS:
+        items[MOST_REASONS:] = [f"- and {len(items) - MOST_REASONS} more: see the run's log"]
+    paragraphs = [f"**{report.summary}**", LEGEND, *(["\n".join(items), WHAT_TO_DO] if items else [])]
+    return "\n\n".join(paragraphs)
+
+
+def _linked(source: str) -> str:
+    """Make a link of the id at the end of a Droplet's name and id."""
+    return ID_AT_THE_END.sub(lambda found: f"([{found[1]}]({CONTROL_PANEL}/droplets/{found[1]}))", source)
 
 
 def conversion_table(report: ConversionReport) -> list[dict[str, str]]:
@@ -144,7 +164,11 @@ def table_of(report: Report) -> list[dict[str, str]]:
 
 def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """Take the meaning out of characters that Markdown would act on: image names are free text."""
-    return [{title: MARKDOWN.sub(r"\\\1", cell) for title, cell in row.items()} for row in rows]
+    return [{title: _escape(cell) for title, cell in row.items()} for row in rows]
+
+
+def _escape(text: str) -> str:
+    return MARKDOWN.sub(r"\\\1", text)
 
 
 def _is_bad(rows: Sequence[Row]) -> bool:
