@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
@@ -45,3 +46,14 @@ def ends_plainly(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
         return cast(ReportT, Completed(message=report.summary, data=report))
 
     return wrapper
+
+
+def _says_more_than_the_state(record: logging.LogRecord) -> bool:
+    """Drop what Prefect logs of a deployment's run that was ended by an error: a traceback of what explains itself."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (
+        isinstance(error, (DigitalOceanError, Incomplete)) and record.getMessage().startswith("Engine execution")
+    )
+
+
+logging.getLogger("prefect.flow_runs").addFilter(_says_more_than_the_state)
