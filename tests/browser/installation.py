@@ -1,0 +1,77 @@
+"""The project as somebody has installed it: a Prefect server with all deployments, a worker, and a sandbox account."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from deployments.prefect_server import clean_environment, prefect_server
+from deployments.sandbox import Sandbox
+from tests.end_to_end.worker import Worker, worker
+
+ROOT = Path(__file__).parents[2]
+# A gigabyte takes 0.05 to 0.1 seconds, a conversion less than that.
+SPEED = 1200
+DROPLETS = 6
+LONGEST_COMMAND_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What somebody has who followed the README.
+
+    Attributes:
+        ui: The address of Prefect's UI.
+        sandbox: The account.
+        worker: What starts the runs.
+    """
+
+    ui: str
+    sandbox: Sandbox
+    worker: Worker
+
+
+@contextmanager
+def installation(folder: Path) -> Iterator[Installation]:
+    """Set everything up as the README says, and keep it running while the `with` block lasts."""
+    with Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox, prefect_server(folder) as ui:
+        environment = {
+            **clean_environment(folder),
+            **sandbox.environment(),
+            "PREFECT_API_URL": f"{ui}/api",
+            # By default, a worker looks for new runs every ten seconds.
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }
+        _run("deployments.setup", environment=environment)
+        _run("prefect", "--no-prompt", "deploy", "--all", environment=environment)
+        _pause_schedules(ui)
+        with worker(environment, ROOT, folder / "worker.log") as running:
+            yield Installation(ui, sandbox, running)
+
+
+def _run(module: str, *arguments: str, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_COMMAND_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{module} ended with status {done.returncode}:\n{done.stdout}\n{done.stderr}"
+
+
+def _pause_schedules(ui: str) -> None:
+    """Have no nightly run begin where somebody works at night."""
+    with httpx.Client(base_url=f"{ui}/api", trust_env=False) as http:
+        for deployment in http.post("/deployments/filter", json={}).raise_for_status().json():
+            if deployment["schedules"]:
+                http.patch(f"/deployments/{deployment['id']}", json={"paused": True}).raise_for_status()

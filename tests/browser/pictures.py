@@ -1,0 +1,107 @@
+"""The pictures of Prefect's UI in the README, taken anew: `python -m tests.browser.pictures`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, FloatRect, Locator
+
+from deployments.sandbox import Fault, FaultKind
+from tests.browser.chromium import chromium, find_chromium, page_at
+from tests.browser.installation import Installation, installation
+from tests.browser.screen import Screen
+
+FOLDER = Path(__file__).parent / "pictures"
+HEIGHT = 1600
+# Such that what is cut out is about 1,100 wide: the menu is beside the form, and beside the table a list of details.
+FORM_WIDTH = 1340
+TABLE_WIDTH = 1660
+MARGIN = 16
+
+
+def main() -> int:
+    """Take the pictures.
+
+    Returns:
+        Exit status: 1 where there is no Chromium.
+    """
+    executable = find_chromium()
+    if executable is None:
+        print("Chromium is not installed; on Debian, apt install chromium installs it", file=sys.stderr)  # noqa: T201
+        return 1
+    FOLDER.mkdir(exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        installation(Path(folder)) as installed,
+        chromium(executable) as browser,
+    ):
+        take_run_form(browser, installed)
+        take_coverage(browser, installed)
+    return 0
+
+
+def take_run_form(browser: Browser, installed: Installation) -> None:
+    """Show a run form that is filled in, and carry the run out."""
+    with page_at(browser, installed.ui, FORM_WIDTH, HEIGHT) as page:
+        screen = Screen(page, installed.ui)
+        screen.open_run_form("replicate-backups", "manual")
+        screen.take("droplet_tag", "Only those with the tag")
+        screen.fill("droplet_tag", "dr")
+        screen.take("regions", "Choose")
+        screen.choose("regions", "Frankfurt", "London", "Singapore", "Sydney")
+        cut_out(screen, "run-form.png", page.locator("form"), page.get_by_role("banner"), screen.parameter("dry_run"))
+        screen.submit()
+        screen.open_started_run()
+        screen.end_of_run()
+
+
+def take_coverage(browser: Browser, installed: Installation) -> None:
+    """Show what a run did that found the copies of the one before, made others, and failed at one."""
+    account = installed.sandbox.account
+    droplet = next(each for each in account.droplets.values() if each.name == "web-01")
+    copied = next(
+        image for image in account.images.values() if image.droplet_id == droplet.id and "syd1" in image.regions
+    )
+    installed.sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED, "POST", f"/images/{copied.id}/actions", times=None))
+    with page_at(browser, installed.ui, TABLE_WIDTH, HEIGHT) as page:
+        screen = Screen(page, installed.ui)
+        screen.open_run_form("replicate-backups", "manual")
+        screen.take("regions", "Choose")
+        screen.choose("regions", "Frankfurt", "London", "San Francisco 3", "Singapore", "Sydney")
+        screen.submit()
+        screen.open_started_run()
+        screen.end_of_run()
+        screen.open_artifact("replication-coverage")
+        screen.shows(str(copied.id))
+        table = page.get_by_role("table")
+        cut_out(screen, "coverage.png", table, page.get_by_role("article").first, table)
+
+
+def cut_out(screen: Screen, name: str, column: Locator, first: Locator, last: Locator) -> None:
+    """Save a column of the page, from the top of one part to the bottom of another."""
+    screen.page.evaluate("document.activeElement.blur()")
+    screen.page.mouse.move(0, 0)
+    left, right = edges(column, "x", "width")
+    top, _ = edges(first, "y", "height")
+    _, bottom = edges(last, "y", "height")
+    clip: FloatRect = {
+        "x": left - MARGIN,
+        "y": max(0, top - MARGIN),
+        "width": right - left + 2 * MARGIN,
+        "height": bottom - max(0, top - MARGIN) + MARGIN,
+    }
+    screen.page.screenshot(path=FOLDER / name, clip=clip)
+
+
+def edges(part: Locator, start: Literal["x", "y"], size: Literal["width", "height"]) -> tuple[float, float]:
+    """Where a part of the page begins and ends."""
+    box = part.bounding_box()
+    assert box is not None
+    return box[start], box[start] + box[size]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

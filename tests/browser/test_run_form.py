@@ -1,0 +1,130 @@
+"""Runs started by hand in Prefect's UI, from the form to the table of what they did."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from deployments.sandbox import Droplet, Fault, FaultKind
+from deployments.sandbox.regions import Region
+from tests.browser.installation import Installation
+from tests.end_to_end.accounts import backups_of
+from tests.end_to_end.prefect_server import SHOWS_WITHIN_SECONDS, until
+
+if TYPE_CHECKING:
+    from tests.browser.screen import Screen
+
+PARAMETERS = ["droplet_tag", "regions", "newest", "wait", "timeout_minutes", "dry_run", "image_ids"]
+COVERAGE = "replication-coverage"
+CONTROL_PANEL = "https://cloud.digitalocean.com"
+
+
+def droplets_with(installed: Installation, tag: str) -> list[Droplet]:
+    droplets = installed.sandbox.account.droplets.values()
+    return sorted((each for each in droplets if tag in each.tags), key=lambda each: each.name)
+
+
+def newest_backup_of(installed: Installation, droplet: Droplet) -> int:
+    return backups_of(installed.sandbox, droplet)[0].id
+
+
+def test_a_run_filled_in_without_knowing_a_slug_shows_what_it_copied_and_where(
+    screen: Screen, installed: Installation
+) -> None:
+    droplets = droplets_with(installed, "dr")
+    images = [newest_backup_of(installed, droplet) for droplet in droplets]
+
+    screen.open_run_form("replicate-backups", "manual")
+    assert [name for name in PARAMETERS if not screen.help_of(name)] == []
+    assert screen.help_of("dry_run") == "Only say what would be done; nothing is changed."
+    screen.take("droplet_tag", "Only those with the tag")
+    screen.fill("droplet_tag", "dr")
+    screen.take("regions", "Choose")
+    screen.choose("regions", "Frankfurt", "Singapore")
+    screen.submit()
+
+    screen.open_started_run()
+    assert screen.end_of_run() == "Completed"
+    screen.shows(re.compile(r"dr -> fra1, sgp1, \d{4}-\d\d-\d\d \d\d:\d\d"))
+    screen.open_artifact(COVERAGE)
+    screen.shows(f"{len(images)} images in 2 regions: {2 * len(images)} transferred")
+    screen.shows("+ copied by this run")
+    screen.shows_table(
+        ["Droplet", "Image", "fra1", "sgp1"],
+        [
+            [f"{droplet.name} ({droplet.id})", str(image), "+", "+"]
+            for droplet, image in zip(droplets, images, strict=True)
+        ],
+    )
+    for droplet, image in zip(droplets, images, strict=True):
+        assert screen.goal_of(str(droplet.id)) == f"{CONTROL_PANEL}/droplets/{droplet.id}"
+        assert screen.goal_of(str(image)) == f"{CONTROL_PANEL}/images/snapshots/droplets"
+
+
+def test_a_region_that_is_newer_than_the_code_is_typed_by_hand(screen: Screen, installed: Installation) -> None:
+    installed.sandbox.account.regions["mad1"] = Region("mad1", "Madrid 1")
+    try:
+        screen.open_run_form("replicate-backups", "manual")
+        screen.take("regions", "Type slugs")
+        screen.fill("regions", "mad1")
+        screen.switch("dry_run")
+        screen.submit()
+        screen.open_started_run()
+        assert screen.end_of_run() == "Completed"
+    finally:
+        del installed.sandbox.account.regions["mad1"]
+    screen.shows(re.compile(r"all Droplets -> mad1, .*\(dry run\)"))
+    screen.open_artifact(COVERAGE)
+    screen.shows(re.compile(r"Dry run, \d images in 1 region: \d planned"))
+
+
+def test_what_cannot_be_a_tag_is_refused_in_the_form(screen: Screen) -> None:
+    screen.open_run_form("replicate-backups", "manual")
+    screen.take("droplet_tag", "Only those with the tag")
+    screen.fill("droplet_tag", "disaster recovery")
+    screen.submit()
+    screen.shows("'disaster recovery' is not valid")
+    # The form is still there.
+    screen.shows("Validate parameters")
+
+
+def test_copies_that_failed_come_first_with_the_reason_and_without_a_traceback(
+    screen: Screen, installed: Installation
+) -> None:
+    bare, good, bad = droplets_with(installed, "env:staging")
+    image, other = newest_backup_of(installed, bad), newest_backup_of(installed, good)
+    installed.sandbox.faults.add(
+        # The first of an image's actions is its conversion; this leaves it alone.
+        Fault(FaultKind.SLOW, "POST", f"/images/{image}/actions", seconds=0),
+        Fault(FaultKind.ACTION_ERRORED, "POST", f"/images/{image}/actions", times=None),
+    )
+    screen.open_run_form("replicate-backups", "manual")
+    screen.take("droplet_tag", "Only those with the tag")
+    screen.fill("droplet_tag", "env:staging")
+    screen.take("regions", "Choose")
+    screen.choose("regions", "Frankfurt", "Singapore")
+    screen.submit()
+    screen.open_started_run()
+    assert screen.end_of_run() == "Failed"
+    run = screen.page.url
+    screen.open_tab("Details")
+    screen.shows("2 of 4 copies did not arrive")
+    screen.open_artifact(COVERAGE)
+    screen.shows("2 images in 2 regions: 2 transferred, 2 failed")
+    screen.shows(f"{bad.name} ({bad.id}): fra1, sgp1: the action ended errored, as did each of 3 starts")
+    screen.shows("Nothing has to be repaired by hand")
+    screen.shows_table(
+        ["Droplet", "Image", "fra1", "sgp1"],
+        [
+            [f"{bad.name} ({bad.id})", str(image), "✗", "✗"],
+            [f"{good.name} ({good.id})", str(other), "+", "+"],
+            [f"{bare.name} ({bare.id})", "no backups", "", ""],
+        ],
+    )
+
+    # By its end, a run's process has sent all that it had to say.
+    until(lambda: not installed.worker.runs(), SHOWS_WITHIN_SECONDS)
+    screen.page.goto(run)
+    screen.open_tab("Logs")
+    screen.shows("Finished in state Failed('2 of 4 copies did not arrive")
+    screen.shows_no("Traceback")
