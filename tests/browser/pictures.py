@@ -53,8 +53,7 @@ def take_run_form(browser: Browser, installed: Installation) -> None:
         screen.take("regions", "Choose")
         screen.choose("regions", "Frankfurt", "London", "Singapore", "Sydney")
         cut_out(screen, "run-form.png", page.locator("form"), page.get_by_role("banner"), screen.parameter("dry_run"))
-        screen.submit()
-        screen.open_started_run()
+        screen.start_run()
         screen.end_of_run()
 
 
@@ -71,8 +70,7 @@ def take_coverage(browser: Browser, installed: Installation) -> None:
         screen.open_run_form("replicate-backups", "manual")
         screen.take("regions", "Choose")
         screen.choose("regions", "Frankfurt", "London", "San Francisco 3", "Singapore", "Sydney")
-        screen.submit()
-        screen.open_started_run()
+        screen.start_run()
         screen.end_of_run()
         screen.open_artifact("replication-coverage")
         screen.shows(str(copied.id))

@@ -41,9 +41,8 @@ def test_a_run_filled_in_without_knowing_a_slug_shows_what_it_copied_and_where(
     screen.fill("droplet_tag", "dr")
     screen.take("regions", "Choose")
     screen.choose("regions", "Frankfurt", "Singapore")
-    screen.submit()
 
-    screen.open_started_run()
+    screen.start_run()
     assert screen.end_of_run() == "Completed"
     screen.shows(re.compile(r"dr -> fra1, sgp1, \d{4}-\d\d-\d\d \d\d:\d\d"))
     screen.open_artifact(COVERAGE)
@@ -68,8 +67,7 @@ def test_a_region_that_is_newer_than_the_code_is_typed_by_hand(screen: Screen, i
         screen.take("regions", "Type slugs")
         screen.fill("regions", "mad1")
         screen.switch("dry_run")
-        screen.submit()
-        screen.open_started_run()
+        screen.start_run()
         assert screen.end_of_run() == "Completed"
     finally:
         del installed.sandbox.account.regions["mad1"]
@@ -103,8 +101,7 @@ def test_copies_that_failed_come_first_with_the_reason_and_without_a_traceback(
     screen.fill("droplet_tag", "env:staging")
     screen.take("regions", "Choose")
     screen.choose("regions", "Frankfurt", "Singapore")
-    screen.submit()
-    screen.open_started_run()
+    screen.start_run()
     assert screen.end_of_run() == "Failed"
     run = screen.page.url
     screen.open_tab("Details")
