@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,11 +43,12 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def prefect_server(home: Path) -> Iterator[str]:
+def prefect_server(home: Path, *, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run a Prefect server while the `with` block lasts.
 
     Args:
         home: Its folder, for database and log; made if missing.
+        environment: Settings of its own besides, such as the address of another database.
 
     Yields:
         The address of its UI; the API is below it, at `/api`.
@@ -60,11 +61,11 @@ def prefect_server(home: Path) -> Iterator[str]:
     url = f"http://{LOOPBACK}:{port}"
     log = home / "server.log"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
-    environment = {**clean_environment(home), "PREFECT_UI_API_URL": f"{url}/api"}
+    settings = {**clean_environment(home), "PREFECT_UI_API_URL": f"{url}/api", **(environment or {})}
     with log.open("wb") as output:
         # In a process group of its own: Ctrl-C is for whoever started the server, and it ends the server in order.
         server = subprocess.Popen(  # noqa: S603  # the command is ours
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command, env=settings, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             _wait_until_healthy(server, url, log)

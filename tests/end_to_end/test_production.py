@@ -1,0 +1,339 @@
+"""Everything as a team would run it: PostgreSQL, a server on it, deployments, and a worker that carries runs out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, IntervalSchedule
+from prefect.states import AwaitingRetry, Cancelling
+
+from deployments.prefect_server import LOOPBACK, clean_environment, free_port, prefect_server
+from deployments.sandbox import Fault, FaultKind, Image, Sandbox
+from tests.end_to_end.accounts import (
+    REGIONS,
+    Operator,
+    backups_of,
+    finish_all,
+    goals,
+    make_transfers_endless,
+    newest_backups,
+    next_look_at_the_feed,
+    pairs,
+    resize,
+    started,
+)
+from tests.end_to_end.conftest import SPEED
+from tests.end_to_end.postgresql import PostgreSQL, PostgreSQLMissing, postgresql
+from tests.end_to_end.prefect_server import until
+from tests.end_to_end.worker import PS, Worker, worker
+
+ROOT = Path(__file__).resolve().parents[2]
+CURL = shutil.which("curl") or ""
+TOKEN = "dop_v1_11223344556677889900aabbccddeeff"
+TAG = "copied-after-backups"
+LONGEST_RUN_SECONDS = 120
+LONGEST_FROM_EVENT_TO_RUN_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Production:
+    """What a team has running.
+
+    Attributes:
+        database: PostgreSQL.
+        encryption_key: What the server encrypts secrets with.
+        home: Prefect's folder, with the server's log.
+        api: Where the server's API is.
+        client: A client of the server.
+        worker: The worker.
+        environment: Of somebody at a shell.
+        api_port: Where the worker's runs find DigitalOcean's API.
+    """
+
+    database: PostgreSQL
+    encryption_key: str
+    home: Path
+    api: str
+    client: SyncPrefectClient
+    worker: Worker
+    environment: dict[str, str]
+    api_port: int
+
+    def deployment(self, name: str) -> UUID:
+        return self.client.read_deployment_by_name(name).id
+
+    def begin(self, name: str, **parameters: Any) -> FlowRun:
+        return self.client.create_flow_run_from_deployment(self.deployment(name), parameters=parameters)
+
+    def ended(self, run: FlowRun) -> FlowRun:
+        def look() -> FlowRun | None:
+            seen = self.client.read_flow_run(run.id)
+            return seen if seen.state and seen.state.is_final() else None
+
+        seen = until(look, LONGEST_RUN_SECONDS)
+        assert seen
+        return seen
+
+    def runs_of(self, name: str) -> dict[UUID, FlowRun]:
+        chosen = DeploymentFilter(id=DeploymentFilterId(any_=[self.deployment(name)]))
+        return {run.id: run for run in self.client.read_flow_runs(deployment_filter=chosen)}
+
+    def log_of(self, run: FlowRun) -> str:
+        logs = self.client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+        return "\n".join(log.message for log in logs)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Send an event, as anything that has curl can."""
+        content = ["--header", "content-type: application/json", "--data", json.dumps([event])]
+        subprocess.run(
+            [CURL, "--fail", "--silent", "--show-error", *content, f"{self.api}/events"],
+            env={**self.environment, "NO_PROXY": LOOPBACK},
+            check=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgreSQL]:
+    if not (CURL and PS):
+        pytest.skip("curl or ps is not installed")
+    try:
+        with postgresql() as running:
+            yield running
+    except PostgreSQLMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def production(database: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    home = tmp_path_factory.mktemp("production")
+    # The worker keeps this address, and each test has an account of its own behind it.
+    api_port = free_port()
+    of_digitalocean = Sandbox(port=api_port, speed=SPEED, token=TOKEN).environment()
+    encryption_key = base64.urlsafe_b64encode(os.urandom(32)).decode()
+    of_server = {
+        "PREFECT_API_DATABASE_CONNECTION_URL": database.prefect_url,
+        "PREFECT_SERVER_ENCRYPTION_KEY": encryption_key,
+        # Else a schedule that is added may lie a minute before it is looked at.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+    }
+    with prefect_server(home, environment=of_server) as address:
+        environment = {**clean_environment(home), "PREFECT_API_URL": f"{address}/api"}
+        shell = {**environment, **of_digitalocean}
+        run_in_shell(shell, "deployments.setup")
+        run_in_shell(shell, "prefect", "--no-prompt", "deploy", "--all")
+        # The token comes from the server, as in production.
+        of_worker = {**shell, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+        del of_worker["DIGITALOCEAN_TOKEN"]
+        client = SyncPrefectClient(api=f"{address}/api")
+        with client, worker(of_worker, ROOT, home / "worker.log") as at_work:
+            yield Production(database, encryption_key, home, f"{address}/api", client, at_work, environment, api_port)
+
+
+@pytest.fixture
+def account(production: Production) -> Iterator[Sandbox]:
+    """An account that nobody has worked on."""
+    with Sandbox(port=production.api_port, speed=SPEED, token=TOKEN, droplets=2) as sandbox:
+        resize(sandbox, 2)
+        yield sandbox
+
+
+def run_in_shell(environment: dict[str, str], *module: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *module], env=environment, cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def begin_and_wait_for_transfers(production: Production, account: Sandbox) -> FlowRun:
+    """Begin a run that has a transfer in flight for each Droplet until `finish_all`."""
+    make_transfers_endless(account, newest_backups(account), regions=1)
+    run = production.begin("replicate-backups/manual", regions=REGIONS)
+    until(lambda: sum(not action.fate.ends for action in started(account)) == 2, LONGEST_RUN_SECONDS)
+    return run
+
+
+def finish_in_a_new_run(production: Production, account: Sandbox) -> FlowRun:
+    run = production.begin("replicate-backups/manual", regions=REGIONS)
+    until(next_look_at_the_feed(account), LONGEST_RUN_SECONDS)
+    finish_all(account)
+    return production.ended(run)
+
+
+def assert_are_everywhere(images: list[Image], account: Sandbox) -> None:
+    regions = {region.slug for region in account.account.regions.values() if region.takes_images}
+    assert regions > set(REGIONS)
+    assert all(image.type == "snapshot" and regions <= set(image.regions) for image in images)
+    assert account.record.duplicate_transfers() == []
+
+
+def state_of(run: FlowRun) -> tuple[str | None, str | None]:
+    return run.state_name, run.state.message if run.state else None
+
+
+def test_a_run_by_hand_from_the_command_line_copies_everything(production: Production, account: Sandbox) -> None:
+    images = newest_backups(account)
+    said = run_in_shell(production.environment, "prefect", "deployment", "run", "replicate-backups/manual", "--watch")
+    assert "Flow run finished successfully" in said
+    assert_are_everywhere(images, account)
+
+
+def test_the_schedule_starts_runs_by_itself(production: Production, account: Sandbox) -> None:
+    images = newest_backups(account)
+    nightly = production.deployment("replicate-backups/nightly")
+    # The next in eight seconds.
+    often = IntervalSchedule(interval=timedelta(seconds=20), anchor_date=datetime.now(UTC) - timedelta(seconds=12))
+    schedules: list[tuple[SCHEDULE_TYPES, bool]] = [(often, True)]
+    schedule = production.client.create_deployment_schedules(nightly, schedules)[0]
+
+    def begun() -> list[FlowRun]:
+        return [run for run in production.runs_of("replicate-backups/nightly").values() if run.start_time]
+
+    run = until(begun, LONGEST_RUN_SECONDS)[0]
+    production.client.delete_deployment_schedule(nightly, schedule.id)
+    run = production.ended(run)
+    assert run.state_name == "Completed", state_of(run)
+    assert run.auto_scheduled
+    assert_are_everywhere(images, account)
+    # The next of them may have been on its way to the worker already.
+    for other in production.runs_of("replicate-backups/nightly").values():
+        if other.state_name != "Scheduled":
+            assert production.ended(other).state_name == "Completed", state_of(other)
+
+
+def test_an_event_that_names_images_has_them_copied(production: Production, account: Sandbox) -> None:
+    images = newest_backups(account)[:1]
+    run = run_after_event(production, image_ids=[image.id for image in images])
+    assert run.parameters == {"image_ids": [images[0].id], "droplet_tag": None}
+    assert_are_everywhere(images, account)
+    assert {action.resource_id for action in account.record.actions} == {images[0].id}
+
+
+def test_an_event_that_names_a_tag_has_the_newest_backups_of_its_droplets_copied(
+    production: Production, account: Sandbox
+) -> None:
+    droplet = next(iter(account.account.droplets.values()))
+    operator = Operator(account)
+    operator.post("/v2/tags", name=TAG)
+    tagged = {"resource_id": str(droplet.id), "resource_type": "droplet"}
+    operator.post(f"/v2/tags/{TAG}/resources", resources=[tagged])
+    images = backups_of(account, droplet)[:1]
+    run = run_after_event(production, droplet_tag=TAG)
+    assert run.parameters == {"image_ids": None, "droplet_tag": TAG}
+    assert_are_everywhere(images, account)
+    assert {action.resource_id for action in account.record.actions} == {images[0].id}
+
+
+def run_after_event(production: Production, **payload: Any) -> FlowRun:
+    """Say that a backup is complete, and return the run that this has started, when it has ended."""
+    before = production.runs_of("replicate-backups/after-backup")
+    occurred = datetime.now(UTC)
+    production.tell(
+        {
+            "id": str(uuid4()),
+            "occurred": occurred.isoformat(),
+            "event": "backup.completed",
+            "resource": {"prefect.resource.id": "digitalocean.account"},
+            "payload": payload,
+        }
+    )
+
+    def new() -> list[FlowRun]:
+        runs = production.runs_of("replicate-backups/after-backup")
+        return [run for run_id, run in runs.items() if run_id not in before]
+
+    runs = until(new, LONGEST_RUN_SECONDS)
+    assert len(runs) == 1
+    run = production.ended(runs[0])
+    assert run.state_name == "Completed", state_of(run)
+    # By the server's account; how soon the worker gets to it is the worker's affair.
+    for moment in (run.created, run.expected_start_time):
+        assert moment
+        assert moment.timestamp() - occurred.timestamp() < LONGEST_FROM_EVENT_TO_RUN_SECONDS
+    return run
+
+
+def test_a_run_cancelled_with_transfers_in_flight_ends_and_a_new_one_finishes_its_work(
+    production: Production, account: Sandbox
+) -> None:
+    images = newest_backups(account)
+    run = begin_and_wait_for_transfers(production, account)
+    production.client.set_flow_run_state(run.id, Cancelling())
+    assert production.ended(run).state_name == "Cancelled"
+    until(lambda: not production.worker.runs(), LONGEST_RUN_SECONDS)
+    new = finish_in_a_new_run(production, account)
+    assert new.state_name == "Completed", state_of(new)
+    assert goals(started(account)) == pairs(images, REGIONS)
+    assert account.record.duplicate_transfers() == []
+
+
+def test_a_run_whose_process_is_told_to_end_says_so_and_gives_up_its_images(
+    production: Production, account: Sandbox
+) -> None:
+    images = newest_backups(account)
+    run = begin_and_wait_for_transfers(production, account)
+    # As deployments/production/systemd/prefect-worker@.service does it.
+    for pid in production.worker.runs():
+        os.kill(pid, signal.SIGTERM)
+    assert production.ended(run).state_name == "Crashed"
+    new = finish_in_a_new_run(production, account)
+    assert new.state_name == "Completed", state_of(new)
+    assert "Waiting for" not in production.log_of(new)
+    assert goals(started(account)) == pairs(images, REGIONS)
+    assert account.record.duplicate_transfers() == []
+
+
+# Prefect has two UIs; the button Retry of the older one asks, that of the newer one insists.
+@pytest.mark.parametrize("force", [False, True], ids=["older UI", "newer UI"])
+def test_the_button_retry_has_a_failed_run_do_what_is_missing(
+    production: Production, account: Sandbox, force: bool
+) -> None:
+    images = newest_backups(account)
+    # Once and again, as often as it is started anew.
+    account.faults.add(Fault(FaultKind.ACTION_ERRORED, path=f"/images/{images[0].id}/", times=None))
+    run = production.ended(production.begin("replicate-backups/manual", regions=REGIONS))
+    assert run.state_name == "Failed", state_of(run)
+    assert goals(started(account)) == pairs(images[1:], REGIONS)
+    account.faults.clear()
+    production.client.set_flow_run_state(run.id, AwaitingRetry(message="Retry from the UI"), force=force)
+    run = production.ended(run)
+    assert run.state_name == "Completed", state_of(run)
+    assert run.run_count == 2
+    assert goals(started(account)) == pairs(images, REGIONS)
+    assert account.record.duplicate_transfers() == []
+
+
+def test_the_token_is_in_clear_text_neither_in_the_database_nor_in_a_log(
+    production: Production, account: Sandbox
+) -> None:
+    run = production.ended(production.begin("replicate-backups/manual", regions=REGIONS[:1]))
+    assert run.state_name == "Completed", state_of(run)
+    # The run was let in, so the token had come to it.
+    assert started(account)
+    dump = production.database.dump()
+    assert "digitalocean-token" in dump
+    assert str(run.id) in dump
+    logs = [path.read_text() for path in production.home.glob("*.log")]
+    assert len(logs) == 2
+    for text in (dump, *logs):
+        assert text
+        assert TOKEN not in text
+        assert TOKEN.encode().hex() not in text
+        # With it, whoever has a copy of the database has the token.
+        assert production.encryption_key not in text
