@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
@@ -90,7 +90,10 @@ class _Api:
         """What Starlette calls for a route."""
 
         async def respond(request: Request) -> Response:
-            body = await request.body()
+            try:
+                body = await request.body()
+            except ClientDisconnect:
+                raise ConnectionDropped from None
             now, request_id = self.clock(), str(uuid4())
             served = self.serve(endpoint, request, body, now, request_id)
             self.write_down(request, served, now)

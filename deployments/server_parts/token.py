@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import httpx
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import PrefectClient
 from pydantic import SecretStr
+
+from deployments.server_parts.part import SetUpError
 
 BLOCK = "digitalocean-token"
 
@@ -43,4 +46,11 @@ async def _read(client: PrefectClient) -> str | None:
         block = await Secret.load(BLOCK, client=client)
     except ValueError:  # Prefect's word for: there is none
         return None
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+            raise
+        raise SetUpError(
+            f"the server cannot read the secret {BLOCK}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
+            "deployments/production/README.md says what to do, under Back-ups"
+        ) from error
     return str(block.get())
