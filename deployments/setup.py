@@ -19,7 +19,7 @@ from deployments.server_parts.limits import limits
 from deployments.server_parts.part import Part, SetUpError
 from deployments.server_parts.token import TokenPart
 from deployments.server_parts.work_pool import WorkPoolPart
-from tasks.digitalocean import ConfigurationError, load_settings
+from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
 
 NAME_WIDTH = 50
 
@@ -69,13 +69,13 @@ def parts_needed(notify: str | None, work_pool_type: str) -> list[Part]:
         The parts, in the order in which they can be made.
 
     Raises:
-        ConfigurationError: A setting other than the token is wrong.
+        ConfigurationError: A setting is wrong, other than that the token is missing.
     """
     token: SecretStr | None = None
     try:
         settings = load_settings()
         token = settings.token
-    except ConfigurationError:
+    except TokenMissing:
         settings = load_settings(token=SecretStr("none"))
     return [
         TokenPart(token, ask_for_token),

@@ -2,6 +2,7 @@
 
 DigitalOceanError
 ├── ConfigurationError      a setting is missing or cannot be used
+│   └── TokenMissing        the token is, and nothing else is wrong
 ├── InvalidArgument         an id, slug or tag that no request is worth
 └── APIError                a request was answered badly, or not at all
     ├── Unauthorized        401
@@ -27,6 +28,10 @@ class DigitalOceanError(Exception):
 
 class ConfigurationError(DigitalOceanError):
     """A setting is missing or cannot be used."""
+
+
+class TokenMissing(ConfigurationError):
+    """There is no token; nothing else is wrong."""
 
 
 class InvalidArgument(DigitalOceanError, ValueError):

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from tasks.digitalocean.errors import ConfigurationError
+from tasks.digitalocean.errors import ConfigurationError, TokenMissing
 from tasks.digitalocean.models import TagName
 
 PREFIX = "DIGITALOCEAN_"
@@ -141,12 +141,16 @@ def load_settings(token: SecretStr | None = None) -> Settings:
         The settings.
 
     Raises:
-        ConfigurationError: A variable is missing or wrong; the message names it, and never a value.
+        TokenMissing: There is no token.
+        ConfigurationError: A variable is wrong; the message names it, and never a value.
     """
     try:
         return Settings(token=token) if token else Settings()
     except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from None
+        # The token is the only setting without a default.
+        only_missing = all(problem["type"] == "missing" for problem in error.errors(include_input=False))
+        kind = TokenMissing if only_missing else ConfigurationError
+        raise kind(_explain(error)) from None
 
 
 def _explain(error: ValidationError) -> str:
