@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import Any
 
@@ -78,4 +79,6 @@ async def send(event: Event) -> None:
 
 
 if __name__ == "__main__":
+    # An address in pydantic's documentation helps nobody who has mistyped an option.
+    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
     sys.exit(app())

@@ -81,6 +81,8 @@ class AutomationPart:
         return AutomationCore(
             name=self.automation,
             description=self.description,
+            # Said although it is the default: what is not said is not changed.
+            enabled=True,
             trigger=self.trigger,
             actions=[self.action or await self._notification(client)],
         )

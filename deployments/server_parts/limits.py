@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.exceptions import ObjectNotFound
 
 from flows.claims import LOCK
@@ -47,6 +48,7 @@ class LimitPart:
     async def make(self, client: PrefectClient) -> None:
         """Make the limit, or correct it."""
         await client.upsert_global_concurrency_limit_by_name(self.limit, self.slots, self.decay)
+        await client.update_global_concurrency_limit(self.limit, GlobalConcurrencyLimitUpdate(active=True))
 
 
 def limits(rate_limits: Sequence[RateLimit]) -> list[LimitPart]:
