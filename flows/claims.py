@@ -8,6 +8,7 @@ claim holds as long as its run is running and renews it; that of a run that died
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
@@ -21,8 +22,6 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -38,7 +37,6 @@ from tasks.digitalocean import run_blocking, start_in_background
 LOCK = "digitalocean-image-actions"
 CLAIM_LABEL = "digitalocean.claimed-images"
 RENEWED_LABEL = "digitalocean.claim-renewed"
-FLOWS_THAT_CLAIM = ["replicate-backups", "transfer-images", "convert-backups"]
 SECONDS_BETWEEN_RENEWALS = 15
 # Outlasts three renewals that failed.
 VOID_AFTER = timedelta(seconds=60)
@@ -46,6 +44,8 @@ SECONDS_BETWEEN_LOOKS = 5
 # The shortest lease that Prefect grants. The lock is held for a few requests only.
 LEASE_SECONDS = 60
 SECONDS_BETWEEN_TRIES = 0.5
+# As many as Prefect's server gives at once.
+RUNS_A_PAGE = 200
 
 _claiming: ContextVar[bool] = ContextVar("claiming", default=False)
 
@@ -154,17 +154,11 @@ class Claim:
     async def _rivals(self, client: PrefectClient, image_ids: frozenset[int]) -> list[FlowRun]:
         """Find the other runs that are alive and have claimed some of these images."""
         await self._renew(client)
-        at_work = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING]))
-        runs = await client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=FLOWS_THAT_CLAIM)),
-            flow_run_filter=FlowRunFilter(state=at_work),
-            sort=FlowRunSort.START_TIME_DESC,
-        )
         # This run was renewed a moment ago, so its own moment is the server's time.
-        now = max((run.updated for run in runs if run.updated and run.id == self._flow_run_id), default=None)
+        now = (await client.read_flow_run(self._flow_run_id)).updated
         return [
             run
-            for run in runs
+            async for run in _at_work(client)
             if run.id != self._flow_run_id
             and not image_ids.isdisjoint(_read(run.labels.get(CLAIM_LABEL)))
             and (now is None or run.updated is None or now - run.updated < VOID_AFTER)
@@ -199,6 +193,22 @@ class Claim:
                 return None
             raise
         return UUID(response.json()["lease_id"])
+
+
+async def _at_work(client: PrefectClient) -> AsyncIterator[FlowRun]:
+    """Go through the flow runs that have a process, those of other flows included: they may have claimed as well."""
+    at_work = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING]))
+    for offset in itertools.count(step=RUNS_A_PAGE):
+        runs = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=at_work),
+            sort=FlowRunSort.START_TIME_DESC,
+            limit=RUNS_A_PAGE,
+            offset=offset,
+        )
+        for run in runs:
+            yield run
+        if len(runs) < RUNS_A_PAGE:
+            return
 
 
 def _written(image_ids: Collection[int]) -> str:
