@@ -27,22 +27,24 @@ REGION_NAMES = {
     "syd1": "Sydney 1",
     "tor1": "Toronto 1",
 }
+_SLUG = SLUG_PATTERN.pattern
+CHOICE = re.compile(rf"({_SLUG})( \(.*\))?")
 SEPARATORS = re.compile("[ ,]+")
 
 
 def slug_of(choice: Any) -> Any:
     """Take the slug from a choice such as `fra1 (Frankfurt 1)`; leaves alone what is none."""
-    return choice.split(" (")[0] if isinstance(choice, str) else choice
+    found = CHOICE.fullmatch(choice) if isinstance(choice, str) else None
+    return found[1] if found else choice
 
 
 def slugs_of(regions: Any) -> Any:
     """Take the slugs from a list of choices, or from a text such as `fra1 nyc3`; leaves alone what is neither."""
     if isinstance(regions, str):
-        regions = SEPARATORS.split(regions.strip())
+        regions = SEPARATORS.split(regions.strip(" "))
     return [slug_of(each) for each in regions] if isinstance(regions, (list, tuple)) else regions
 
 
-_SLUG = SLUG_PATTERN.pattern
 _REGIONS_SCHEMA = {
     "anyOf": [
         # The form shows nothing for such a type, which is right for None. Lists from shells and programs are let
@@ -50,14 +52,14 @@ _REGIONS_SCHEMA = {
         {
             "title": "All that take images",
             "type": ["null", "array"],
-            "items": {"type": "string", "pattern": rf"^{_SLUG}( \(.*\))?$"},
+            "items": {"type": "string", "pattern": f"^{CHOICE.pattern}$"},
         },
         {
             "title": "Choose",
             "type": "array",
             "items": {"type": "string", "enum": [f"{slug} ({name})" for slug, name in REGION_NAMES.items()]},
         },
-        {"title": "Type slugs", "type": "string", "pattern": f"^{_SLUG}({SEPARATORS.pattern}{_SLUG})*$"},
+        {"title": "Type slugs", "type": "string", "pattern": f"^ *{_SLUG}({SEPARATORS.pattern}{_SLUG})* *$"},
     ]
 }
 

@@ -50,7 +50,7 @@ def replicate_backups(
     """
 
     def choose() -> Selection:
-        if not image_ids:
+        if image_ids is None:
             return newest_backups(droplet_tag, newest)
         named = named_images(image_ids)
         return named + newest_backups(droplet_tag, newest) if droplet_tag else named

@@ -129,6 +129,7 @@ class Execution:
             try:
                 await self._make_snapshot(plan)
             except (APIError, ActionErrored) as error:
+                self._progress.conversions_left -= plan.convert
                 for region in plan.transfer_to:
                     self._note(plan, region, Outcome.FAILED, error=f"not converted: {explain(error, plan.image)}")
                 return

@@ -12,6 +12,7 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 from flows.replication.execution import Progress
 from tasks.digitalocean import Connection
 from tasks.reporting.events import announce_copy
+from tasks.reporting.report import count
 
 SECONDS_BETWEEN_REPORTS = 5
 # The longer a run lasts, the less do a few seconds tell.
@@ -80,7 +81,7 @@ def _describe(progress: Progress, closed_for: float, seconds_left: float | None)
     if progress.running:
         parts.append(f"{progress.running} transfers in flight")
     if progress.conversions_left:
-        parts.append(f"{progress.conversions_left} backups to convert")
+        parts.append(f"{count(progress.conversions_left, 'backup')} to convert")
     if closed_for:
         parts.append(f"the rate limit is used up, next request in {closed_for:.0f} s")
     if seconds_left:

@@ -33,6 +33,10 @@ def named(name: Callable[[], str], **parameters: Any) -> str:
         ({"droplet_tag": "dr", "regions": []}, "dr -> 0 regions"),
         ({"image_ids": [1, 2, 3], "regions": None}, "1, 2, 3 -> all regions"),
         ({"image_ids": [1, 2, 3, 4], "regions": ["nyc3"]}, "4 images -> nyc3"),
+        ({"droplet_tag": None, "image_ids": None, "regions": None}, "all Droplets -> all regions"),
+        ({"droplet_tag": None, "image_ids": [1, 2], "regions": None}, "1, 2 -> all regions"),
+        ({"droplet_tag": "dr", "image_ids": [1, 2, 3, 4], "regions": ["nyc3"]}, "dr and 4 images -> nyc3"),
+        ({"droplet_tag": "dr", "regions": ["fra1 (Frankfurt 1)", "nyc3"]}, "dr -> fra1, nyc3"),
         ({"droplet_tag": None, "regions": None, "dry_run": True}, "all Droplets -> all regions (dry run)"),
     ],
 )

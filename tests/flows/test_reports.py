@@ -18,7 +18,21 @@ from tasks.reporting.report import (
     ReplicationReport,
     Row,
 )
-from tasks.reporting.tables import LEGEND, SIGNS, conversion_table, coverage_table, escaped, history_table, table_of
+from tasks.reporting.tables import (
+    CONTROL_PANEL,
+    LEGEND,
+    MOST_REASONS,
+    SIGNS,
+    WHAT_TO_DO,
+    WHAT_WENT_WRONG,
+    conversion_table,
+    coverage_description,
+    coverage_markdown,
+    coverage_table,
+    escaped,
+    history_table,
+    table_of,
+)
 from tests.flows.images import action
 
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
@@ -178,3 +192,70 @@ def test_hostile_image_names_are_shown_and_not_obeyed() -> None:
 def test_no_name_of_printable_characters_can_smuggle_markup_in(name: str) -> None:
     kinds, _ = shown(name)
     assert set(kinds) <= {"text", "text_special"}
+
+
+def links_in(cell: str) -> tuple[list[str], str]:
+    """What Markdown makes of a cell: the addresses of its links, and the text."""
+    (inline,) = [token for token in MARKDOWN.parse(f"x {cell} x") if token.type == "inline"]
+    children = inline.children or []
+    addresses = [str(each.attrs["href"]) for each in children if each.type == "link_open"]
+    return addresses, "".join(each.content for each in children)[2:-2]
+
+
+def test_droplets_and_images_in_an_artifact_lead_to_the_control_panel() -> None:
+    (line,) = coverage_markdown(report(row(7, source="web (1)", droplet_id=1), row(7, "fra1", droplet_id=1)))
+    assert links_in(line["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/1"], "web (1)")
+    assert links_in(line["Image"]) == ([f"{CONTROL_PANEL}/images/snapshots/droplets"], "7")
+
+
+def test_what_is_no_droplet_or_no_image_leads_nowhere() -> None:
+    named, bare = coverage_markdown(report(row(7, source="web-snapshot (1)"), without_backups=("db (3)",)))
+    assert links_in(named["Droplet"]) == ([], "web-snapshot (1)")
+    assert links_in(bare["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/3"], "db (3)")
+    assert links_in(bare["Image"]) == ([], "no backups")
+
+
+def test_an_artifact_has_the_cells_of_the_table_but_the_reasons() -> None:
+    bad = report(row(droplet_id=1), row(2, "fra1", Outcome.FAILED, error="a|b"), without_backups=("db (3)",))
+    shown_cells = [{title: links_in(cell)[1] for title, cell in line.items()} for line in coverage_markdown(bad)]
+    assert shown_cells == [
+        {title: cell for title, cell in line.items() if title != WHAT_WENT_WRONG} for line in coverage_table(bad)
+    ]
+
+
+def test_above_an_artifact_stands_what_went_wrong_once_a_droplet_and_reason_and_what_to_do() -> None:
+    bad = report(
+        row(1, "fra1", Outcome.FAILED, error="gone"),
+        row(1, "nyc3", Outcome.FAILED, error="gone"),
+        row(2, "nyc3", Outcome.TIMED_OUT, source="db (2)", error="late"),
+    )
+    summary, legend, reasons, what_to_do = coverage_description(bad).split("\n\n")
+    assert summary == f"**{bad.summary}**"
+    assert (legend, what_to_do) == (LEGEND, WHAT_TO_DO)
+    assert reasons.splitlines() == [r"- web \(1\): fra1, nyc3: gone", r"- db \(2\): nyc3: late"]
+
+
+def test_above_an_artifact_of_a_good_run_stands_nothing_that_went_wrong() -> None:
+    assert coverage_description(report(row())).split("\n\n") == [f"**{report(row()).summary}**", LEGEND]
+
+
+def test_of_very_many_reasons_the_first_are_shown_and_the_others_counted() -> None:
+    bad = report(*(row(each, source=f"web ({each})", outcome=Outcome.FAILED, error="gone") for each in range(1, 31)))
+    items = [line for line in coverage_description(bad).splitlines() if line.startswith("- ")]
+    assert len(items) == MOST_REASONS + 1
+    assert items[-1].startswith(f"- and {30 - MOST_REASONS} more")
+
+
+NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
+
+
+@given(name=NAMES, droplet_id=st.integers(1, 99), error=NAMES)
+def test_whatever_droplets_and_errors_are_called_only_the_control_panel_is_linked_to(
+    name: str, droplet_id: int, error: str
+) -> None:
+    source = f"{name} ({droplet_id})"
+    failed = report(row(7, source=source, droplet_id=droplet_id, outcome=Outcome.FAILED, error=error))
+    (line,) = coverage_markdown(failed)
+    assert links_in(line["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/{droplet_id}"], source)
+    (item,) = (line for line in coverage_description(failed).splitlines() if line.startswith("- "))
+    assert links_in(item.removeprefix("- ")) == ([], f"{source}: nyc3: {error}")
