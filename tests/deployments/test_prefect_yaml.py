@@ -1,0 +1,75 @@
+"""The deployments: what `prefect deploy --all` reads."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import Flow
+from ruamel.yaml import YAML
+
+from deployments.server_parts.automations import FLOWS
+from deployments.server_parts.token import BLOCK
+from deployments.server_parts.work_pool import POOL
+from tasks.reporting.events import BACKUP_COMPLETED
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "prefect.yaml").read_text()
+DEPLOYMENTS: list[dict[str, Any]] = YAML(typ="safe").load(TEXT)["deployments"]
+
+
+def flows_here() -> dict[str, Flow[Any, Any]]:
+    """The flows of this project, by entrypoint."""
+    found = {}
+    for path in sorted((ROOT / "flows").glob("*.py")):
+        module = import_module(f"flows.{path.stem}")
+        for name, each in vars(module).items():
+            if isinstance(each, Flow) and each.fn.__module__ == module.__name__:
+                found[f"flows/{path.name}:{name}"] = each
+    return found
+
+
+def title(deployment: dict[str, Any]) -> str:
+    return f"{flows_here()[deployment['entrypoint']].name}/{deployment['name']}"
+
+
+def test_every_flow_has_a_deployment_and_every_deployment_a_flow() -> None:
+    assert flows_here()
+    assert {deployment["entrypoint"] for deployment in DEPLOYMENTS} == set(flows_here())
+
+
+def test_no_two_deployments_have_the_same_name() -> None:
+    titles = [title(deployment) for deployment in DEPLOYMENTS]
+    assert len(titles) == len(set(titles))
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert {deployment["version"] for deployment in DEPLOYMENTS} == {version}
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=title)
+def test_every_deployment_runs_in_the_pool_that_setup_makes_and_says_what_it_is_for(deployment: dict[str, Any]) -> None:
+    assert deployment["work_pool"]["name"] == POOL
+    assert deployment["description"].strip()
+
+
+def test_what_prefect_would_fill_in_with_the_token_is_not_there() -> None:
+    assert BLOCK not in TEXT
+
+
+def test_the_flows_that_automations_watch_exist() -> None:
+    assert set(FLOWS) <= {flow.name for flow in flows_here().values()}
+
+
+def test_there_is_a_nightly_run_whose_absence_the_automation_notices() -> None:
+    (nightly,) = (deployment for deployment in DEPLOYMENTS if deployment["name"] == "nightly")
+    assert nightly["schedules"]
+
+
+def test_the_event_that_starts_a_run_is_the_one_that_is_sent() -> None:
+    triggers = [trigger for deployment in DEPLOYMENTS for trigger in deployment.get("triggers", [])]
+    assert [trigger["expect"] for trigger in triggers] == [[BACKUP_COMPLETED]]

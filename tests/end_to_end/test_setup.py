@@ -1,0 +1,372 @@
+"""Making a Prefect server ready: `python -m deployments.setup` and `prefect deploy --all`."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import httpx
+import pytest
+from prefect.blocks.notifications import SlackWebhook
+from prefect.client.orchestration import get_client
+from prefect.events.worker import EventsWorker
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr
+from ruamel.yaml import YAML
+
+from deployments.prefect_server import clean_environment, free_port, prefect_server
+from deployments.server_parts.automations import automations
+from deployments.server_parts.token import BLOCK
+from deployments.server_parts.work_pool import POOL
+from deployments.setup import main
+from flows.claims import LOCK
+from tasks.shared_limit import SHARED_LIMIT, PrefectBucket
+from tests.end_to_end.prefect_server import PrefectView, until
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "dop_v1_" + "0123456789abcdef" * 4
+FAILED, SILENT, DIED = "A copy of backups has failed", "No copy of backups for a day", "A copy of backups has died"
+PARTS = [
+    f"secret {BLOCK}",
+    f"work pool {POOL}",
+    f"concurrency limit {LOCK}",
+    f"concurrency limit {SHARED_LIMIT}",
+    f"automation '{FAILED}'",
+    f"automation '{SILENT}'",
+    f"automation '{DIED}'",
+]
+
+T = TypeVar("T")
+
+
+@dataclass
+class Server:
+    """A Prefect server that belongs to the tests of this module."""
+
+    url: str
+    folder: Path
+    http: httpx.Client
+    said: list[str] = field(default_factory=list)
+
+    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a module from the project's root, with nobody at the terminal."""
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env={
+                **clean_environment(self.folder / "client"),
+                "PREFECT_API_URL": f"{self.url}/api",
+                **environment,
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        self.said += [done.stdout, done.stderr]
+        return done
+
+    def set_up(self, *arguments: str, token: str = TOKEN, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.command("deployments.setup", *arguments, DIGITALOCEAN_TOKEN=token, **environment)
+
+    def objects(self) -> dict[str, Any]:
+        """All that setup could change, with the moments at which it was changed."""
+        kinds = ["block_documents", "work_pools", "v2/concurrency_limits", "automations", "deployments"]
+        found = {kind: self.http.post(f"/{kind}/filter", json={}).raise_for_status().json() for kind in kinds}
+        secrets = {"include_secrets": True}
+        found["block_documents"] = self.http.post("/block_documents/filter", json=secrets).raise_for_status().json()
+        return found
+
+    def automation(self, name: str) -> dict[str, Any]:
+        (found,) = [each for each in self.objects()["automations"] if each["name"] == name]
+        return dict(found)
+
+    @contextmanager
+    def used_here(self) -> Iterator[None]:
+        """Have this process use the server."""
+        with temporary_settings({PREFECT_API_URL: f"{self.url}/api"}):
+            yield
+            # One sender of events serves the whole process, and keeps to the server that it began with.
+            EventsWorker.drain_all(timeout=10)
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        with self.used_here():
+            return asyncio.run(work)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What was said and what was there, from an empty server to one that is set up."""
+
+    empty: dict[str, Any]
+    check_before: subprocess.CompletedProcess[str]
+    without_token: subprocess.CompletedProcess[str]
+    impossible_token: subprocess.CompletedProcess[str]
+    still_empty: dict[str, Any]
+    bucket_before: float | None
+    first: subprocess.CompletedProcess[str]
+    made: dict[str, Any]
+    second: subprocess.CompletedProcess[str]
+    check_after: subprocess.CompletedProcess[str]
+    made_again: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("set-up")
+    with prefect_server(folder / "server") as url, httpx.Client(base_url=f"{url}/api", trust_env=False) as http:
+        yield Server(url, folder, http)
+
+
+@pytest.fixture(scope="module")
+def story(server: Server) -> Story:
+    return Story(
+        empty=server.objects(),
+        check_before=server.set_up("--check"),
+        without_token=server.set_up(token=""),
+        impossible_token=server.set_up(token="two words"),
+        still_empty=server.objects(),
+        bucket_before=server.do(PrefectBucket().pour(1)),
+        first=server.set_up(),
+        made=server.objects(),
+        second=server.set_up(),
+        check_after=server.set_up("--check", token=""),
+        made_again=server.objects(),
+    )
+
+
+class Correct(Protocol):
+    """Sets the server up once more, which was set up and then changed."""
+
+    def __call__(self, *, token: str = TOKEN, notify: str | None = None) -> dict[str, str]: ...
+
+
+@pytest.fixture
+def correct(
+    server: Server, story: Story, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Correct:
+    def again(*, token: str = TOKEN, notify: str | None = None) -> dict[str, str]:
+        monkeypatch.setenv("DIGITALOCEAN_TOKEN", token)
+        capsys.readouterr()
+        with server.used_here():
+            assert main(notify=notify) == 0
+        said = capsys.readouterr()
+        server.said.extend(said)
+        return verdicts(said.out)
+
+    return again
+
+
+def verdicts(said: str) -> dict[str, str]:
+    """What was said of each part."""
+    return {part: line.removeprefix(part).strip() for line in said.splitlines() for part in PARTS if part in line}
+
+
+def assert_that_it_says(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+    assert done.returncode == 1
+    assert sentence in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silence(prefect_view: PrefectView) -> Iterator[str]:
+    """An automation that finds ten seconds without a nightly run too long; they pass during the other tests."""
+    (part,) = (each for each in automations(None, timedelta(seconds=10)) if each.automation.startswith("No copy"))
+    short = replace(part, automation="No copy of backups for ten seconds")
+
+    async def make() -> None:
+        async with get_client() as client:
+            await short.make(client)
+
+    asyncio.run(make())
+    yield short.automation
+    for automation in prefect_view.client.request("POST", "/automations/filter", json={}).json():
+        if automation["name"] == short.automation:
+            prefect_view.client.request("DELETE", "/automations/{id}", path_params={"id": automation["id"]})
+
+
+def test_a_check_names_what_is_missing_and_changes_nothing(story: Story) -> None:
+    assert story.check_before.returncode == 1
+    assert verdicts(story.check_before.stdout) == dict.fromkeys(PARTS, "is missing")
+    assert story.still_empty == story.empty
+
+
+def test_without_a_token_it_says_where_to_put_one_and_changes_nothing(story: Story) -> None:
+    assert_that_it_says(story.without_token, "DIGITALOCEAN_TOKEN")
+    assert story.still_empty == story.empty
+
+
+def test_a_token_that_cannot_be_one_is_said_to_be_none(story: Story) -> None:
+    assert_that_it_says(story.impossible_token, "holds characters that no token has")
+
+
+def test_a_token_that_cannot_be_one_is_not_passed_over_where_the_server_has_one(server: Server, story: Story) -> None:
+    assert_that_it_says(server.set_up(token="two words"), "holds characters that no token has")
+
+
+def test_it_says_what_it_has_made(story: Story) -> None:
+    assert story.first.returncode == 0, story.first.stderr
+    assert verdicts(story.first.stdout) == dict.fromkeys(PARTS, "made")
+    (document,) = story.made["block_documents"]
+    assert (document["name"], document["data"]) == (BLOCK, {"value": TOKEN})
+    assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
+    assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {LOCK, SHARED_LIMIT}
+    assert len(story.made["automations"]) == 3
+
+
+def test_a_second_time_it_says_already_so_and_changes_nothing(story: Story) -> None:
+    assert story.second.returncode == 0, story.second.stderr
+    assert verdicts(story.second.stdout) == dict.fromkeys(PARTS, "already so")
+    assert story.made_again == story.made
+
+
+def test_a_check_of_a_server_that_is_set_up_is_content_and_needs_no_token(story: Story) -> None:
+    assert story.check_after.returncode == 0, story.check_after.stderr
+    assert verdicts(story.check_after.stdout) == dict.fromkeys(PARTS, "already so")
+
+
+def test_the_bucket_that_it_makes_is_the_one_that_runs_pour_into(server: Server, story: Story) -> None:
+    assert story.bucket_before is None
+    level = server.do(PrefectBucket().pour(100))
+    assert level is not None
+    assert 0 < level <= 100
+
+
+def test_without_the_address_of_a_server_it_says_which_variable_to_set(server: Server) -> None:
+    assert_that_it_says(server.set_up(PREFECT_API_URL=""), "PREFECT_API_URL is not set")
+
+
+def test_of_a_server_that_is_not_there_it_says_so(server: Server) -> None:
+    address = f"http://127.0.0.1:{free_port()}/api"
+    assert_that_it_says(server.set_up(PREFECT_API_URL=address), f"Prefect's server at {address} does not answer")
+
+
+@pytest.mark.parametrize("block", ["slack-webhook/nobody", "nonsense"])
+def test_a_notification_block_that_is_not_there_is_named_and_no_automation_is_changed(
+    server: Server, story: Story, block: str
+) -> None:
+    before = server.objects()["automations"]
+    assert_that_it_says(server.set_up("--notify", block), f"there is no notification block '{block}'")
+    assert server.objects()["automations"] == before
+
+
+def test_a_wrong_setting_is_named(server: Server, story: Story) -> None:
+    assert_that_it_says(server.set_up(DIGITALOCEAN_RATE_LIMITS="many"), "DIGITALOCEAN_RATE_LIMITS")
+
+
+def test_another_token_takes_the_place_of_the_one_that_is_kept(correct: Correct, server: Server) -> None:
+    def kept() -> str:
+        documents = server.objects()["block_documents"]
+        return next(str(each["data"]["value"]) for each in documents if each["name"] == BLOCK)
+
+    assert correct(token=TOKEN[::-1])[f"secret {BLOCK}"] == "corrected: it holds another token"
+    assert kept() == TOKEN[::-1]
+    correct()
+    assert kept() == TOKEN
+
+
+def test_the_work_pool_keeps_variables_that_somebody_else_has_added(correct: Correct, server: Server) -> None:
+    def environment() -> dict[str, Any]:
+        template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
+        return dict(template["variables"]["properties"]["env"]["default"])
+
+    before = environment()
+    assert "DIGITALOCEAN_TOKEN" in before
+    assert TOKEN not in str(before)
+    template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
+    template["variables"]["properties"]["env"]["default"] = {"HTTPS_PROXY": "http://proxy:8080"}
+    server.http.patch(f"/work_pools/{POOL}", json={"base_job_template": template}).raise_for_status()
+    assert correct()[f"work pool {POOL}"] == f"corrected: it does not set {' and '.join(before)}"
+    assert environment() == {**before, "HTTPS_PROXY": "http://proxy:8080"}
+
+
+@pytest.mark.parametrize("name", [LOCK, SHARED_LIMIT])
+@pytest.mark.parametrize("change", [{"active": False}, {"limit": 2}])
+def test_a_limit_that_was_changed_is_corrected(
+    correct: Correct, server: Server, name: str, change: dict[str, object]
+) -> None:
+    def limit() -> dict[str, object]:
+        found = server.http.get(f"/v2/concurrency_limits/{name}").json()
+        return {attribute: found[attribute] for attribute in change}
+
+    before = limit()
+    server.http.patch(f"/v2/concurrency_limits/{name}", json=change).raise_for_status()
+    try:
+        assert correct()[f"concurrency limit {name}"].startswith("corrected: it ")
+        assert limit() == before
+    finally:
+        server.http.patch(f"/v2/concurrency_limits/{name}", json=before).raise_for_status()
+
+
+def test_an_automation_that_was_switched_off_is_switched_on(correct: Correct, server: Server) -> None:
+    path = f"/automations/{server.automation(FAILED)['id']}"
+    server.http.patch(path, json={"enabled": False}).raise_for_status()
+    try:
+        assert correct()[f"automation '{FAILED}'"] == "corrected: it is switched off"
+        assert server.automation(FAILED)["enabled"]
+    finally:
+        server.http.patch(path, json={"enabled": True}).raise_for_status()
+
+
+def test_an_automation_keeps_the_notification_that_it_was_given_earlier(correct: Correct, server: Server) -> None:
+    async def make_block() -> None:
+        async with get_client() as client:
+            webhook = SlackWebhook(url=SecretStr("https://hooks.slack.com/services/T0/B0/x"))
+            await webhook.save("ops", client=client)
+
+    def actions() -> list[dict[str, Any]]:
+        return [action for name in (FAILED, SILENT, DIED) for action in server.automation(name)["actions"]]
+
+    assert [action["type"] for action in actions()] == ["do-nothing", "do-nothing", "change-flow-run-state"]
+    server.do(make_block())
+    said = correct(notify="slack-webhook/ops")
+    assert [said[f"automation '{name}'"] for name in (FAILED, SILENT, DIED)] == [
+        "corrected: it does something else",
+        "corrected: it does something else",
+        "already so",
+    ]
+    given = actions()
+    assert [action["type"] for action in given] == ["send-notification"] * 2 + ["change-flow-run-state"]
+    assert set(correct().values()) == {"already so"}
+
+    found = server.automation(FAILED)
+    changed = {each: found[each] for each in ("name", "description", "enabled", "trigger", "actions")}
+    changed["trigger"]["threshold"] = 2
+    server.http.put(f"/automations/{found['id']}", json=changed).raise_for_status()
+    assert correct()[f"automation '{FAILED}'"] == "corrected: it has another trigger"
+    assert server.automation(FAILED)["trigger"]["threshold"] == 1
+    assert actions() == given
+
+
+def test_every_deployment_can_be_deployed_and_the_token_is_nowhere_in_clear_text(server: Server, story: Story) -> None:
+    done = server.command("prefect", "--no-prompt", "deploy", "--all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wanted = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())["deployments"]
+    deployed = server.objects()["deployments"]
+    assert sorted((each["entrypoint"], each["name"]) for each in deployed) == sorted(
+        (each["entrypoint"], each["name"]) for each in wanted
+    )
+    assert {each["work_pool_name"] for each in deployed} == {POOL}
+
+    files = [path for path in server.folder.rglob("*") if path.is_file()]
+    stored = b"".join(path.read_bytes() for path in files)
+    assert b"replicate-backups" in stored
+    assert TOKEN.encode() not in stored
+    assert TOKEN not in "".join(server.said)
+
+
+def test_the_automation_that_notices_silence_does_notice_it(prefect_view: PrefectView, silence: str) -> None:
+    def triggered() -> bool:
+        body = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}}
+        events = prefect_view.client.request("POST", "/events/filter", json=body).json()["events"]
+        return any(event["resource"]["prefect.resource.name"] == silence for event in events)
+
+    until(triggered, within_seconds=90)
