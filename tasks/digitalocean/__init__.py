@@ -26,6 +26,7 @@ from tasks.digitalocean.models import (
     Region,
     RegionSlug,
     ResourceId,
+    Snapshot,
     TagName,
     TransferImage,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "ResourceId",
     "ServerError",
     "Settings",
+    "Snapshot",
     "TagName",
     "Tally",
     "TokenMissing",

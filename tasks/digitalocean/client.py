@@ -31,6 +31,7 @@ from tasks.digitalocean.models import (
     ImageActionRequest,
     Region,
     Resource,
+    Snapshot,
 )
 from tasks.digitalocean.settings import Settings
 from tasks.digitalocean.tally import count_request
@@ -138,6 +139,15 @@ class DigitalOceanClient:
         images = await self._all(Image, "images", "/v2/images", {"private": "true"})
         # A list that changes while it is read repeats entries on the next page.
         return list({image.id: image for image in images}.values())
+
+    async def list_snapshots(self) -> list[Snapshot]:
+        """List the snapshots of Droplets, also of those that are gone."""
+        snapshots = await self._all(Snapshot, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
+        return list({snapshot.id: snapshot for snapshot in snapshots}.values())
+
+    async def delete_image(self, image_id: int) -> None:
+        """Delete a snapshot or custom image; the API deletes no backups."""
+        await self._request("DELETE", f"/v2/images/{_checked_id(image_id, 'image')}")
 
     # Regions and Droplets
 

@@ -90,6 +90,22 @@ class Image(Resource):
     status: str = "available"
 
 
+class Snapshot(Resource):
+    """A snapshot of a Droplet, as the list of snapshots shows it; the ids are text there.
+
+    Attributes:
+        resource_id: The Droplet it was made of, which may be gone.
+    """
+
+    id: int
+    name: str
+    created_at: Moment
+    regions: Texts
+    size_gigabytes: float
+    resource_id: int
+    tags: Texts = ()
+
+
 class Region(Resource):
     """A datacenter."""
 

@@ -53,6 +53,18 @@ SNAPSHOT: dict[str, Any] = {
     "error_message": "",
 }
 
+LISTED_SNAPSHOT: dict[str, Any] = {
+    "id": "6372321",
+    "name": "web-01-1595954862243",
+    "created_at": "2020-07-28T16:47:44Z",
+    "regions": ["nyc3", "sfo3"],
+    "resource_id": "200776916",
+    "resource_type": "droplet",
+    "min_disk_size": 25,
+    "size_gigabytes": 2.34,
+    "tags": ["web", "env:prod"],
+}
+
 DROPLET: dict[str, Any] = {
     "id": 3164444,
     "name": "example.com",

@@ -36,6 +36,7 @@ from tests.tasks.digitalocean.api_examples import (
     COMPLETED_ACTION,
     DROPLET,
     FAILURES,
+    LISTED_SNAPSHOT,
     RUNNING_ACTION,
     SNAPSHOT,
     UNEXPECTED_ERROR,
@@ -256,6 +257,7 @@ BAD_IDS: list[Any] = [0, -1, True, 1.0, "7", "7/../../droplets", None]
     "call",
     [
         lambda client, bad: client.get_image(bad),
+        lambda client, bad: client.delete_image(bad),
         lambda client, bad: client.get_image_action(bad, 1),
         lambda client, bad: client.get_image_action(1, bad),
         lambda client, bad: client.list_image_actions(bad),
@@ -429,6 +431,36 @@ def test_images_that_move_to_the_next_page_while_the_list_is_read_are_listed_onc
     assert {request.url.params["private"] for request in server.asked} == {"true"}
 
 
+def test_snapshots_of_droplets_are_listed_in_the_longest_pages_each_once() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        page = int(request.url.params["page"])
+        snapshots = [{**LISTED_SNAPSHOT, "id": str(number)} for number in ([1, 2, 3] if page == 1 else [3, 4])]
+        return httpx.Response(200, json={"snapshots": snapshots, "links": link(page, 2)})
+
+    server = Server(answer)
+    snapshots = server.ask(lambda client: client.list_snapshots())
+    assert [snapshot.id for snapshot in snapshots] == [1, 2, 3, 4]
+    assert {request.url.path for request in server.asked} == {"/v2/snapshots"}
+    asked = [dict(request.url.params) for request in server.asked]
+    assert asked == [{"resource_type": "droplet", "page": str(page), "per_page": "200"} for page in (1, 2)]
+
+
+def test_an_image_is_deleted_by_its_id() -> None:
+    server = answering(204, headers=LIMITED)
+    assert server.ask(lambda client: client.delete_image(7938269)) is None
+    (request,) = server.asked
+    assert (request.method, request.url.path, request.content) == ("DELETE", "/v2/images/7938269", b"")
+
+
+@pytest.mark.parametrize("status", [404, 422, 429, 500])
+def test_a_deletion_is_sent_once_and_repeating_is_left_to_its_caller(status: int) -> None:
+    server = answering(status, headers=LIMITED)
+    error = refusal(server, lambda client: client.delete_image(7938269), http_retry_max=5)
+    assert error.status == status
+    assert error.ambiguous is (status == 500)
+    assert len(server.asked) == 1
+
+
 # Images, regions, Droplets, tags
 
 
@@ -438,6 +470,10 @@ def test_the_sandbox_and_the_client_understand_each_other() -> None:
         own = await world.client.list_private_images()
         assert {image.id for image in own} == {image.id for image in world.account.images.values() if not image.public}
         assert await world.client.get_image(own[0].id) == own[0]
+        snapshots = await world.client.list_snapshots()
+        assert {snapshot.id for snapshot in snapshots} == {image.id for image in world.images("snapshot")}
+        for snapshot in snapshots:
+            assert snapshot.resource_id == world.account.images[snapshot.id].droplet_id
         regions = await world.client.list_regions()
         assert {region.slug for region in regions} == set(world.account.regions)
         assert {region.slug for region in regions if region.takes_images} == {

@@ -16,6 +16,7 @@ from tasks.digitalocean import (
     ImageActionRequest,
     MalformedAnswer,
     Region,
+    Snapshot,
     TransferImage,
 )
 from tasks.digitalocean.answers import Answer
@@ -23,6 +24,7 @@ from tasks.digitalocean.models import Resource
 from tests.tasks.digitalocean.api_examples import (
     COMPLETED_ACTION,
     DROPLET,
+    LISTED_SNAPSHOT,
     NEW_YORK_2,
     RUNNING_ACTION,
     SNAPSHOT,
@@ -32,6 +34,11 @@ from tests.tasks.digitalocean.api_examples import (
 NEEDED: list[tuple[type[Resource], dict[str, Any], tuple[str, ...]]] = [
     (Action, RUNNING_ACTION, ("id", "status", "type", "started_at")),
     (Image, SNAPSHOT, ("id", "type", "regions", "created_at")),
+    (
+        Snapshot,
+        LISTED_SNAPSHOT,
+        ("id", "name", "created_at", "regions", "size_gigabytes", "resource_id"),
+    ),
     (Region, NEW_YORK_2, ("slug", "name", "available", "features")),
     (Droplet, DROPLET, ("id", "name", "backup_ids", "snapshot_ids")),
 ]
@@ -80,6 +87,22 @@ def test_an_image_a_region_and_a_droplet_are_read() -> None:
     assert (droplet.backup_ids, droplet.snapshot_ids, droplet.tags) == ((53893572,), (67512819,), ("web", "env:prod"))
     assert droplet.region is not None
     assert droplet.region.slug == "nyc3"
+
+
+def test_a_listed_snapshot_is_read_with_numbers_for_ids() -> None:
+    snapshot = Snapshot.model_validate(LISTED_SNAPSHOT)
+    assert (snapshot.id, snapshot.resource_id, snapshot.name) == (6372321, 200776916, "web-01-1595954862243")
+    assert (snapshot.regions, snapshot.size_gigabytes) == (("nyc3", "sfo3"), 2.34)
+    assert snapshot.created_at == datetime(2020, 7, 28, 16, 47, 44, tzinfo=UTC)
+    assert snapshot.tags == ("web", "env:prod")
+
+
+@pytest.mark.parametrize("tags", [None, ...])
+def test_a_snapshot_whose_tags_the_token_may_not_read_has_none(tags: object) -> None:
+    data = {**LISTED_SNAPSHOT, "tags": tags}
+    if tags is ...:
+        del data["tags"]
+    assert Snapshot.model_validate(data).tags == ()
 
 
 @pytest.mark.parametrize(("model", "example", "_"), NEEDED)
