@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -19,6 +19,7 @@ from tasks.digitalocean.errors import (
     APIError,
     ConnectionFailed,
     InvalidArgument,
+    NotFound,
     TransportError,
     UnexpectedStatus,
     UnprocessableEntity,
@@ -45,6 +46,7 @@ USER_AGENT = "digitalocean-image-replication"
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
+ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
 
 
@@ -133,6 +135,13 @@ class DigitalOceanClient:
     async def get_image(self, image_id: int) -> Image:
         """Look at one image."""
         return (await self._request("GET", f"/v2/images/{_checked_id(image_id, 'image')}")).one(Image, "image")
+
+    async def find_image(self, image_id: int) -> Image | None:
+        """Look at one image, asking again where that may help; None if it is gone."""
+        try:
+            return await self._repeating(lambda: self.get_image(image_id))
+        except NotFound:
+            return None
 
     async def list_private_images(self) -> list[Image]:
         """List the account's own images: backups, snapshots and custom images."""
@@ -235,10 +244,18 @@ class DigitalOceanClient:
     ) -> tuple[list[ResourceT], int | None]:
         """Read one page of a list, asking again where that may help, and the number of the next."""
         query = {**(params or {}), "page": str(page), "per_page": str(LARGEST_PAGE)}
+
+        async def read() -> tuple[list[ResourceT], int | None]:
+            answer = await self._request("GET", path, params=query)
+            return answer.many(model, key), answer.next_page(page)
+
+        return await self._repeating(read)
+
+    async def _repeating(self, read: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Read something, asking again where that may help."""
         for attempt in itertools.count(1):
             try:
-                answer = await self._request("GET", path, params=query)
-                return answer.many(model, key), answer.next_page(page)
+                return await read()
             except APIError as error:
                 if not error.repeatable or attempt > self.settings.http_retry_max:
                     raise

@@ -1,7 +1,7 @@
-"""Starting an image action exactly once.
+"""Starting an image action, or deleting an image, exactly once.
 
-The API has no idempotency key: a POST that timed out, was cut off or was answered with a 5xx may have been carried
-out all the same. The only way to know is to look at the image's actions.
+The API has no idempotency key: a request that timed out, was cut off or was answered with a 5xx may have been carried
+out all the same. The only way to know is to look: at the image's actions, or whether the image is still there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 
 from tasks.digitalocean.client import DigitalOceanClient
-from tasks.digitalocean.errors import APIError
+from tasks.digitalocean.errors import APIError, NotFound
 from tasks.digitalocean.models import Action, ImageActionRequest
 
 logger = logging.getLogger(__name__)
@@ -66,3 +66,38 @@ async def find_carried_out(client: DigitalOceanClient, image_id: int, request: I
     """
     actions = await client.list_image_actions(image_id)
     return next((action for action in actions if request.matches(action) and not action.errored), None)
+
+
+async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
+    """Delete an image, and on an unclear answer find out whether it was deleted.
+
+    Args:
+        client: The API.
+        image_id: The image to delete.
+
+    Returns:
+        Whether this call deleted it; if not, it was gone before.
+
+    Raises:
+        APIError: It was not deleted; `repeatable` tells whether it is safe to ask again. After an unclear answer that
+            could not be cleared up either, it is not.
+    """
+    try:
+        await client.delete_image(image_id)
+    except NotFound:
+        return False
+    except APIError as error:
+        if not error.ambiguous:
+            raise
+        # What is still being worked on may take a moment to show.
+        await asyncio.sleep(client.settings.poll_interval_seconds)
+        try:
+            image = await client.find_image(image_id)
+        except APIError as look:
+            logger.warning("Whether it was carried out is unknown: %s", look)
+            raise error from look
+        if image is not None:
+            error.untouched = True
+            raise
+        logger.warning("%s; but image %d is gone, so it was carried out", error, image_id)
+    return True

@@ -1,4 +1,4 @@
-"""Starting an action exactly once, however unclear the answer."""
+"""Starting an action, or deleting an image, exactly once, however unclear the answer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from deployments.sandbox import Fault, FaultKind
-from tasks.digitalocean import APIError, ConvertImage, TransferImage, UnprocessableEntity
-from tasks.digitalocean.once import post_once
+from tasks.digitalocean import APIError, ConvertImage, InvalidArgument, TransferImage, UnprocessableEntity
+from tasks.digitalocean.once import delete_once, post_once
 from tests.tasks.digitalocean.in_process import World
 from tests.virtual_time import run
 
@@ -158,3 +158,131 @@ def test_an_action_that_has_failed_is_not_adopted() -> None:
         assert caught.value.repeatable
 
     run(start())
+
+
+# Deleting
+
+
+async def failed_deletion(world: World, faults: Sequence[Fault]) -> APIError:
+    """Delete a snapshot, which comes to nothing as far as one can know."""
+    world.faults.add(*faults)
+    with pytest.raises(APIError) as caught:
+        await delete_once(world.client, world.images("snapshot")[0].id)
+    return caught.value
+
+
+def test_a_clear_deletion_costs_one_request() -> None:
+    async def delete() -> None:
+        world = World()
+        image = world.images("snapshot")[0]
+        assert await delete_once(world.client, image.id) is True
+        assert image.id not in world.account.images
+        assert methods(world) == ["DELETE"]
+
+    run(delete())
+
+
+def test_what_is_gone_already_needs_no_deleting() -> None:
+    async def delete() -> None:
+        world = World()
+        image = world.images("snapshot")[0]
+        await world.client.delete_image(image.id)
+        assert await delete_once(world.client, image.id) is False
+
+    run(delete())
+
+
+# A 204 has nothing in it that could be cut short or missing.
+@pytest.mark.parametrize(
+    "kind", [FaultKind.ERROR_AFTER, FaultKind.BAD_GATEWAY_AFTER, FaultKind.DROP_AFTER, FaultKind.HTML_OK]
+)
+def test_what_was_deleted_after_all_counts_as_deleted(kind: FaultKind) -> None:
+    async def delete() -> None:
+        world = World()
+        world.faults.add(Fault(kind, method="DELETE"))
+        image = world.images("snapshot")[0]
+        assert await delete_once(world.client, image.id) is True
+        assert image.id not in world.account.images
+        assert methods(world) == ["DELETE", "GET"]
+
+    run(delete())
+
+
+def test_what_was_deleted_while_nobody_listened_counts_as_deleted() -> None:
+    async def delete() -> None:
+        world = World()
+        world.faults.add(Fault(FaultKind.SLOW, method="DELETE", seconds=100))
+        assert await delete_once(world.client, world.images("snapshot")[0].id) is True
+
+    run(delete())
+
+
+@pytest.mark.parametrize("kind", NOT_CARRIED_OUT)
+def test_what_was_not_deleted_may_be_asked_for_again(kind: FaultKind) -> None:
+    async def delete() -> None:
+        world = World()
+        image = world.images("snapshot")[0]
+        error = await failed_deletion(world, [Fault(kind, method="DELETE")])
+        assert (error.repeatable, error.ambiguous) == (True, False)
+        assert image.id in world.account.images
+        assert methods(world) == ["DELETE", "GET"]
+        assert await delete_once(world.client, image.id) is True
+
+    run(delete())
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_deletion_that_was_turned_away_may_be_repeated_without_a_look(kind: FaultKind) -> None:
+    async def delete() -> None:
+        world = World()
+        error = await failed_deletion(world, [Fault(kind, method="DELETE")])
+        assert error.repeatable
+        assert methods(world) == ["DELETE"]
+
+    run(delete())
+
+
+@pytest.mark.parametrize("kind", [FaultKind.ERROR_AFTER, FaultKind.DROP_AFTER, FaultKind.ERROR_BEFORE])
+def test_a_deletion_that_stays_unclear_may_not_be_repeated(kind: FaultKind) -> None:
+    async def delete() -> None:
+        world = World(http_retry_max=2)
+        look_fails = Fault(FaultKind.UNAVAILABLE_HTML, method="GET", times=None)
+        error = await failed_deletion(world, [Fault(kind, method="DELETE"), look_fails])
+        assert (error.repeatable, error.ambiguous) == (False, True)
+        assert error.method == "DELETE"
+        assert methods(world) == ["DELETE", "GET", "GET", "GET"]
+
+    run(delete())
+
+
+def test_a_look_after_a_deletion_that_fails_once_is_taken_again() -> None:
+    async def delete() -> None:
+        world = World()
+        world.faults.add(Fault(FaultKind.ERROR_AFTER, method="DELETE"), Fault(FaultKind.EMPTY_ERROR, method="GET"))
+        assert await delete_once(world.client, world.images("snapshot")[0].id) is True
+        assert methods(world) == ["DELETE", "GET", "GET"]
+
+    run(delete())
+
+
+def test_an_image_that_may_not_be_deleted_stays_and_the_refusal_is_final() -> None:
+    async def delete() -> None:
+        world = World()
+        backup = world.images("backup")[0]
+        with pytest.raises(UnprocessableEntity) as caught:
+            await delete_once(world.client, backup.id)
+        assert not caught.value.repeatable
+        assert backup.id in world.account.images
+        assert methods(world) == ["DELETE"]
+
+    run(delete())
+
+
+def test_what_is_no_id_is_not_looked_for() -> None:
+    async def delete() -> None:
+        world = World()
+        with pytest.raises(InvalidArgument):
+            await delete_once(world.client, 0)
+        assert methods(world) == []
+
+    run(delete())
