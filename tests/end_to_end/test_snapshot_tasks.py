@@ -1,0 +1,56 @@
+"""Listing and deleting snapshots, through Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from prefect import flow
+
+from deployments.sandbox import Fault, FaultKind, Sandbox
+from tasks.digitalocean import Snapshot, UnprocessableEntity
+from tasks.snapshots import delete_snapshot, list_snapshots
+from tests.end_to_end.accounts import changes, images_of
+
+
+@flow
+def listed() -> list[Snapshot]:
+    snapshots: list[Snapshot] = list_snapshots()
+    return snapshots
+
+
+@flow
+def deleted(image_ids: list[int]) -> list[bool]:
+    outcomes: list[bool] = delete_snapshot.map(image_ids).result()
+    return outcomes
+
+
+def test_snapshots_are_listed_and_deleted_each_once(start: Callable[..., Sandbox]) -> None:
+    sandbox = start(droplets=6)
+    before = listed()
+    assert {each.id for each in before} == {image.id for image in images_of(sandbox, "snapshot")}
+    assert deleted([each.id for each in before]) == [True] * len(before)
+    assert deleted([before[0].id]) == [False]
+    assert listed() == []
+
+
+def test_a_deletion_that_came_to_nothing_is_tried_again_and_one_that_worked_is_not(
+    start: Callable[..., Sandbox],
+) -> None:
+    sandbox = start(droplets=6)
+    untouched, done, *_ = images_of(sandbox, "snapshot")
+    sandbox.faults.add(
+        Fault(FaultKind.ERROR_BEFORE, "DELETE", f"/{untouched.id}$"),
+        Fault(FaultKind.DROP_AFTER, "DELETE", f"/{done.id}$"),
+    )
+    assert deleted([untouched.id, done.id]) == [True, True]
+    assert sorted(seen.path for seen in changes(sandbox)) == sorted(
+        f"/v2/images/{image.id}" for image in (untouched, untouched, done)
+    )
+
+
+def test_a_backup_is_not_deleted_and_the_refusal_is_not_tried_again(sandbox: Sandbox) -> None:
+    backup = images_of(sandbox, "backup")[0]
+    with pytest.raises(UnprocessableEntity, match="Backups cannot be deleted"):
+        deleted([backup.id])
+    assert len(changes(sandbox)) == 1
