@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from tasks.digitalocean import Droplet, Image, InvalidArgument, Region
+from tasks.digitalocean import Droplet, Image, InvalidArgument, Region, Snapshot
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def choose_recovery_points(
     for droplet in sorted(droplets, key=lambda each: (each.name, each.id)):
         own = (known[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in known)
         points = [
-            image for image in own if image.type == "backup" or image.id in converted or _is_tagged(image, managed_tag)
+            image for image in own if image.type == "backup" or image.id in converted or is_tagged(image, managed_tag)
         ]
         points.sort(key=lambda image: (image.created_at, image.id), reverse=True)
         source = f"{droplet.name} ({droplet.id})"
@@ -149,7 +149,7 @@ def newer_snapshots(
             each
             for each in own
             if each.type != "backup"
-            and not _is_tagged(each, managed_tag)
+            and not is_tagged(each, managed_tag)
             and (oldest is None or each.created_at > oldest)
         ]
     return unclear
@@ -161,7 +161,8 @@ def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> lis
     return sorted({each for droplet in droplets for each in droplet.backup_ids if each not in listed})
 
 
-def _is_tagged(image: Image, tag: str) -> bool:
+def is_tagged(image: Image | Snapshot, tag: str) -> bool:
+    """Whether an image bears a tag."""
     # Tags are case stable: the API finds them in any capitals.
     return tag.lower() in map(str.lower, image.tags)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.digitalocean import Action, Droplet, Image, Region
+from tasks.digitalocean import Action, Droplet, Image, Region, Snapshot
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 
@@ -13,6 +13,13 @@ NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 def image(image_id: int = 1, kind: str = "snapshot", *regions: str, days_old: float = 0, **other: Any) -> Image:
     created_at = NOW - timedelta(days=days_old)
     return Image(id=image_id, type=kind, regions=regions or ("fra1",), created_at=created_at, **other)
+
+
+def snapshot(image_id: int = 1, *regions: str, days_old: float = 0, droplet_id: int = 1, **other: Any) -> Snapshot:
+    """A snapshot that this project made, unless its tags say otherwise."""
+    wanted = {"name": "", "size_gigabytes": 2.5, "tags": ("prefect:replicated",)} | other
+    created_at = NOW - timedelta(days=days_old)
+    return Snapshot(id=image_id, resource_id=droplet_id, regions=regions or ("fra1",), created_at=created_at, **wanted)
 
 
 def action(

@@ -1,0 +1,396 @@
+"""Which snapshots go and which stay, whatever there is: properties of the plan, and examples of the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
+from flows.retention.rule import RetentionRule
+from tasks.digitalocean import Image, InvalidArgument, Snapshot
+from tests.flows.images import NOW, droplet, image, snapshot
+
+TAG = "prefect:replicated"
+REGIONS = ("fra1", "nyc3")
+NOTHING = RetentionRule(keep_last=0, keep_daily=0, keep_weekly=0, keep_monthly=0)
+KEEPS = ("keep_last", "keep_daily", "keep_weekly", "keep_monthly")
+
+
+@dataclass(frozen=True)
+class World:
+    """What a run finds.
+
+    Attributes:
+        snapshots: Those of all Droplets, this project's and others.
+        under_way: Images with an action under way.
+        backups: Each Droplet's newest backup, where it has one.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    under_way: frozenset[int] = frozenset()
+    backups: tuple[tuple[int, Image], ...] = ()
+
+    def plan(self, rule: RetentionRule, now: datetime = NOW) -> PruningPlan:
+        return plan_for(self.snapshots, rule, now, under_way=self.under_way, backups=dict(self.backups))
+
+    def without(self, gone: Iterable[Snapshot]) -> World:
+        lost = {each.id for each in gone}
+        return replace(self, snapshots=tuple(each for each in self.snapshots if each.id not in lost))
+
+    def managed(self, droplet_id: int) -> list[Snapshot]:
+        """A Droplet's snapshots that this project made, the newest first."""
+        own = [each for each in self.snapshots if each.resource_id == droplet_id and is_managed(each)]
+        return sorted(own, key=lambda each: (each.created_at, each.id), reverse=True)
+
+
+def is_managed(one: Snapshot) -> bool:
+    return TAG in {tag.lower() for tag in one.tags}
+
+
+def plan_for(
+    snapshots: Iterable[Snapshot],
+    rule: RetentionRule,
+    now: datetime = NOW,
+    *,
+    regions: Collection[str] = REGIONS,
+    **known: Any,
+) -> PruningPlan:
+    return plan_pruning(snapshots, rule, now, managed_tag=TAG, regions=regions, **known)
+
+
+AGES = st.integers(0, 200 * 24 * 60).map(lambda minutes: minutes / (24 * 60))
+COUNTS = st.integers(0, 3)
+RULES = st.builds(RetentionRule, COUNTS, COUNTS, COUNTS, COUNTS, st.sampled_from([None, None, 0, 7, 100]))
+
+# Most are as they should be: one that is not can keep all others, and then there is nothing to be seen.
+PLACES = st.sampled_from([*[REGIONS] * 8, (*REGIONS, "lon1"), ("fra1",)])
+TAGS = st.sampled_from([*[(TAG,)] * 5, ("Prefect:Replicated", "web"), ("keep",), ()])
+OWNERS = st.sampled_from([1, 1, 1, 2, 2, 3])
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Some Droplets' snapshots, and all that may keep them from going."""
+    several = st.lists(st.tuples(AGES, OWNERS, TAGS, PLACES, st.sampled_from([0.5, 30.0])), min_size=8, max_size=25)
+    snapshots = tuple(
+        snapshot(number, *places, days_old=age, droplet_id=owner, tags=tags, size_gigabytes=size)
+        for number, (age, owner, tags, places, size) in enumerate(draw(several), start=1)
+    )
+    under_way = draw(st.frozensets(st.integers(1, 25), max_size=3))
+    backups = draw(st.dictionaries(OWNERS, AGES, max_size=1))
+    return World(
+        snapshots,
+        under_way,
+        tuple((owner, image(900 + owner, "backup", "fra1", days_old=age)) for owner, age in backups.items()),
+    )
+
+
+# What never happens
+
+
+@given(worlds(), RULES)
+def test_the_newest_snapshot_of_a_droplet_never_goes(world: World, rule: RetentionRule) -> None:
+    gone = {each.id for each in world.plan(rule).to_delete}
+    for droplet_id in (1, 2, 3):
+        assert not gone & {each.id for each in world.managed(droplet_id)[:1]}
+
+
+@given(worlds(), RULES)
+def test_nothing_without_the_tag_is_in_the_plan_and_everything_with_it_is_exactly_once(
+    world: World, rule: RetentionRule
+) -> None:
+    plan = world.plan(rule)
+    assert sorted(each.snapshot.id for each in plan.verdicts) == [
+        each.id for each in world.snapshots if is_managed(each)
+    ]
+    assert plan.left_alone == len(world.snapshots) - len(plan.verdicts)
+
+
+@given(worlds(), RULES)
+def test_nothing_with_an_action_under_way_goes(world: World, rule: RetentionRule) -> None:
+    assert not {each.id for each in world.plan(rule).to_delete} & world.under_way
+
+
+@given(worlds(), RULES)
+def test_nothing_goes_of_a_droplet_whose_newest_recovery_point_is_not_everywhere(
+    world: World, rule: RetentionRule
+) -> None:
+    for one in world.plan(rule).to_delete:
+        newest = world.managed(one.resource_id)[0]
+        assert set(newest.regions) >= set(REGIONS)
+        backup = dict(world.backups).get(one.resource_id)
+        assert backup is None or backup.created_at <= newest.created_at
+
+
+@given(worlds(), RULES)
+def test_nothing_younger_than_what_is_set_goes(world: World, rule: RetentionRule) -> None:
+    for one in world.plan(rule).to_delete:
+        assert rule.older_than_days is None or NOW - one.created_at >= timedelta(days=rule.older_than_days)
+
+
+@given(worlds(), RULES)
+def test_every_snapshot_either_stays_for_a_reason_or_goes_for_one(world: World, rule: RetentionRule) -> None:
+    plan = world.plan(rule)
+    for verdict in plan.verdicts:
+        assert bool(verdict.kept_by) == (not verdict.goes) == (not verdict.why)
+    assert {*plan.kept, *plan.to_delete} == {verdict.snapshot for verdict in plan.verdicts}
+    assert len(plan.kept) + len(plan.to_delete) == len(plan.verdicts)
+    assert plan.gib_kept + plan.gib_to_delete == sum(verdict.snapshot.size_gigabytes for verdict in plan.verdicts)
+
+
+@given(worlds(), RULES, st.integers(0, 10))
+def test_a_plan_exceeds_what_may_go_at_once_if_more_would_go(world: World, rule: RetentionRule, most: int) -> None:
+    plan = world.plan(rule)
+    assert plan.exceeds(most) == (len(plan.to_delete) > most)
+
+
+# What a second run does
+
+
+@given(worlds(), RULES)
+def test_a_second_run_at_the_same_moment_deletes_nothing(world: World, rule: RetentionRule) -> None:
+    first = world.plan(rule)
+    again = world.without(first.to_delete).plan(rule)
+    assert again.to_delete == ()
+    assert again.verdicts == tuple(verdict for verdict in first.verdicts if not verdict.goes)
+
+
+@given(worlds(), RULES, st.timedeltas(timedelta(), timedelta(days=400)))
+def test_a_run_after_any_time_without_new_snapshots_deletes_only_what_has_come_of_age(
+    world: World, rule: RetentionRule, later: timedelta
+) -> None:
+    rest = world.without(world.plan(rule).to_delete)
+    of_age = timedelta(days=rule.older_than_days or 0)
+    for one in rest.plan(rule, NOW + later).to_delete:
+        assert NOW - one.created_at < of_age <= NOW + later - one.created_at
+
+
+@given(worlds(), RULES)
+def test_a_run_that_was_cut_short_is_finished_by_the_next(world: World, rule: RetentionRule) -> None:
+    all_at_once = world.plan(rule).to_delete
+    half = all_at_once[: len(all_at_once) // 2]
+    assert world.without(half).plan(rule).to_delete == all_at_once[len(half) :]
+
+
+# What the rule and the order do
+
+
+@given(worlds(), RULES, st.sampled_from(KEEPS), st.integers(1, 5))
+def test_keeping_more_never_deletes_more(world: World, rule: RetentionRule, keep: str, more: int) -> None:
+    wider = replace(rule, **{keep: getattr(rule, keep) + more})
+    assert set(world.plan(wider).to_delete) <= set(world.plan(rule).to_delete)
+
+
+@given(worlds(), RULES, st.integers(0, 100))
+def test_a_higher_age_to_delete_from_never_deletes_more(world: World, rule: RetentionRule, more: int) -> None:
+    older = replace(rule, older_than_days=(rule.older_than_days or 0) + more)
+    assert set(world.plan(older).to_delete) <= set(world.plan(rule).to_delete)
+
+
+@given(worlds(), RULES, st.randoms())
+def test_a_plan_does_not_depend_on_the_order_of_the_list_or_on_repeated_entries(
+    world: World, rule: RetentionRule, draw: Any
+) -> None:
+    shuffled = [*world.snapshots, *world.snapshots[:3]]
+    draw.shuffle(shuffled)
+    assert replace(world, snapshots=tuple(shuffled)).plan(rule) == world.plan(rule)
+
+
+@given(worlds(), RULES)
+def test_the_plan_goes_by_droplet_and_the_newest_first(world: World, rule: RetentionRule) -> None:
+    order = [(each.snapshot.resource_id, -each.snapshot.created_at.timestamp()) for each in world.plan(rule).verdicts]
+    assert order == sorted(order)
+
+
+@given(worlds(), RULES)
+def test_each_droplet_is_judged_by_its_own_snapshots(world: World, rule: RetentionRule) -> None:
+    whole = world.plan(rule)
+    for droplet_id in (1, 2, 3):
+        alone = replace(world, snapshots=tuple(each for each in world.snapshots if each.resource_id == droplet_id))
+        assert alone.plan(rule).verdicts == tuple(
+            each for each in whole.verdicts if each.snapshot.resource_id == droplet_id
+        )
+
+
+# Nights on end
+
+
+def at(day: datetime, image_id: int, *regions: str) -> Snapshot:
+    return snapshot(image_id, *(regions or REGIONS)).model_copy(update={"created_at": day})
+
+
+def nights(first: datetime, count: int, rule: RetentionRule) -> list[list[datetime]]:
+    """What is left after each night of which every one brings a snapshot and then a run."""
+    there: list[Snapshot] = []
+    left = []
+    for night in range(count):
+        now = first + timedelta(days=night)
+        there.append(at(now, night + 1))
+        gone = {each.id for each in plan_for(there, rule, now + timedelta(hours=1)).to_delete}
+        there = [each for each in there if each.id not in gone]
+        left.append([each.created_at for each in reversed(there)])
+    return left
+
+
+@given(
+    st.builds(RetentionRule, st.integers(0, 8), st.integers(0, 8), st.integers(0, 4), COUNTS),
+    st.datetimes(datetime(2025, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC)),
+)
+def test_nightly_snapshots_settle_at_no_more_than_the_rule_adds_up_to(rule: RetentionRule, first: datetime) -> None:
+    most = max(1, rule.keep_last + rule.keep_daily + rule.keep_weekly + rule.keep_monthly)
+    assert all(len(left) <= most for left in nights(first, 70, rule))
+
+
+def test_with_the_usual_rule_a_year_of_nights_leaves_a_week_of_days_four_sundays_and_six_ends_of_months() -> None:
+    left = nights(datetime(2026, 1, 1, 3, tzinfo=UTC), 365, RetentionRule())[-1]
+    assert [f"{day:%a %m-%d}" for day in left] == [
+        "Thu 12-31", "Wed 12-30", "Tue 12-29", "Mon 12-28", "Sun 12-27", "Sat 12-26", "Fri 12-25",
+        "Sun 12-20", "Sun 12-13",
+        "Mon 11-30", "Sat 10-31", "Wed 09-30", "Mon 08-31", "Fri 07-31",
+    ]  # fmt: skip
+
+
+# One month, to be read
+
+
+def test_one_month_of_nights_with_three_days_two_weeks_and_two_months_kept() -> None:
+    november = [at(datetime(2026, 11, day, 3, tzinfo=UTC), day) for day in range(1, 24)]
+    october = [at(datetime(2026, 10, day, 3, tzinfo=UTC), 100 + day) for day in (30, 31)]
+    rule = RetentionRule(keep_last=2, keep_daily=3, keep_weekly=2, keep_monthly=2)
+    plan = plan_for([*october, *november], rule)
+    stays = {f"{verdict.snapshot.created_at:%m-%d}": verdict.kept_by for verdict in plan.verdicts if not verdict.goes}
+    assert stays == {
+        "11-23": ("last 1 of 2", "day 2026-11-23", "week 2026-W48", "month 2026-11", "newest recovery point"),
+        "11-22": ("last 2 of 2", "day 2026-11-22", "week 2026-W47"),
+        "11-21": ("day 2026-11-21",),
+        "10-31": ("month 2026-10",),
+    }
+    assert {verdict.why for verdict in plan.verdicts if verdict.goes} == {"no rule keeps it"}
+    assert (len(plan.kept), plan.gib_kept) == (4, 10.0)
+    assert (len(plan.to_delete), plan.gib_to_delete) == (21, 52.5)
+    assert (plan.exceeds(20), plan.exceeds(21)) == (True, False)
+
+
+# Examples
+
+
+def kept(*snapshots: Snapshot, rule: RetentionRule = NOTHING, **known: Any) -> dict[int, tuple[str, ...]]:
+    return {each.snapshot.id: each.kept_by for each in plan_for(snapshots, rule, **known).verdicts}
+
+
+def test_only_days_on_which_there_is_a_snapshot_count() -> None:
+    ages = {1: 0.0, 2: 0.05, 3: 10.0, 4: 40.0}
+    found = kept(
+        *(snapshot(number, *REGIONS, days_old=age) for number, age in ages.items()), rule=RetentionRule(0, 2, 0, 0)
+    )
+    assert {number: reasons[:1] for number, reasons in found.items()} == {
+        1: ("day 2026-11-23",),
+        2: (),
+        3: ("day 2026-11-13",),
+        4: (),
+    }
+
+
+def test_weeks_begin_on_monday_and_the_first_of_january_may_belong_to_the_last_week_of_the_year_before() -> None:
+    days = [
+        datetime(2027, 1, 4, tzinfo=UTC),
+        datetime(2027, 1, 3, 23, 59, tzinfo=UTC),
+        datetime(2026, 12, 28, tzinfo=UTC),
+    ]
+    found = kept(*(at(day, 3 - number) for number, day in enumerate(days)), rule=RetentionRule(0, 0, 5, 0))
+    assert found == {3: ("week 2027-W01", "newest recovery point"), 2: ("week 2026-W53",), 1: ()}
+
+
+def test_of_two_snapshots_of_the_same_moment_the_one_with_the_higher_id_is_the_newer() -> None:
+    assert kept(snapshot(1, *REGIONS), snapshot(2, *REGIONS)) == {2: ("newest recovery point",), 1: ()}
+
+
+def test_what_is_younger_than_the_age_to_delete_from_stays_to_the_very_second() -> None:
+    second = 1 / 86400
+    found = kept(
+        snapshot(1, *REGIONS),
+        snapshot(2, *REGIONS, days_old=30 - second),
+        snapshot(3, *REGIONS, days_old=30),
+        rule=replace(NOTHING, older_than_days=30),
+    )
+    assert found == {1: ("younger than 30 days", "newest recovery point"), 2: ("younger than 30 days",), 3: ()}
+
+
+def test_as_long_as_the_newest_is_missing_anywhere_everything_of_its_droplet_stays_and_says_where() -> None:
+    found = kept(
+        snapshot(1, days_old=1),
+        snapshot(2, *REGIONS, days_old=2),
+        snapshot(3, *REGIONS, days_old=1, droplet_id=2),
+        snapshot(4, *REGIONS, days_old=2, droplet_id=2),
+        regions=("sgp1", "nyc3", "fra1"),
+    )
+    assert found[1] == ("newest recovery point", "newest copy not yet in nyc3, sgp1")
+    assert found[2] == ("newest copy not yet in nyc3, sgp1",)
+    assert found[4] == ("newest copy not yet in sgp1",)
+
+
+def test_one_droplet_that_is_not_safe_does_not_hold_up_another() -> None:
+    found = kept(
+        snapshot(1, "fra1"),
+        snapshot(2, *REGIONS, days_old=1),
+        snapshot(3, *REGIONS, droplet_id=2),
+        snapshot(4, *REGIONS, days_old=1, droplet_id=2),
+    )
+    assert [number for number, reasons in found.items() if not reasons] == [4]
+
+
+def test_a_backup_newer_than_every_snapshot_is_not_yet_safe_and_so_nothing_goes() -> None:
+    snapshots = [snapshot(1, *REGIONS, days_old=1), snapshot(2, *REGIONS, days_old=2)]
+    newer, older = image(9, "backup", "fra1"), image(9, "backup", "fra1", days_old=1.5)
+    assert kept(*snapshots, backups={1: newer}) == {
+        1: ("newest snapshot", "newest copy not yet in nyc3"),
+        2: ("newest copy not yet in nyc3",),
+    }
+    assert kept(*snapshots, backups={1: older})[2] == ()
+    assert kept(*snapshots, backups={2: newer})[2] == ()
+
+
+def test_a_backup_that_is_all_that_is_asked_for_does_not_make_the_newest_snapshot_go() -> None:
+    snapshots = [snapshot(1, *REGIONS, days_old=1), snapshot(2, *REGIONS, days_old=2)]
+    found = kept(*snapshots, backups={1: image(9, "backup", "fra1")}, regions=["fra1"])
+    assert found == {1: ("newest snapshot",), 2: ()}
+
+
+def test_an_action_under_way_keeps_a_snapshot_that_no_rule_keeps() -> None:
+    found = kept(snapshot(1, *REGIONS), snapshot(2, *REGIONS, days_old=1), under_way={2, None})
+    assert found[2] == ("action under way",)
+
+
+def test_snapshots_that_people_made_are_only_counted_and_take_no_ones_place() -> None:
+    own = [snapshot(number, *REGIONS, days_old=number) for number in (2, 3)]
+    plan = plan_for([snapshot(1, *REGIONS, tags=()), *own], replace(NOTHING, keep_last=2))
+    assert [each.id for each in plan.kept] == [2, 3]
+    assert plan.left_alone == 1
+
+
+def test_without_a_region_to_be_safe_in_nothing_is_planned() -> None:
+    with pytest.raises(InvalidArgument, match="region"):
+        kept(snapshot(1), regions=())
+
+
+@pytest.mark.parametrize("name", [*KEEPS, "older_than_days"])
+def test_a_rule_cannot_keep_less_than_nothing(name: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"{name} is -1"):
+        RetentionRule(**{name: -1})
+
+
+def test_a_plan_of_nothing_deletes_nothing() -> None:
+    plan = plan_for([], RetentionRule())
+    assert (plan.verdicts, plan.gib_kept, plan.gib_to_delete, plan.exceeds(0)) == ((), 0, 0, False)
+
+
+def test_a_droplets_newest_backup_is_found_by_creation_also_if_it_has_just_become_a_snapshot() -> None:
+    droplets = [droplet(1, backups=(7, 8)), droplet(2, backups=(9, 99)), droplet(3, backups=(98,)), droplet(4)]
+    images = [image(7, "backup", days_old=1), image(8, "backup", days_old=2), image(9, "snapshot"), image(10, "backup")]
+    assert {owner: each.id for owner, each in newest_backups(droplets, images).items()} == {1: 7, 2: 9}
