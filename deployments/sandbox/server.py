@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from random import Random
 from types import TracebackType
 from typing import Self
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deployments.sandbox.app import ConnectionDropped, sandbox_app
@@ -147,7 +149,7 @@ class Sandbox:
             self._thread.join()
 
     def _app(self, sleep: Sleep) -> ASGIApp:
-        return sandbox_app(
+        app = sandbox_app(
             self.account,
             token=self.token,
             limits=self.limits,
@@ -156,6 +158,7 @@ class Sandbox:
             clock=self._clock,
             sleep=sleep,
         )
+        return _dated(app, self._clock)
 
 
 def token_for(seed: int) -> str:
@@ -199,6 +202,21 @@ def _dropping(app: ASGIApp) -> ASGIApp:
     return guarded
 
 
+def _dated(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
+    """Have every answer name the sandbox's time, where uvicorn would name this machine's."""
+
+    async def dated(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = format_datetime(datetime.fromtimestamp(clock(), UTC), usegmt=True)
+                message["headers"] = [*message["headers"], (b"date", date.encode())]
+            await send(message)
+
+        await app(scope, receive, send_dated)
+
+    return dated
+
+
 class _Server(uvicorn.Server):
     """A uvicorn that says when it is ready, and stops when it is told and not at its next look at the clock."""
 
@@ -216,6 +234,7 @@ class _Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=False,
         )
         super().__init__(config)
 
@@ -230,9 +249,7 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def main_loop(self) -> None:
-        # The tick of zero renews the `date` header.
-        while not await self.on_tick(0):
-            await self.sleep(1)
+        await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # As uvicorn's own, without its pause of a tenth of a second, which many short lives would add up.

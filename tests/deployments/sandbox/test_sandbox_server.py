@@ -32,6 +32,14 @@ def test_the_environment_leads_a_client_here_and_hurries_it(start: Callable[...,
     }
 
 
+def test_every_answer_names_the_sandboxs_time_and_not_this_machines(
+    sandbox: Sandbox, http: httpx.Client, clock: SandboxClock
+) -> None:
+    assert http.get("/v2/account").headers.get_list("date") == ["Tue, 22 Sep 2026 12:00:00 GMT"]
+    clock.move(60 * 86400)
+    assert http.get("/v2/account").headers.get_list("date") == ["Sat, 21 Nov 2026 12:00:00 GMT"]
+
+
 def test_it_is_gone_when_it_is_left(clock: SandboxClock) -> None:
     with Sandbox(clock=clock) as sandbox:
         assert sandbox.url.startswith("http://127.0.0.1:")
