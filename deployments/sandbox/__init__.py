@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployments.sandbox.account import Account, Action, Droplet, Image
+from deployments.sandbox.account import Account, Action, Deletion, Droplet, Image
 from deployments.sandbox.app import ConnectionDropped, sandbox_app
 from deployments.sandbox.faults import Fault, FaultKind, Faults
 from deployments.sandbox.limits import Limits
@@ -15,6 +15,7 @@ __all__ = [
     "Account",
     "Action",
     "ConnectionDropped",
+    "Deletion",
     "Droplet",
     "Fault",
     "FaultKind",

@@ -10,8 +10,9 @@ import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
-from typing import Literal
+from typing import Literal, Self
 
 from deployments.sandbox.quirks import Quirks
 from deployments.sandbox.regions import REGIONS, Region, Size
@@ -19,6 +20,9 @@ from deployments.sandbox.regions import REGIONS, Region, Size
 ImageType = Literal["base", "snapshot", "backup", "custom"]
 ActionStatus = Literal["in-progress", "completed", "errored"]
 Outcome = Literal["completed", "errored"]
+
+BACKUPS_KEPT_SECONDS = 7 * 86400.0
+"""How long daily backups are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,40 @@ class Droplet:
     tags: list[str] = field(default_factory=list)
     image_ids: list[int] = field(default_factory=list)
 
+    def backup_name(self, created_at: float) -> str:
+        """What a backup of that moment is called."""
+        return f"{self.name} {datetime.fromtimestamp(created_at, UTC):%Y-%m-%d}"
+
+    def draw_image_size(self, draw: Random) -> float:
+        """A size that an image of it may have, in gigabytes."""
+        return round(draw.uniform(1, min(30, self.size.disk)), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """An image the client deleted, as it was at that moment."""
+
+    at: float
+    image_id: int
+    name: str
+    droplet_id: int | None
+    created_at: float
+    regions: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, image: Image, now: float) -> Self:
+        """What is to be remembered of an image that is about to be deleted."""
+        return cls(
+            at=now,
+            image_id=image.id,
+            name=image.name,
+            droplet_id=image.droplet_id,
+            created_at=image.created_at,
+            regions=tuple(image.regions),
+            tags=tuple(image.tags),
+        )
+
 
 @dataclass(slots=True)
 class Tag:
@@ -133,9 +171,12 @@ class Account:
         self.actions: dict[int, Action] = {}
         self.started: list[Action] = []
         """Every action the client started, oldest first."""
+        self.deleted: list[Deletion] = []
+        """Every image the client deleted, in the order in which it did."""
         self._feed: list[Action] = []
         self._running: list[tuple[float, int, Action]] = []
         self._last_action_id = 2_048_000_000
+        self._last_image_id = 0
         self._advancing = threading.Lock()
 
     def advance(self, now: float) -> None:
@@ -205,13 +246,64 @@ class Account:
         if tag.name in resource.tags:
             resource.tags.remove(tag.name)
 
+    def add_image(self, image: Image) -> None:
+        """Put an image into the account, and on the lists of its Droplet."""
+        self.images[image.id] = image
+        self._last_image_id = max(self._last_image_id, image.id)
+        if image.droplet_id is not None:
+            self.droplets[image.droplet_id].image_ids.append(image.id)
+
     def delete_image(self, image: Image) -> None:
         """Forget an image, but not what was done to it."""
         for name in list(image.tags):
             self.untag(self.tags[name], "image", image)
-        if image.droplet_id is not None:
-            self.droplets[image.droplet_id].image_ids.remove(image.id)
+        droplet = self.droplets.get(image.droplet_id) if image.droplet_id is not None else None
+        if droplet is not None:
+            droplet.image_ids.remove(image.id)
         del self.images[image.id]
+
+    def delete_droplet(self, droplet: Droplet) -> None:
+        """Destroy a Droplet between two requests: its backups go with it, its snapshots stay."""
+        for image in self._images_of(droplet, "backup"):
+            self.delete_image(image)
+        for name in list(droplet.tags):
+            self.untag(self.tags[name], "droplet", droplet)
+        del self.droplets[droplet.id]
+
+    def back_up_droplets(self, now: float) -> list[Image]:
+        """Let a night's backups be made between two requests, and those of a week ago rotate away.
+
+        Args:
+            now: The time, in Unix seconds.
+
+        Returns:
+            The new backups, one of each Droplet that has backups on.
+        """
+        self.advance(now)
+        backed_up = [droplet for droplet in self.droplets.values() if droplet.backup_hour is not None]
+        for droplet in backed_up:
+            for image in self._images_of(droplet, "backup"):
+                if now - image.created_at >= BACKUPS_KEPT_SECONDS and not image.pending():
+                    self.delete_image(image)
+        return [self._back_up(droplet, now) for droplet in backed_up]
+
+    def _back_up(self, droplet: Droplet, now: float) -> Image:
+        backup = Image(
+            id=self._last_image_id + 1,
+            name=droplet.backup_name(now),
+            type="backup",
+            regions={droplet.region: 0.0},
+            created_at=now,
+            min_disk_size=droplet.size.disk,
+            size_gigabytes=droplet.draw_image_size(Random(f"{self.seed}/{droplet.id}/{now}")),  # noqa: S311
+            distribution=droplet.base_image.distribution,
+            droplet_id=droplet.id,
+        )
+        self.add_image(backup)
+        return backup
+
+    def _images_of(self, droplet: Droplet, kind: ImageType) -> list[Image]:
+        return [self.images[image_id] for image_id in droplet.image_ids if self.images[image_id].type == kind]
 
     def _remember(
         self,

@@ -49,7 +49,7 @@ def sandbox_app(
         token: The token it accepts.
         limits: The token's rate limits, by default DigitalOcean's.
         faults: What goes wrong, by default nothing.
-        record: Where to write down what happens; its actions should be `account.started`.
+        record: Where to write down what happens; its lists should be `account.started` and `account.deleted`.
         clock: What time it is, in Unix seconds.
         sleep: How to wait where an answer is to be slow.
 
@@ -57,7 +57,7 @@ def sandbox_app(
         An ASGI application, which raises ConnectionDropped where a connection is to be dropped.
     """
     limits, faults = limits or Limits(), faults or Faults()
-    record = record if record is not None else Record(actions=account.started)
+    record = record if record is not None else Record(actions=account.started, deleted=account.deleted)
     api = _Api(account, token, limits, faults, record, clock, sleep)
     control = Control(account, limits, faults, record, clock)
     routes = [Route(path, api.at(endpoint), methods=[method]) for method, path, endpoint in ENDPOINTS]

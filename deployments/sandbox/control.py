@@ -43,7 +43,7 @@ class Control:
         ]
 
     async def show_record(self, _: Request) -> Response:
-        """`GET`: every request and action, and what can be counted of them."""
+        """`GET`: every request, action and deletion, and what can be counted of them."""
         statuses = {str(status): count for status, count in self.record.requests_by_status().items()}
         summary = {
             "requests": len(self.record.requests),
@@ -58,6 +58,7 @@ class Control:
                 "summary": summary,
                 "requests": [asdict(seen) for seen in self.record.requests],
                 "actions": [_true_times(action) for action in self.record.actions],
+                "deleted": [asdict(deletion) for deletion in self.record.deleted],
             }
         )
 

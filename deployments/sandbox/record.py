@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from deployments.sandbox.account import Action
+from deployments.sandbox.account import Action, Deletion
 from deployments.sandbox.faults import FaultKind
 
 
@@ -35,10 +35,11 @@ class SeenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Every request, and every action that requests started, both in the order of time."""
+    """Every request, every action that requests started and every image they deleted, in the order of time."""
 
     requests: list[SeenRequest] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
+    deleted: list[Deletion] = field(default_factory=list)
 
     def duplicate_transfers(self) -> list[Action]:
         """The transfers that need not have been started."""

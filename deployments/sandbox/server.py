@@ -89,7 +89,7 @@ class Sandbox:
         )
         self.limits = Limits(requests_per_minute, requests_per_hour, speed)
         self.faults = Faults()
-        self.record = Record(actions=self.account.started)
+        self.record = Record(actions=self.account.started, deleted=self.account.deleted)
         self._clock = clock
         self._port = port
         self._server: _Server | None = None

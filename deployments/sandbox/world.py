@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
 
@@ -99,7 +98,7 @@ class _World:
             public=True,
             application=application,
         )
-        self.account.images[image.id] = image
+        self.account.add_image(image)
         return image
 
     def add_droplet(self, name: str, size: Size, base: Image, region: str | None = None) -> Droplet:
@@ -131,8 +130,7 @@ class _World:
         newest = self.now - self.draw.uniform(HOUR, 23 * HOUR)
         for age in reversed(range(backups)):
             created_at = newest - age * DAY
-            name = f"{droplet.name} {datetime.fromtimestamp(created_at, UTC):%Y-%m-%d}"
-            self.add_image_of(droplet, name, "backup", created_at)
+            self.add_image_of(droplet, droplet.backup_name(created_at), "backup", created_at)
 
     def add_snapshot(self, droplet: Droplet) -> None:
         created_at = self.now - self.draw.uniform(10, 25) * DAY
@@ -140,16 +138,24 @@ class _World:
         self.past.append((created_at, created_at + 180, "snapshot", droplet))
 
     def add_image_of(self, droplet: Droplet, name: str, kind: ImageType, created_at: float) -> None:
-        size = round(self.draw.uniform(1, min(30, droplet.size.disk)), 2)
-        image = self.add_image(name, kind, created_at, size, droplet.region, disk=droplet.size.disk)
-        image.distribution = droplet.base_image.distribution
-        image.droplet_id = droplet.id
-        droplet.image_ids.append(image.id)
+        size = droplet.draw_image_size(self.draw)
+        self.add_image(name, kind, created_at, size, droplet.region, disk=droplet.size.disk, of=droplet)
 
-    def add_image(self, name: str, kind: ImageType, created_at: float, size: float, region: str, *, disk: int) -> Image:
+    def add_image(
+        self,
+        name: str,
+        kind: ImageType,
+        created_at: float,
+        size: float,
+        region: str,
+        *,
+        disk: int,
+        of: Droplet | None = None,
+    ) -> None:
         image = Image(self.next_image_id(), name, kind, {region: 0.0}, created_at, disk, size, "Unknown")
-        self.account.images[image.id] = image
-        return image
+        if of is not None:
+            image.distribution, image.droplet_id = of.base_image.distribution, of.id
+        self.account.add_image(image)
 
     def next_image_id(self) -> int:
         self.last_image_id += self.draw.randint(1, 999)

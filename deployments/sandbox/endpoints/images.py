@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployments.sandbox.account import Image
+from deployments.sandbox.account import Deletion, Image
 from deployments.sandbox.answers import NO_CONTENT, Answer, json_answer
 from deployments.sandbox.bodies import image_body
 from deployments.sandbox.endpoints.call import Call, find
@@ -53,6 +53,7 @@ def delete_image(call: Call) -> Answer:
     image = own_image_named(call)
     if reason := why_not_delete(image, call.now):
         raise unprocessable(reason)
+    call.account.deleted.append(Deletion.of(image, call.now))
     call.account.delete_image(image)
     return NO_CONTENT
 

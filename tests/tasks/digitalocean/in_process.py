@@ -86,7 +86,7 @@ class World:
         self.account = make_account(now=EPOCH, droplets=droplets, quirks=quirks)
         self.limits = limits or Limits()
         self.faults = Faults()
-        self.record = Record(actions=self.account.started)
+        self.record = Record(actions=self.account.started, deleted=self.account.deleted)
         self.latency = latency
         self._wire = Wire(self._app(TOKEN), latency)
         self.client = DigitalOceanClient(make_settings(**settings), self._wire, self.clock)

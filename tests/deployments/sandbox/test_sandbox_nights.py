@@ -1,0 +1,173 @@
+"""What becomes of an account in the course of time: backups come and go, Droplets are destroyed, days pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from deployments.sandbox import Deletion, Droplet, Image, Sandbox
+from tests.deployments.sandbox.sandbox_clock import NOON, SandboxClock
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+def images_of(sandbox: Sandbox, droplet: Droplet, kind: str) -> list[Image]:
+    images = [sandbox.account.images[image_id] for image_id in droplet.image_ids]
+    return [image for image in images if image.type == kind]
+
+
+def with_a_snapshot(sandbox: Sandbox) -> Droplet:
+    return next(each for each in sandbox.account.droplets.values() if images_of(sandbox, each, "snapshot"))
+
+
+def listed(http: httpx.Client, path: str, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = http.get(path, params={"per_page": 200}).raise_for_status().json()[name]
+    return found
+
+
+# Nights
+
+
+def test_a_night_brings_one_backup_to_each_droplet_that_has_backups_on(sandbox: Sandbox, http: httpx.Client) -> None:
+    protected = [droplet for droplet in sandbox.account.droplets.values() if droplet.backup_hour is not None]
+    new = sandbox.account.back_up_droplets(NOON + DAY)
+    assert [image.droplet_id for image in new] == [droplet.id for droplet in protected]
+    assert 0 < len(new) < len(sandbox.account.droplets)
+    shown = {image["id"]: image for image in listed(http, "/v2/images?private=true", "images")}
+    for image, droplet in zip(new, protected, strict=True):
+        assert image.name == f"{droplet.name} {datetime.fromtimestamp(NOON + DAY, UTC):%Y-%m-%d}"
+        assert 1 <= image.size_gigabytes <= 30
+        body = shown[image.id]
+        assert (body["type"], body["regions"], body["distribution"]) == (
+            "backup",
+            [droplet.region],
+            droplet.base_image.distribution,
+        )
+        assert image.id in http.get(f"/v2/droplets/{droplet.id}").json()["droplet"]["backup_ids"]
+
+
+def test_backups_of_a_week_ago_rotate_away_and_what_was_converted_stays(sandbox: Sandbox, http: httpx.Client) -> None:
+    droplet = next(each for each in sandbox.account.droplets.values() if images_of(sandbox, each, "backup"))
+    before = images_of(sandbox, droplet, "snapshot")
+    first, *_ = sandbox.account.back_up_droplets(NOON)
+    http.post(f"/v2/images/{first.id}/actions", json={"type": "convert"}).raise_for_status()
+    for night in range(1, 20):
+        sandbox.account.back_up_droplets(NOON + night * DAY)
+    ages = [(NOON + 19 * DAY - image.created_at) / DAY for image in images_of(sandbox, droplet, "backup")]
+    assert ages == [6, 5, 4, 3, 2, 1, 0]
+    assert images_of(sandbox, droplet, "snapshot") == [*before, first]
+    assert sandbox.record.deleted == []
+
+
+def test_a_backup_does_not_rotate_away_while_it_is_being_converted(sandbox: Sandbox) -> None:
+    first, second, *_ = sandbox.account.back_up_droplets(NOON)
+    sandbox.account.start(first, "convert", "nyc3", NOON + 7 * DAY - 1)
+    sandbox.account.back_up_droplets(NOON + 7 * DAY)
+    assert first.id in sandbox.account.images
+    assert second.id not in sandbox.account.images
+
+
+def test_a_night_is_the_same_for_the_same_seed_and_no_id_is_given_twice(sandbox: Sandbox) -> None:
+    with Sandbox(clock=SandboxClock()) as other:
+        mine = [sandbox.account.back_up_droplets(NOON + night * DAY) for night in range(12)]
+        assert [other.account.back_up_droplets(NOON + night * DAY) for night in range(12)] == mine
+    ids = Counter(image.id for night in mine for image in night)
+    assert set(ids.values()) == {1}
+
+
+# Deletions
+
+
+def test_a_snapshot_of_a_droplet_that_is_gone_is_still_listed_as_its_own(sandbox: Sandbox, http: httpx.Client) -> None:
+    droplet = with_a_snapshot(sandbox)
+    backups, snapshots = images_of(sandbox, droplet, "backup"), images_of(sandbox, droplet, "snapshot")
+    sandbox.account.delete_droplet(droplet)
+    assert http.get(f"/v2/droplets/{droplet.id}").status_code == 404
+    assert droplet.id not in {each["id"] for each in listed(http, "/v2/droplets", "droplets")}
+    for backup in backups:
+        assert http.get(f"/v2/images/{backup.id}").status_code == 404
+    shown = {each["id"]: each["resource_id"] for each in listed(http, "/v2/snapshots", "snapshots")}
+    for snapshot in snapshots:
+        assert http.get(f"/v2/images/{snapshot.id}").json()["image"]["type"] == "snapshot"
+        assert shown[str(snapshot.id)] == str(droplet.id)
+        assert http.delete(f"/v2/images/{snapshot.id}").status_code == 204
+    tagged = http.get("/v2/tags/dr").json()["tag"]["resources"]["droplets"]["count"]
+    assert tagged == sum("dr" in each.tags for each in sandbox.account.droplets.values())
+    assert sandbox.account.back_up_droplets(NOON)
+
+
+def test_the_record_keeps_what_a_deleted_image_was(sandbox: Sandbox, http: httpx.Client, clock: SandboxClock) -> None:
+    droplet = with_a_snapshot(sandbox)
+    (image,) = images_of(sandbox, droplet, "snapshot")
+    http.post("/v2/tags", json={"name": "ours"}).raise_for_status()
+    resource = {"resource_id": str(image.id), "resource_type": "image"}
+    http.post("/v2/tags/ours/resources", json={"resources": [resource]}).raise_for_status()
+    clock.move(HOUR)
+    answer = http.delete(f"/v2/images/{image.id}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "ratelimit-remaining" in answer.headers
+    expected = Deletion(
+        at=NOON + HOUR,
+        image_id=image.id,
+        name=image.name,
+        droplet_id=droplet.id,
+        created_at=image.created_at,
+        regions=(droplet.region,),
+        tags=("ours",),
+    )
+    assert sandbox.record.deleted == [expected]
+    assert http.get("/sandbox/record").json()["deleted"][0]["tags"] == ["ours"]
+    assert http.delete(f"/v2/images/{image.id}").status_code == 404
+    assert len(sandbox.record.deleted) == 1
+
+
+def test_what_is_refused_is_not_recorded_as_deleted(sandbox: Sandbox, http: httpx.Client) -> None:
+    image = next(each for each in sandbox.account.images.values() if each.type == "snapshot" and not each.public)
+    http.post(f"/v2/images/{image.id}/actions", json={"type": "transfer", "region": "atl1"}).raise_for_status()
+    backup = next(each for each in sandbox.account.images.values() if each.type == "backup")
+    assert http.delete(f"/v2/images/{image.id}").status_code == 422
+    assert http.delete(f"/v2/images/{backup.id}").status_code == 422
+    assert sandbox.record.deleted == []
+
+
+# Days that pass at once
+
+
+def test_sixty_nights_of_backing_up_converting_copying_and_deleting(
+    sandbox: Sandbox, http: httpx.Client, clock: SandboxClock
+) -> None:
+    for night in range(60):
+        clock.move(DAY - 2 * HOUR)
+        new = sandbox.account.back_up_droplets(clock())
+        for image in new:
+            http.post(f"/v2/images/{image.id}/actions", json={"type": "convert"}).raise_for_status()
+        clock.move(600)
+        elsewhere = {
+            image.id: [slug for slug in ("nyc1", "nyc3", "fra1") if slug not in image.regions][:2] for image in new
+        }
+        for image_id, slugs in elsewhere.items():
+            for slug in slugs:
+                transfer = {"type": "transfer", "region": slug}
+                http.post(f"/v2/images/{image_id}/actions", json=transfer).raise_for_status()
+        clock.move(2 * HOUR - 600)
+        feed = listed(http, "/v2/actions", "actions")
+        assert {action["status"] for action in feed} == {"completed"}
+        shown = {each["id"]: each for each in listed(http, "/v2/snapshots?resource_type=droplet", "snapshots")}
+        for image in new:
+            body = shown[str(image.id)]
+            assert set(elsewhere[image.id]) < set(body["regions"])
+            made = datetime.fromisoformat(body["created_at"])
+            assert made == datetime.fromtimestamp(NOON + (night + 1) * DAY - 2 * HOUR, UTC)
+        # What was sent more than an hour ago counts no longer.
+        assert int(http.get("/v2/account").headers["ratelimit-remaining"]) == 5000 - 3
+        for image in new[1:]:
+            http.delete(f"/v2/images/{image.id}").raise_for_status()
+    assert sandbox.record.rate_limited() == 0
+    assert sandbox.record.duplicate_transfers() == []
+    assert len(sandbox.record.deleted) == 60 * (len(new) - 1)
+    # The last nights' were converted before they could rotate away, and what was there at first has rotated away.
+    assert not [image for image in sandbox.account.images.values() if image.type == "backup"]
