@@ -48,6 +48,7 @@ class Settings(BaseSettings):
         http_retry_max: Attempts after the first for a request that may be repeated, 0 to 10.
         action_restart_max: How often an action that ended errored is started anew, 0 to 10.
         managed_tag: The tag on images that this project converts.
+        snapshot_price_per_gib_month: What a GiB of snapshots costs a month, for reports; None to speak of no money.
     """
 
     model_config = SettingsConfigDict(
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     http_retry_max: int = Field(default=5, ge=0, le=MOST_RETRIES)
     action_restart_max: int = Field(default=2, ge=0, le=10)
     managed_tag: TagName = "prefect:replicated"
+    snapshot_price_per_gib_month: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @field_validator("token")
     @classmethod

@@ -8,12 +8,15 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.events import emit_event
 
-from tasks.reporting.report import Outcome, Row
+from tasks.reporting.report import Outcome, PruningOutcome, PruningRow, Row
 
 BACKUP_COMPLETED = "backup.completed"
 IMAGE_REPLICATED = "image.replicated"
 REPLICATION_COMPLETED = "replication.completed"
 REPLICATION_FAILED = "replication.failed"
+SNAPSHOT_DELETED = "snapshot.deleted"
+PRUNING_COMPLETED = "pruning.completed"
+PRUNING_FAILED = "pruning.failed"
 ACCOUNT = "digitalocean.account"
 ARRIVED_NOW = {Outcome.TRANSFERRED, Outcome.ADOPTED}
 
@@ -33,11 +36,25 @@ def announce_copy(row: Row) -> None:
         )
 
 
-def announce_end(event: str, payload: Mapping[str, Any]) -> None:
-    """Say that a run that copies images has ended.
+def announce_deletion(row: PruningRow) -> None:
+    """Say that a snapshot was deleted; does nothing if it was not.
 
     Args:
-        event: REPLICATION_COMPLETED or REPLICATION_FAILED.
+        row: What came of the snapshot.
+    """
+    if row.outcome == PruningOutcome.DELETED:
+        resource = {
+            "prefect.resource.id": f"digitalocean.image.{row.image_id}",
+            "prefect.resource.name": row.image_name,
+        }
+        _emit(SNAPSHOT_DELETED, resource, row.model_dump(mode="json", exclude={"error"}))
+
+
+def announce_end(event: str, payload: Mapping[str, Any]) -> None:
+    """Say that a run that copies or deletes images has ended.
+
+    Args:
+        event: Such as REPLICATION_COMPLETED.
         payload: What it did.
     """
     resource = {"prefect.resource.id": ACCOUNT, "prefect.resource.name": "DigitalOcean account"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -41,6 +43,8 @@ class Row(BaseModel):
         seconds: From the start of the transfer to when it was found finished, None where nothing was waited for.
         error: What went wrong, in the API's own words where it said something.
         needs_conversion: Whether the image was still a backup when the run began.
+        age_hours: How old the newest copy in the region is, of this image or an older one; None where nobody asked, or
+            there is none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,16 +59,13 @@ class Row(BaseModel):
     seconds: float | None = None
     error: str = ""
     needs_conversion: bool = False
+    age_hours: float | None = None
 
 
-class ReplicationReport(BaseModel):
-    """What a run that copies images did.
+class RunReport(BaseModel):
+    """What every run has to say.
 
     Attributes:
-        rows: One an image and region.
-        regions: The regions asked for that take images.
-        without_backups: Droplets that have nothing to copy, for people.
-        dry_run: Whether nothing was to be changed.
         api_requests: Requests sent to the API.
         too_many_requests: How many of them were answered with 429.
         seconds: How long the run took.
@@ -72,13 +73,30 @@ class ReplicationReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    api_requests: int = 0
+    too_many_requests: int = 0
+    seconds: float = 0
+
+    @property
+    def spent(self) -> str:
+        """What the run has cost, in words."""
+        return f"{count(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
+
+
+class ReplicationReport(RunReport):
+    """What a run that copies images did.
+
+    Attributes:
+        rows: One an image and region.
+        regions: The regions asked for that take images.
+        without_backups: Droplets that have nothing to copy, for people.
+        dry_run: Whether nothing was to be changed.
+    """
+
     rows: tuple[Row, ...] = ()
     regions: tuple[str, ...] = ()
     without_backups: tuple[str, ...] = ()
     dry_run: bool = False
-    api_requests: int = 0
-    too_many_requests: int = 0
-    seconds: float = 0
 
     @property
     def totals(self) -> dict[Outcome, int]:
@@ -97,8 +115,7 @@ class ReplicationReport(BaseModel):
         images = len({row.image_id for row in self.rows})
         counts = ", ".join(f"{number} {outcome.replace('_', ' ')}" for outcome, number in self.totals.items())
         copies = f"{count(images, 'image')} in {count(len(self.regions), 'region')}: {counts or 'nothing to do'}"
-        spent = f"{count(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
-        return f"{'Dry run, ' if self.dry_run else ''}{copies}; {spent}"
+        return f"{'Dry run, ' if self.dry_run else ''}{copies}; {self.spent}"
 
     @property
     def failure(self) -> str:
@@ -111,6 +128,42 @@ class ReplicationReport(BaseModel):
             f"{len(self.bad_rows)} of {len(self.rows)} copies did not arrive "
             f"(first: image {first.image_id} to {first.region}: {reason})"
         )
+
+
+class CoverageReport(ReplicationReport):
+    """Which recovery points are where, and how old.
+
+    Attributes:
+        max_age_hours: How old the newest copy in a region may be; None for as old as it is.
+        unkept: Snapshots that the usual rule of retention does not keep.
+        unkept_gib: Their size.
+    """
+
+    max_age_hours: int | None = None
+    unkept: int = 0
+    unkept_gib: float = 0.0
+
+    @property
+    def summary(self) -> str:
+        """The report in one line."""
+        unkept = (
+            f"{count(self.unkept, 'snapshot')} ({self.unkept_gib:g} GiB) that no rule keeps; " if self.unkept else ""
+        )
+        return super().summary.replace(self.spent, unkept + self.spent)
+
+    @property
+    def failure(self) -> str:
+        """Where the objective is missed; empty when all is well, or nobody has set one."""
+        if self.max_age_hours is None:
+            return ""
+        missed = []
+        if self.bad_rows:
+            first = self.bad_rows[0]
+            where = f"{first.source} in {first.region}: {first.error}"
+            missed.append(f"{len(self.bad_rows)} of {len(self.rows)} copies are missing or too old (first: {where})")
+        if self.without_backups:
+            missed.append(f"no backups of {', '.join(self.without_backups)}")
+        return "; ".join(missed)
 
 
 class ConversionRow(BaseModel):
@@ -135,15 +188,10 @@ class ConversionRow(BaseModel):
     error: str = ""
 
 
-class ConversionReport(BaseModel):
+class ConversionReport(RunReport):
     """What a run that converts backups did."""
 
-    model_config = ConfigDict(frozen=True)
-
     rows: tuple[ConversionRow, ...] = ()
-    api_requests: int = 0
-    too_many_requests: int = 0
-    seconds: float = 0
 
     @property
     def bad_rows(self) -> tuple[ConversionRow, ...]:
@@ -155,8 +203,7 @@ class ConversionReport(BaseModel):
         """The run in one line."""
         counts = Counter(row.outcome.replace("_", " ") for row in self.rows)
         outcomes = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
-        spent = f"{count(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
-        return f"{count(len(self.rows), 'image')}: {outcomes}; {spent}"
+        return f"{count(len(self.rows), 'image')}: {outcomes}; {self.spent}"
 
     @property
     def failure(self) -> str:
@@ -166,6 +213,107 @@ class ConversionReport(BaseModel):
         first = self.bad_rows[0]
         reason = first.error or first.outcome.replace("_", " ")
         return f"{len(self.bad_rows)} of {len(self.rows)} images were not converted (first: {first.image_id}: {reason})"
+
+
+class PruningOutcome(StrEnum):
+    """What became of one snapshot."""
+
+    KEPT = "kept"
+    PLANNED = "to_delete"
+    DELETED = "deleted"
+    GONE = "already_gone"
+    FAILED = "failed"
+
+
+class PruningRow(BaseModel):
+    """One snapshot that this project made.
+
+    Attributes:
+        droplet: The Droplet it was made of, for people.
+        droplet_id: The Droplet, which may be gone.
+        image_id: The snapshot.
+        image_name: Its name, which is free text.
+        created_at: When it was made, as a backup.
+        regions: Slugs of the regions it is or was in.
+        size_gigabytes: Its size, counted once however many regions it is in.
+        outcome: What became of it. `already_gone`: somebody else has deleted it meanwhile.
+        reason: What keeps it, or why it goes.
+        error: What went wrong, in the API's own words where it said something.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    droplet: str
+    droplet_id: int
+    image_id: int
+    image_name: str = ""
+    created_at: datetime
+    regions: tuple[str, ...] = ()
+    size_gigabytes: float
+    outcome: PruningOutcome
+    reason: str
+    error: str = ""
+
+
+class PruningReport(RunReport):
+    """What a run that deletes snapshots did.
+
+    Attributes:
+        rows: One a snapshot that this project made, by Droplet and the newest first.
+        left_alone: Snapshots that this project did not make.
+        dry_run: Whether nothing was to be changed.
+        max_deletions: How many snapshots were to be deleted at most.
+        price_per_gib_month: What a GiB of snapshots costs a month, if the user has said so.
+    """
+
+    rows: tuple[PruningRow, ...] = ()
+    left_alone: int = 0
+    dry_run: bool = True
+    max_deletions: int
+    price_per_gib_month: float | None = None
+
+    def having(self, *outcomes: PruningOutcome) -> tuple[PruningRow, ...]:
+        """The rows that have one of these outcomes."""
+        return tuple(row for row in self.rows if row.outcome in outcomes)
+
+    @property
+    def bad_rows(self) -> tuple[PruningRow, ...]:
+        """Rows that somebody has to look at."""
+        return self.having(PruningOutcome.FAILED)
+
+    @property
+    def summary(self) -> str:
+        """The run in one line."""
+        parts = [
+            f"{len(rows)} {outcome.replace('_', ' ')}{self._worth(rows)}"
+            for outcome in PruningOutcome
+            if (rows := self.having(outcome))
+        ]
+        if self.left_alone:
+            parts.append(f"{self.left_alone} made by others left alone")
+        whole = f"{count(len(self.rows), 'snapshot')} of {count(len({row.droplet_id for row in self.rows}), 'Droplet')}"
+        return f"{'Dry run, ' if self.dry_run else ''}{whole}: {', '.join(parts) or 'nothing to do'}; {self.spent}"
+
+    @property
+    def failure(self) -> str:
+        """What was not deleted, and why; empty when all is well."""
+        if self.bad_rows:
+            first = self.bad_rows[0]
+            deletions = len(self.bad_rows) + len(self.having(PruningOutcome.DELETED, PruningOutcome.GONE))
+            reason = f"(first: {first.image_id}: {first.error})"
+            return f"{len(self.bad_rows)} of {deletions} snapshots were not deleted {reason}"
+        planned = len(self.having(PruningOutcome.PLANNED))
+        if planned > self.max_deletions and not self.dry_run:
+            return (
+                f"nothing was deleted: {planned} snapshots would go, and max_deletions is {self.max_deletions}; "
+                "look at the plan, and raise max_deletions if it is right"
+            )
+        return ""
+
+    def _worth(self, rows: Sequence[PruningRow]) -> str:
+        gib = sum(row.size_gigabytes for row in rows)
+        price = f", {gib * self.price_per_gib_month:.2f} a month" if self.price_per_gib_month else ""
+        return f" ({gib:g} GiB{price})"
 
 
 class ImageHistory(BaseModel):
@@ -184,14 +332,10 @@ class ImageHistory(BaseModel):
     error: str = ""
 
 
-class ActionHistory(BaseModel):
+class ActionHistory(RunReport):
     """The actions of some images."""
 
-    model_config = ConfigDict(frozen=True)
-
     images: tuple[ImageHistory, ...] = ()
-    api_requests: int = 0
-    seconds: float = 0
 
     @property
     def summary(self) -> str:
@@ -209,7 +353,7 @@ class ActionHistory(BaseModel):
         )
 
 
-Report: TypeAlias = ReplicationReport | ConversionReport | ActionHistory
+Report: TypeAlias = ReplicationReport | ConversionReport | PruningReport | ActionHistory
 
 
 def count(number: int, noun: str) -> str:

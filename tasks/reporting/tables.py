@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tasks.reporting.report import ActionHistory, ConversionReport, Outcome, ReplicationReport, Report, Row
+from tasks.reporting.report import (
+    ActionHistory,
+    ConversionReport,
+    Outcome,
+    PruningOutcome,
+    PruningReport,
+    ReplicationReport,
+    Report,
+    Row,
+)
 
 SIGNS = {
     Outcome.ALREADY_THERE: "✓",
@@ -27,6 +36,7 @@ CONTROL_PANEL = "https://cloud.digitalocean.com"
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20
 ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
+HOURS_TWO_DAYS = 48
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 
 
@@ -44,7 +54,7 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
         by_image.setdefault((row.source, row.image_id), []).append(row)
     lines = []
     for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not _is_bad(item[1]), item[0])):
-        outcomes = {row.region: SIGNS[row.outcome] for row in rows}
+        outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
         line = {"Droplet": source, "Image": str(image_id)}
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
@@ -100,6 +110,13 @@ def _linked(source: str) -> str:
     return ID_AT_THE_END.sub(lambda found: f"([{found[1]}]({CONTROL_PANEL}/droplets/{found[1]}))", source)
 
 
+def _age(hours: float | None) -> str:
+    """Such as `5 h` or `3 d`; nothing where it is not known."""
+    if hours is None:
+        return ""
+    return f"{hours:.0f} h" if hours < HOURS_TWO_DAYS else f"{hours / 24:.0f} d"
+
+
 def conversion_table(report: ConversionReport) -> list[dict[str, str]]:
     """Lay a report of conversions out.
 
@@ -117,6 +134,30 @@ def conversion_table(report: ConversionReport) -> list[dict[str, str]]:
             "What went wrong": row.error,
         }
         for row in report.rows
+    ]
+
+
+def pruning_table(report: PruningReport) -> list[dict[str, str]]:
+    """Lay a report of deletions out: what went wrong, then what goes, then what stays.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Rows of cells by column title. Not escaped for any markup.
+    """
+    order = [PruningOutcome.FAILED, PruningOutcome.DELETED, PruningOutcome.GONE, PruningOutcome.PLANNED]
+    return [
+        {
+            "Outcome": row.outcome.replace("_", " "),
+            "Droplet": row.droplet,
+            "Snapshot": str(row.image_id),
+            "Made": f"{row.created_at:%Y-%m-%d %H:%M}",
+            "GiB": f"{row.size_gigabytes:g}",
+            "Why": row.error or row.reason,
+            "Regions": ", ".join(row.regions),
+        }
+        for row in sorted(report.rows, key=lambda row: order.index(row.outcome) if row.outcome in order else len(order))
     ]
 
 
@@ -159,6 +200,8 @@ def table_of(report: Report) -> list[dict[str, str]]:
     """
     if isinstance(report, ReplicationReport):
         return coverage_table(report)
+    if isinstance(report, PruningReport):
+        return pruning_table(report)
     return conversion_table(report) if isinstance(report, ConversionReport) else history_table(report)
 
 
