@@ -35,6 +35,13 @@ def coverage_run_name() -> str:
     return f"coverage of {flow_run.parameters.get('droplet_tag') or 'all Droplets'}, {_now()}"
 
 
+def pruning_run_name() -> str:
+    """Such as `prune dr, 2026-11-23 03:00`."""
+    parameters = flow_run.parameters
+    dry_run = " (dry run)" if parameters.get("dry_run", True) else ""
+    return f"prune {parameters.get('droplet_tag') or 'all Droplets'}, {_now()}{dry_run}"
+
+
 def _images(parameters: dict[str, Any]) -> str:
     return _some(parameters.get("image_ids") or [], "images")
 

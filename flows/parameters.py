@@ -84,3 +84,5 @@ OptionalImageIds: TypeAlias = Annotated[
 ]
 Newest: TypeAlias = Annotated[int, Field(ge=1, le=100)]
 TimeoutMinutes: TypeAlias = Annotated[int, Field(ge=1, le=10080)]
+HowMany: TypeAlias = Annotated[int, Field(ge=0, le=10000)]
+Hours: TypeAlias = Annotated[int, Field(ge=1, le=8760)]

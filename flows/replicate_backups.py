@@ -1,20 +1,23 @@
 """The main job: the newest backups of all Droplets, as snapshots, in every region."""
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.announcements import announces_its_end
 from flows.command_line import run_from_command_line
-from flows.endings import ends_plainly
+from flows.endings import Incomplete, ends_plainly
 from flows.names import replication_run_name
 from flows.parameters import DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
+from flows.prune_snapshots import prune_snapshots
 from flows.replication.choosing import named_images, newest_backups
 from flows.replication.run import replicate
 from flows.replication.selection import Selection
+from tasks.digitalocean import DigitalOceanError
+from tasks.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
 from tasks.reporting.report import ReplicationReport
 
 
 @flow(name="replicate-backups", flow_run_name=replication_run_name)
-@announces_its_end
+@announces_its_end(REPLICATION_COMPLETED, REPLICATION_FAILED)
 @ends_plainly
 def replicate_backups(
     droplet_tag: DropletTag = None,
@@ -24,6 +27,7 @@ def replicate_backups(
     timeout_minutes: TimeoutMinutes = 360,
     dry_run: bool = False,
     image_ids: OptionalImageIds = None,
+    prune: bool = False,
 ) -> ReplicationReport:
     """Copy the newest backups of Droplets to every region, and wait until they are there.
 
@@ -40,6 +44,8 @@ def replicate_backups(
         dry_run: Only say what would be done; nothing is changed.
         image_ids: Instead of the newest backups of all Droplets, only these backups or snapshots; with `droplet_tag`,
             these as well.
+        prune: When everything has arrived, delete the snapshots of these Droplets that `prune_snapshots` would not keep
+            with its usual rule.
 
     Returns:
         The report, with a row an image and region.
@@ -55,7 +61,19 @@ def replicate_backups(
         named = named_images(image_ids)
         return named + newest_backups(droplet_tag, newest) if droplet_tag else named
 
-    return replicate(choose, regions, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
+    report = replicate(choose, regions, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
+    if prune:
+        _prune(droplet_tag, regions, dry_run=dry_run)
+    return report
+
+
+def _prune(droplet_tag: str | None, regions: list[str] | None, *, dry_run: bool) -> None:
+    """Run `prune_snapshots`, which touches no Droplet whose newest recovery point has not arrived everywhere."""
+    try:
+        prune_snapshots(droplet_tag, regions=regions, dry_run=dry_run)
+    except (DigitalOceanError, Incomplete) as error:
+        # That run has failed, and says so; the copies of this one have arrived all the same.
+        get_run_logger().error("Everything has arrived, but old snapshots were not deleted: %s", error)
 
 
 if __name__ == "__main__":

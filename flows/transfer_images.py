@@ -9,11 +9,12 @@ from flows.names import replication_run_name
 from flows.parameters import ImageIds, Regions, TimeoutMinutes
 from flows.replication.choosing import named_images
 from flows.replication.run import replicate
+from tasks.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
 from tasks.reporting.report import ReplicationReport
 
 
 @flow(name="transfer-images", flow_run_name=replication_run_name)
-@announces_its_end
+@announces_its_end(REPLICATION_COMPLETED, REPLICATION_FAILED)
 @ends_plainly
 def transfer_images(
     image_ids: ImageIds,

@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 
 from deployments.server_parts.part import SetUpError
 
-FLOWS = ["replicate-backups", "transfer-images", "convert-backups", "report-coverage"]
+FLOWS = ["replicate-backups", "transfer-images", "convert-backups", "prune-snapshots", "report-coverage"]
 # A day, and two hours for a night that takes longer than the one before.
 LONGEST_SILENCE = timedelta(hours=26)
 # Prefect's flow runs send a heartbeat every half minute.

@@ -1,0 +1,131 @@
+"""Old snapshots of this project, deleted by a rule of generations; what recovery needs is kept."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+from prefect import flow, get_run_logger
+
+from flows.announcements import announces_its_end
+from flows.claims import claimed
+from flows.command_line import run_from_command_line
+from flows.endings import Incomplete, ends_plainly
+from flows.names import pruning_run_name
+from flows.parameters import DropletTag, HowMany, Regions
+from flows.replication.selection import target_regions
+from flows.retention.looking import Decision, decide, look
+from flows.retention.pruning import Verdict
+from flows.retention.rule import RetentionRule
+from tasks.connection import connect
+from tasks.digitalocean import APIError, tally_requests
+from tasks.regions import list_regions
+from tasks.reporting.artifacts import publish_or_log
+from tasks.reporting.events import PRUNING_COMPLETED, PRUNING_FAILED, announce_deletion
+from tasks.reporting.report import PruningOutcome, PruningReport, PruningRow
+from tasks.reporting.tables import escaped, pruning_table
+from tasks.snapshots import delete_snapshot
+
+PRUNING_KEY = "snapshot-retention"
+
+
+@flow(name="prune-snapshots", flow_run_name=pruning_run_name)
+@announces_its_end(PRUNING_COMPLETED, PRUNING_FAILED)
+@ends_plainly
+def prune_snapshots(
+    droplet_tag: DropletTag = None,
+    keep_last: HowMany = 7,
+    keep_daily: HowMany = 0,
+    keep_weekly: HowMany = 4,
+    keep_monthly: HowMany = 6,
+    older_than_days: HowMany | None = None,
+    dry_run: bool = True,
+    max_deletions: HowMany = 50,
+    regions: Regions = None,
+) -> PruningReport:
+    """Delete old snapshots that this project made, and keep what recovery needs.
+
+    Of each Droplet, also of one that is gone, the newest snapshots are kept, and the newest of each of the last days,
+    weeks and months. The newest recovery point stays in any case; and as long as it is not in every region it should be
+    in, nothing of its Droplet is deleted. Snapshots that people made are left alone.
+
+    Args:
+        droplet_tag: Only snapshots of Droplets that bear this tag; empty for all, also of Droplets that are gone.
+        keep_last: How many of the newest are kept.
+        keep_daily: Of how many days the newest is kept. Only days count that have a snapshot; the same holds below.
+        keep_weekly: Of how many weeks the newest is kept; weeks begin on Monday.
+        keep_monthly: Of how many months the newest is kept.
+        older_than_days: Nothing younger than so many days is deleted; empty for no such limit.
+        dry_run: Only say what would be deleted. Switch it off to delete.
+        max_deletions: If more than this would go, nothing is deleted and the run fails, because a rule may be wrong.
+        regions: The regions in which the newest recovery point should be; empty for every region that takes images.
+
+    Returns:
+        The report, with a row a snapshot.
+
+    Raises:
+        Incomplete: Some snapshots were not deleted, or too many would go; its `report` says which and why.
+        DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
+    """
+    rule = RetentionRule(keep_last, keep_daily, keep_weekly, keep_monthly, older_than_days)
+    connection = connect()
+    with tally_requests() as tally:
+        targets = target_regions(list_regions(), regions)
+
+        def choose() -> Decision:
+            return decide(look(droplet_tag), rule, targets, max_deletions)
+
+        with nullcontext(choose()) if dry_run else claimed(choose) as decision:
+            delete = not dry_run and not decision.plan.exceeds(max_deletions)
+            rows = tuple(_rows(decision, delete=delete))
+    report = PruningReport(
+        rows=rows,
+        left_alone=decision.plan.left_alone,
+        dry_run=dry_run,
+        max_deletions=max_deletions,
+        price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
+        api_requests=tally.requests,
+        too_many_requests=tally.too_many,
+        seconds=tally.seconds,
+    )
+    publish_or_log(PRUNING_KEY, escaped(pruning_table(report)), f"**{report.summary}**")
+    get_run_logger().info(report.summary)
+    if report.failure:
+        raise Incomplete(report)
+    return report
+
+
+def _rows(decision: Decision, *, delete: bool) -> Iterator[PruningRow]:
+    """Say what becomes of each snapshot, and delete what goes if that is wanted."""
+    for verdict in decision.plan.verdicts:
+        snapshot = verdict.snapshot
+        outcome, error = _delete(snapshot.id) if verdict.goes and delete else (_planned(verdict), "")
+        row = PruningRow(
+            droplet=decision.stock.name_of(snapshot.resource_id),
+            droplet_id=snapshot.resource_id,
+            image_id=snapshot.id,
+            image_name=snapshot.name,
+            created_at=snapshot.created_at,
+            regions=snapshot.regions,
+            size_gigabytes=snapshot.size_gigabytes,
+            outcome=outcome,
+            reason=verdict.why or ", ".join(verdict.kept_by),
+            error=error,
+        )
+        announce_deletion(row)
+        yield row
+
+
+def _planned(verdict: Verdict) -> PruningOutcome:
+    return PruningOutcome.PLANNED if verdict.goes else PruningOutcome.KEPT
+
+
+def _delete(image_id: int) -> tuple[PruningOutcome, str]:
+    try:
+        deleted = delete_snapshot(image_id)
+    except APIError as error:
+        get_run_logger().error("Snapshot %d was not deleted: %s", image_id, error)
+        return PruningOutcome.FAILED, str(error)
+    return (PruningOutcome.DELETED if deleted else PruningOutcome.GONE), ""
+
+
+if __name__ == "__main__":
+    run_from_command_line(prune_snapshots)

@@ -1,0 +1,112 @@
+"""What there is to prune, by what the account has now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
+from flows.retention.rule import RetentionRule
+from tasks.connection import connect
+from tasks.digitalocean import Image, InvalidArgument, NotFound, Snapshot
+from tasks.droplets import list_droplets
+from tasks.image_actions import list_image_actions
+from tasks.images import list_private_images
+from tasks.snapshots import list_snapshots
+
+
+@dataclass(frozen=True)
+class Stock:
+    """The snapshots of an account, and what tells which of them are needed.
+
+    Attributes:
+        snapshots: The snapshots of Droplets.
+        backups: The newest backup of each Droplet that has one, by the Droplet's id.
+        droplets: The names of the Droplets that are still there, by id.
+    """
+
+    snapshots: Sequence[Snapshot]
+    backups: Mapping[int, Image]
+    droplets: Mapping[int, str]
+
+    def name_of(self, droplet_id: int) -> str:
+        """Name a Droplet, for people."""
+        name = self.droplets.get(droplet_id)
+        return f"{name} ({droplet_id})" if name else f"{droplet_id}, which is gone"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to become of the snapshots.
+
+    Attributes:
+        stock: What there is.
+        plan: What is to become of it.
+    """
+
+    stock: Stock
+    plan: PruningPlan
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The snapshots that go."""
+        return [snapshot.id for snapshot in self.plan.to_delete]
+
+
+def look(droplet_tag: str | None) -> Stock:
+    """Look at the account's snapshots.
+
+    Args:
+        droplet_tag: Only those of Droplets that bear this tag; None for all, also of Droplets that are gone.
+
+    Returns:
+        What there is.
+
+    Raises:
+        InvalidArgument: No Droplet bears the tag.
+    """
+    droplets = {droplet.id: droplet for droplet in list_droplets(droplet_tag)}
+    if droplet_tag and not droplets:
+        raise InvalidArgument(f"no Droplet bears the tag {droplet_tag!r}")
+    snapshots = [each for each in list_snapshots() if not droplet_tag or each.resource_id in droplets]
+    backups = newest_backups(droplets.values(), list_private_images())
+    return Stock(snapshots, backups, {droplet.id: droplet.name for droplet in droplets.values()})
+
+
+def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deletions: int) -> Decision:
+    """Decide which snapshots go, and look whether one of those has an action under way.
+
+    Args:
+        stock: What there is.
+        rule: What is kept.
+        regions: Slugs of the regions in which the newest recovery point should be.
+        max_deletions: If more would go, none is looked at more closely.
+
+    Returns:
+        The decision.
+    """
+    connection = connect()
+    managed_tag, now = connection.settings.managed_tag, connection.client.server_clock.now()
+
+    def plan(under_way: Sequence[int]) -> PruningPlan:
+        return plan_pruning(
+            stock.snapshots,
+            rule,
+            now,
+            managed_tag=managed_tag,
+            regions=regions,
+            under_way=under_way,
+            backups=stock.backups,
+        )
+
+    first = plan(())
+    if first.exceeds(max_deletions):
+        return Decision(stock, first)
+    return Decision(stock, plan([each.id for each in first.to_delete if _has_action_under_way(each.id)]))
+
+
+def _has_action_under_way(image_id: int) -> bool:
+    try:
+        return any(action.in_progress for action in list_image_actions(image_id))
+    except NotFound:
+        return False
