@@ -1,20 +1,23 @@
-"""Which Droplet's newest image is in which region; changes nothing."""
+"""Which Droplet's newest recovery point is in which region, and how old the copies there are; changes nothing."""
 
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 
 from prefect import flow
 
 from flows.command_line import run_from_command_line
 from flows.endings import ends_plainly
 from flows.names import coverage_run_name
-from flows.parameters import DropletTag, Regions
+from flows.parameters import DropletTag, Hours, Regions
 from flows.replication.choosing import newest_backups
 from flows.replication.planning import plan_replication
 from flows.replication.run import conclude, planned_rows
-from flows.replication.selection import target_regions
+from flows.replication.selection import Selection, is_tagged, target_regions
+from flows.retention.looking import Stock, decide, look
+from flows.retention.rule import RetentionRule
+from tasks.connection import connect
 from tasks.digitalocean import tally_requests
 from tasks.regions import list_regions
-from tasks.reporting.report import ReplicationReport
+from tasks.reporting.report import CoverageReport, Outcome, Row
 
 
 @flow(name="report-coverage", flow_run_name=coverage_run_name)
@@ -22,25 +25,79 @@ from tasks.reporting.report import ReplicationReport
 def report_coverage(
     droplet_tag: DropletTag = None,
     regions: Regions = None,
-) -> ReplicationReport:
-    """Report which Droplet's newest recovery point is in which region; changes nothing.
+    max_age_hours: Hours | None = None,
+) -> CoverageReport:
+    """Report which Droplet's newest recovery point is in which region, and how old the newest copy there is.
+
+    Changes nothing.
 
     Args:
         droplet_tag: Only Droplets that bear this tag (letters, digits, colons, dashes, underscores), or all.
         regions: The regions to look at, or all that take images. In the form, the list opens at its arrow.
+        max_age_hours: The recovery-point objective, in hours: the run fails where a region has no copy of a Droplet
+            that is younger, and where a Droplet has no backups. Empty for a report only.
 
     Returns:
-        The report, with a row an image and region: `already_there`, or `planned` where `replicate_backups` would
-        have to copy it.
+        The report, with a row a newest image and region: `already_there`, or `planned` where `replicate_backups` would
+        have to copy it; `failed` where the objective is missed.
 
     Raises:
+        Incomplete: The objective is missed; its `report` says where.
         DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
     """
+    connection = connect()
     with tally_requests() as tally:
         targets = target_regions(list_regions(), regions)
-        selection = newest_backups(droplet_tag)
-    plan = plan_replication(selection.candidates, targets, (), datetime.now(UTC))
-    return conclude(planned_rows(plan), targets, tally, selection, dry_run=False)
+        selection, stock = newest_backups(droplet_tag), look(droplet_tag)
+        # Nothing is deleted, so nothing is looked at more closely.
+        unkept = decide(stock, RetentionRule(), targets, max_deletions=0).plan
+    now = connection.client.server_clock.now()
+    rows = planned_rows(plan_replication(selection.candidates, targets, (), now))
+    copies = newest_copies(selection, stock, connection.settings.managed_tag)
+    return conclude(
+        CoverageReport(
+            rows=tuple(_with_age(row, copies.get((row.droplet_id, row.region)), now, max_age_hours) for row in rows),
+            regions=targets,
+            without_backups=selection.without_backups,
+            max_age_hours=max_age_hours,
+            unkept=len(unkept.to_delete),
+            unkept_gib=unkept.gib_to_delete,
+            api_requests=tally.requests,
+            too_many_requests=tally.too_many,
+            seconds=tally.seconds,
+        )
+    )
+
+
+def newest_copies(selection: Selection, stock: Stock, managed_tag: str) -> dict[tuple[int | None, str], datetime]:
+    """Find when the newest recovery point of each Droplet in each region was made.
+
+    Args:
+        selection: The newest recovery points.
+        stock: The older ones.
+        managed_tag: The tag on snapshots that this project made.
+
+    Returns:
+        The moments, by Droplet and region.
+    """
+    points = [(each.droplet_id, each.image.regions, each.image.created_at) for each in selection.candidates]
+    managed = [each for each in stock.snapshots if is_tagged(each, managed_tag)]
+    points += [(each.resource_id, each.regions, each.created_at) for each in managed]
+    newest: dict[tuple[int | None, str], datetime] = {}
+    for droplet_id, regions, made in points:
+        for region in regions:
+            newest[droplet_id, region] = max(newest.get((droplet_id, region), made), made)
+    return newest
+
+
+def _with_age(row: Row, made: datetime | None, now: datetime, max_age_hours: int | None) -> Row:
+    """Say how old the newest copy in a region is, and whether that is too old."""
+    age = (now - made) / timedelta(hours=1) if made else None
+    if max_age_hours is None or (age is not None and age <= max_age_hours):
+        return row.model_copy(update={"age_hours": age})
+    what = "no copy here" if age is None else f"the newest copy here is {age:.0f} h old"
+    error = f"{what}; the objective is {max_age_hours} h"
+    return row.model_copy(update={"age_hours": age, "outcome": Outcome.FAILED, "error": error})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from typing import TypeVar
 
 from prefect import get_run_logger
 from prefect.context import AsyncClientContext
@@ -17,7 +18,7 @@ from flows.replication.progress import ProgressReporter
 from flows.replication.selection import Selection, target_regions
 from tasks.account_actions import list_actions_on
 from tasks.connection import connect
-from tasks.digitalocean import Connection, Image, Tally, run_blocking, tally_requests
+from tasks.digitalocean import Connection, Image, run_blocking, tally_requests
 from tasks.regions import list_regions
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.report import Outcome, ReplicationReport, Row, count
@@ -25,6 +26,7 @@ from tasks.reporting.tables import coverage_description, coverage_markdown
 from tasks.tags import tag_images
 
 COVERAGE_KEY = "replication-coverage"
+ReportT = TypeVar("ReportT", bound=ReplicationReport)
 
 
 def replicate(
@@ -62,7 +64,17 @@ def replicate(
                 rows = planned_rows(plan)
             else:
                 rows = _carry_out(plan, connection, wait=wait, timeout_seconds=timeout_minutes * 60)
-    return conclude(rows + _rows_of_gone(selection, targets), targets, tally, selection, dry_run=dry_run)
+    return conclude(
+        ReplicationReport(
+            rows=rows + _rows_of_gone(selection, targets),
+            regions=targets,
+            without_backups=selection.without_backups,
+            dry_run=dry_run,
+            api_requests=tally.requests,
+            too_many_requests=tally.too_many,
+            seconds=tally.seconds,
+        )
+    )
 
 
 def _announce_plan(plan: ReplicationPlan) -> None:
@@ -161,42 +173,22 @@ def _rows_of_gone(selection: Selection, regions: tuple[str, ...]) -> tuple[Row, 
     )
 
 
-def conclude(
-    rows: tuple[Row, ...],
-    regions: tuple[str, ...],
-    tally: Tally,
-    selection: Selection,
-    *,
-    dry_run: bool,
-) -> ReplicationReport:
-    """Publish the report and judge the run by it.
+def conclude(report: ReportT) -> ReportT:
+    """Publish a report and judge the run by it.
 
     Args:
-        rows: What came of each image and region.
-        regions: Where the images should be.
-        tally: The requests that were sent.
-        selection: What was chosen.
-        dry_run: Whether nothing was to be changed.
+        report: What came of each image and region.
 
     Returns:
         The report.
 
     Raises:
-        Incomplete: Something did not arrive.
+        Incomplete: Something is not as it should be.
     """
-    report = ReplicationReport(
-        rows=rows,
-        regions=regions,
-        without_backups=selection.without_backups,
-        dry_run=dry_run,
-        api_requests=tally.requests,
-        too_many_requests=tally.too_many,
-        seconds=tally.seconds,
-    )
     publish_or_log(COVERAGE_KEY, coverage_markdown(report), coverage_description(report))
     get_run_logger().info(report.summary)
     for row in report.bad_rows:
         get_run_logger().error("%s: image %d to %s: %s", row.source, row.image_id, row.region, row.error)
-    if report.bad_rows:
+    if report.failure:
         raise Incomplete(report)
     return report
