@@ -110,7 +110,8 @@ class Forbidden(APIError):
     """403: the token lacks a scope."""
 
     advice = (
-        "The token in DIGITALOCEAN_TOKEN needs read and write scopes for images, actions, regions, Droplets and tags"
+        "The token in DIGITALOCEAN_TOKEN needs read and write scopes for images, actions, regions, Droplets, snapshots "
+        "and tags"
     )
 
 
