@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,13 +13,15 @@ from prefect import State
 from prefect.states import get_state_exception
 
 from deployments.sandbox import Action, Droplet, Fault, FaultKind, Image, Sandbox, SeenRequest
+from deployments.sandbox.account import Tag
 from flows.endings import Incomplete
-from tasks.reporting.report import ReplicationReport
+from tasks.reporting.report import PruningReport, ReplicationReport
 from tests.end_to_end.prefect_server import until
 
 # Regions that no Droplet of the default account is in.
 REGIONS = ["fra1", "sgp1", "sfo3"]
 MANAGED_TAG = "prefect:replicated"
+DAY = 86400.0
 
 
 def images_of(sandbox: Sandbox, kind: str) -> list[Image]:
@@ -38,6 +40,35 @@ def backups_of(sandbox: Sandbox, droplet: Droplet) -> list[Image]:
 
 def newest_backups(sandbox: Sandbox, count: int = 1) -> list[Image]:
     return [image for droplet in sandbox.account.droplets.values() for image in backups_of(sandbox, droplet)[:count]]
+
+
+def add_snapshots(
+    sandbox: Sandbox,
+    droplet: Droplet,
+    *days_old: float,
+    regions: Sequence[str] = REGIONS,
+    tag: str | None = MANAGED_TAG,
+) -> list[Image]:
+    """Give a Droplet snapshots such as earlier runs have left behind."""
+    account = sandbox.account
+    made = []
+    for age in days_old:
+        moment = time.time() - age * DAY
+        image = Image(
+            id=max(account.images) + 1,
+            name=droplet.backup_name(moment),
+            type="snapshot",
+            regions=dict.fromkeys(regions, 0.0),
+            created_at=moment,
+            min_disk_size=droplet.size.disk,
+            size_gigabytes=2.5,
+            droplet_id=droplet.id,
+        )
+        account.add_image(image)
+        if tag:
+            account.tag(account.tags.setdefault(tag, Tag(tag)), "image", image)
+        made.append(image)
+    return made
 
 
 def resize(sandbox: Sandbox, gigabytes: float) -> None:
@@ -89,14 +120,24 @@ def next_look_at_the_feed(sandbox: Sandbox) -> Callable[[], bool]:
 
 def report_of(state: State[Any]) -> ReplicationReport:
     """The report of a run, also of one that ended Failed."""
-    if state.is_completed():
-        report = state.result()
-    else:
-        error = get_state_exception(state)
-        assert isinstance(error, Incomplete), state
-        report = error.report
+    report = _any_report_of(state)
     assert isinstance(report, ReplicationReport)
     return report
+
+
+def pruning_report_of(state: State[Any]) -> PruningReport:
+    """The same of a run that deletes snapshots."""
+    report = _any_report_of(state)
+    assert isinstance(report, PruningReport)
+    return report
+
+
+def _any_report_of(state: State[Any]) -> Any:
+    if state.is_completed():
+        return state.result()
+    error = get_state_exception(state)
+    assert isinstance(error, Incomplete), state
+    return error.report
 
 
 def outcomes(report: ReplicationReport) -> dict[tuple[int, str], str]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from prefect import State
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -22,6 +22,8 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import Artifact, Log
+from prefect.events import Event, emit_event
+from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter
 from prefect.logging.handlers import APILogHandler
 
 SHOWS_WITHIN_SECONDS = 30
@@ -69,6 +71,20 @@ class PrefectView:
             return done if len(done) >= at_least else []
 
         return until(ended, SHOWS_WITHIN_SECONDS)
+
+    def events_of(self, run: FlowRun, *names: str) -> list[Event]:
+        """The events of these names that a run has sent, the oldest first."""
+        # What was sent before this one has arrived when this one has.
+        last = f"test.{uuid4()}"
+        emit_event(last, {"prefect.resource.id": "test"})
+        until(lambda: self._events(EventFilter(event=EventNameFilter(name=[last]))), SHOWS_WITHIN_SECONDS)
+        of_run = EventRelatedFilter(id=[f"prefect.flow-run.{run.id}"])
+        return self._events(EventFilter(event=EventNameFilter(name=list(names)), related=of_run))[::-1]
+
+    def _events(self, criteria: EventFilter) -> list[Event]:
+        body = {"filter": criteria.model_dump(mode="json", exclude_unset=True), "limit": 50}
+        answer = self.client.request("POST", "/events/filter", json=body)
+        return [Event.model_validate(event) for event in answer.json()["events"]]
 
 
 @contextmanager

@@ -14,10 +14,14 @@ from tests.end_to_end.accounts import REGIONS, changes, images_of, newest_backup
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = {
-    "replicate_backups": ["droplet-tag", "regions", "newest", "no-wait", "timeout-minutes", "dry-run"],
+    "replicate_backups": ["droplet-tag", "regions", "newest", "no-wait", "timeout-minutes", "dry-run", "prune"],
     "transfer_images": ["image-ids", "regions", "no-wait", "timeout-minutes", "dry-run"],
     "convert_backups": ["image-ids", "no-wait", "timeout-minutes"],
-    "report_coverage": ["droplet-tag", "regions"],
+    "prune_snapshots": [
+        *("droplet-tag", "keep-last", "keep-daily", "keep-weekly", "keep-monthly", "older-than-days"),
+        *("no-dry-run", "max-deletions", "regions"),
+    ],
+    "report_coverage": ["droplet-tag", "regions", "max-age-hours"],
     "image_action_history": ["image-ids"],
 }
 
