@@ -1,0 +1,182 @@
+"""Where the newest recovery points are, how old the copies are, and whether that is good enough."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from prefect import State
+
+from deployments.sandbox import Droplet, Sandbox
+from flows.replication.run import COVERAGE_KEY
+from flows.report_coverage import report_coverage
+from tasks.reporting.report import CoverageReport
+from tests.end_to_end.accounts import REGIONS, add_snapshots, backups_of, changes, newest_backups, report_of
+from tests.end_to_end.prefect_server import PrefectView
+from tests.end_to_end.test_command_line import command
+from tests.end_to_end.test_what_prefect_shows import table_in
+
+# Days apart that are in months, and so in weeks, of their own: the usual rule keeps these and nothing older.
+SEVEN_MONTHS = [35.0 * number for number in range(1, 8)]
+
+
+@pytest.fixture(autouse=True)
+def _away_from_regions(sandbox: Sandbox) -> None:
+    """No Droplet is in one of the regions asked for: what is there, a test has put there."""
+    assert not {droplet.region for droplet in sandbox.account.droplets.values()} & set(REGIONS)
+
+
+def coverage_of(state: State[CoverageReport]) -> CoverageReport:
+    report = report_of(state)
+    assert isinstance(report, CoverageReport)
+    return report
+
+
+def droplets_of(sandbox: Sandbox) -> list[Droplet]:
+    return list(sandbox.account.droplets.values())
+
+
+def remove_backups(sandbox: Sandbox, droplet: Droplet) -> None:
+    for image in backups_of(sandbox, droplet):
+        sandbox.account.delete_image(image)
+
+
+def days(report: CoverageReport, droplet: Droplet) -> dict[str, int | None]:
+    """How old a Droplet's copies are, in whole days."""
+    ages = {row.region: row.age_hours for row in report.rows if row.droplet_id == droplet.id}
+    return {region: None if age is None else round(age / 24) for region, age in ages.items()}
+
+
+def test_each_region_tells_how_old_its_newest_copy_is_also_where_that_is_an_older_one(
+    sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
+    copied, behind = droplets_of(sandbox)
+    add_snapshots(sandbox, copied, 0)
+    add_snapshots(sandbox, behind, 3, 4, regions=REGIONS[:1])
+    add_snapshots(sandbox, behind, 8, regions=REGIONS[:2])
+    # What people made is no recovery point of this project's.
+    add_snapshots(sandbox, behind, 1, tag=None)
+    state = report_coverage(regions=REGIONS, return_state=True)
+    assert state.is_completed()
+    report = coverage_of(state)
+    assert days(report, copied) == dict.fromkeys(REGIONS, 0)
+    assert days(report, behind) == {REGIONS[0]: 3, REGIONS[1]: 8, REGIONS[2]: None}
+    assert {row.outcome for row in report.rows if row.droplet_id == behind.id} == {"planned"}
+    table = table_in(prefect_view.artifacts_of(prefect_view.run_of(state)), COVERAGE_KEY)
+    (line,) = [each for each in table if str(behind.id) in each["Droplet"]]
+    assert [line[region] for region in REGIONS] == ["○ 3 d", "○ 8 d", "○"]
+    (line,) = [each for each in table if str(copied.id) in each["Droplet"]]
+    assert {line[region] for region in REGIONS} == {"✓ 0 h"}
+
+
+def test_the_backup_itself_is_a_copy_where_it_was_made(sandbox: Sandbox) -> None:
+    droplet, _ = droplets_of(sandbox)
+    newest = backups_of(sandbox, droplet)[0]
+    report = coverage_of(report_coverage(regions=[droplet.region], return_state=True))
+    (row,) = [each for each in report.rows if each.droplet_id == droplet.id]
+    assert row.age_hours == pytest.approx((time.time() - newest.created_at) / 3600, abs=0.1)
+
+
+def test_an_objective_that_is_met_ends_well_also_with_copies_that_are_not_the_newest(sandbox: Sandbox) -> None:
+    for droplet in droplets_of(sandbox):
+        add_snapshots(sandbox, droplet, 3)
+    state = report_coverage(regions=REGIONS, max_age_hours=80, return_state=True)
+    assert state.is_completed()
+    assert {row.outcome for row in coverage_of(state).rows} == {"planned"}
+
+
+def test_an_objective_that_is_missed_ends_failed_and_says_where_and_by_how_much(
+    sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
+    good, bad = droplets_of(sandbox)
+    add_snapshots(sandbox, good, 0)
+    add_snapshots(sandbox, bad, 3, regions=REGIONS[:1])
+    assert report_coverage(regions=REGIONS, return_state=True).is_completed()
+    state = report_coverage(regions=REGIONS, max_age_hours=24, return_state=True)
+    assert state.is_failed()
+    first = f"{bad.name} ({bad.id}) in {REGIONS[0]}: the newest copy here is 72 h old; the objective is 24 h"
+    assert state.message == f"3 of 6 copies are missing or too old (first: {first})"
+    report = coverage_of(state)
+    assert {row.region: row.error for row in report.bad_rows} == {
+        REGIONS[0]: "the newest copy here is 72 h old; the objective is 24 h",
+        REGIONS[1]: "no copy here; the objective is 24 h",
+        REGIONS[2]: "no copy here; the objective is 24 h",
+    }
+    assert {row.droplet_id for row in report.bad_rows} == {bad.id}
+    log = prefect_view.log_text_of(prefect_view.run_of(state))
+    assert "no copy here; the objective is 24 h" in log
+    assert "Traceback" not in log
+    assert changes(sandbox) == []
+
+
+def test_droplets_without_backups_fail_the_run_only_where_there_is_an_objective(sandbox: Sandbox) -> None:
+    protected, bare = droplets_of(sandbox)
+    add_snapshots(sandbox, protected, 0)
+    remove_backups(sandbox, bare)
+    without = report_coverage(regions=REGIONS, return_state=True)
+    assert without.is_completed()
+    assert coverage_of(without).without_backups == (f"{bare.name} ({bare.id})",)
+    state = report_coverage(regions=REGIONS, max_age_hours=24, return_state=True)
+    assert state.is_failed()
+    assert state.message == f"no backups of {bare.name} ({bare.id})"
+    assert coverage_of(state).bad_rows == ()
+
+
+def test_all_that_is_missed_is_said_at_once(sandbox: Sandbox) -> None:
+    _, bare = droplets_of(sandbox)
+    remove_backups(sandbox, bare)
+    state = report_coverage(regions=REGIONS[:1], max_age_hours=24, return_state=True)
+    assert str(state.message).startswith("1 of 1 copies are missing or too old (first: ")
+    assert str(state.message).endswith(f"; no backups of {bare.name} ({bare.id})")
+
+
+def test_snapshots_that_the_usual_rule_does_not_keep_are_counted_where_they_may_go(
+    sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
+    safe, unsafe = droplets_of(sandbox)
+    add_snapshots(sandbox, safe, 0, *SEVEN_MONTHS, 300)
+    # Here the newest backup is nowhere else: nothing may go.
+    add_snapshots(sandbox, unsafe, 2, *SEVEN_MONTHS, 300)
+    state = report_coverage(regions=REGIONS, return_state=True)
+    assert state.is_completed()
+    report = coverage_of(state)
+    assert (report.unkept, report.unkept_gib) == (2, 5.0)
+    assert "2 snapshots (5 GiB) that no rule keeps; " in str(state.message)
+    assert "2 snapshots (5 GiB) that no rule keeps" in str(
+        prefect_view.artifacts_of(prefect_view.run_of(state))[COVERAGE_KEY].description
+    )
+    assert f"; {report.api_requests} API requests, 0 answered with 429" in str(state.message)
+    assert changes(sandbox) == []
+
+
+def test_a_tag_narrows_all_of_the_report(sandbox: Sandbox) -> None:
+    wanted, other = droplets_of(sandbox)
+    add_snapshots(sandbox, wanted, 0)
+    add_snapshots(sandbox, other, 0, *SEVEN_MONTHS)
+    sandbox.account.tag(sandbox.account.tags["dr"], "droplet", wanted)
+    if "dr" in other.tags:
+        sandbox.account.untag(sandbox.account.tags["dr"], "droplet", other)
+    state = report_coverage("dr", REGIONS, max_age_hours=1, return_state=True)
+    assert state.is_completed()
+    report = coverage_of(state)
+    assert {row.droplet_id for row in report.rows} == {wanted.id}
+    assert report.unkept == 0
+
+
+def test_a_report_looks_and_changes_nothing(sandbox: Sandbox) -> None:
+    newest = newest_backups(sandbox)
+    add_snapshots(sandbox, droplets_of(sandbox)[0], 0, *SEVEN_MONTHS, 300)
+    report = coverage_of(report_coverage(return_state=True))
+    assert {image.type for image in newest} == {"backup"}
+    assert {seen.method for seen in sandbox.record.requests} == {"GET"}
+    assert report.api_requests == len(sandbox.record.requests)
+
+
+def test_a_missed_objective_exits_with_1_and_prints_table_and_reason(sandbox: Sandbox) -> None:
+    add_snapshots(sandbox, droplets_of(sandbox)[0], 0)
+    done = command("report_coverage", "--regions", *REGIONS, "--max-age-hours", "24")
+    assert done.returncode == 1
+    assert "✓ 0 h" in done.stdout
+    assert "Failed: 3 of 6 copies are missing or too old" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert command("report_coverage", "--max-age-hours", "0").returncode != 0
