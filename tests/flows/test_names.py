@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from prefect.context import FlowRunContext
 
-from flows.names import coverage_run_name, images_run_name, replication_run_name
+from flows.names import coverage_run_name, images_run_name, pruning_run_name, replication_run_name
 
 
 def named(name: Callable[[], str], **parameters: Any) -> str:
@@ -52,3 +52,18 @@ def test_a_run_on_images_is_named_for_them(ids: list[int], expected: str) -> Non
 def test_a_coverage_run_is_named_for_the_droplets() -> None:
     assert named(coverage_run_name, droplet_tag=None) == "coverage of all Droplets"
     assert named(coverage_run_name, droplet_tag="dr") == "coverage of dr"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"droplet_tag": None, "dry_run": False}, "prune all Droplets"),
+        ({"droplet_tag": "dr", "dry_run": False}, "prune dr"),
+        ({"droplet_tag": "dr", "dry_run": True}, "prune dr (dry run)"),
+        ({}, "prune all Droplets (dry run)"),
+    ],
+)
+def test_a_pruning_run_is_named_for_the_droplets_and_is_dry_unless_told_otherwise(
+    parameters: dict[str, Any], expected: str
+) -> None:
+    assert named(pruning_run_name, **parameters) == expected

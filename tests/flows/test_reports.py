@@ -13,8 +13,12 @@ from tasks.reporting.report import (
     ActionHistory,
     ConversionReport,
     ConversionRow,
+    CoverageReport,
     ImageHistory,
     Outcome,
+    PruningOutcome,
+    PruningReport,
+    PruningRow,
     ReplicationReport,
     Row,
 )
@@ -31,9 +35,10 @@ from tasks.reporting.tables import (
     coverage_table,
     escaped,
     history_table,
+    pruning_table,
     table_of,
 )
-from tests.flows.images import action
+from tests.flows.images import NOW, action
 
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
 
@@ -163,6 +168,137 @@ def test_a_history_lists_the_newest_action_first_and_images_without_any() -> Non
 def test_a_history_that_could_not_be_read_is_a_failure() -> None:
     history = ActionHistory(images=(ImageHistory(image_id=8), ImageHistory(image_id=9, error="404: gone")))
     assert history.failure == "1 of 2 images could not be read (first: 404: gone)"
+
+
+def pruning_row(image_id: int = 1, outcome: PruningOutcome = PruningOutcome.KEPT, **other: Any) -> PruningRow:
+    wanted = {"droplet": "web (7)", "droplet_id": 7, "created_at": NOW, "size_gigabytes": 2.5, "reason": "last 1 of 7"}
+    return PruningRow(**{"image_id": image_id, "outcome": outcome, "regions": ("fra1", "nyc3")} | wanted | other)
+
+
+def pruning(*rows: PruningRow, **other: Any) -> PruningReport:
+    return PruningReport(**{"rows": rows, "dry_run": False, "max_deletions": 50} | other)
+
+
+def test_a_pruning_report_tells_how_many_of_each_outcome_there_are_and_their_size() -> None:
+    done = pruning(
+        pruning_row(1),
+        pruning_row(2, PruningOutcome.DELETED),
+        pruning_row(3, PruningOutcome.DELETED, size_gigabytes=0.25),
+        pruning_row(4, PruningOutcome.GONE, droplet_id=8),
+        left_alone=3,
+        api_requests=9,
+    )
+    assert done.summary == (
+        "4 snapshots of 2 Droplets: 1 kept (2.5 GiB), 2 deleted (2.75 GiB), 1 already gone (2.5 GiB), "
+        "3 made by others left alone; 9 API requests, 0 answered with 429"
+    )
+    assert done.failure == ""
+
+
+def test_a_pruning_report_of_nothing_is_no_riddle() -> None:
+    nothing = "0 snapshots of 0 Droplets: nothing to do; 0 API requests, 0 answered with 429"
+    assert pruning().summary == nothing
+    assert pruning(dry_run=True).summary == f"Dry run, {nothing}"
+
+
+def test_money_is_spoken_of_only_with_a_price() -> None:
+    rows = pruning_row(1), pruning_row(2, PruningOutcome.PLANNED, size_gigabytes=10)
+    assert "a month" not in pruning(*rows, dry_run=True).summary
+    assert "1 kept (2.5 GiB, 0.15 a month), 1 to delete (10 GiB, 0.60 a month)" in (
+        pruning(*rows, dry_run=True, price_per_gib_month=0.06).summary
+    )
+
+
+def test_pruning_fails_with_how_many_of_those_that_should_go_did_not_and_the_first_reason() -> None:
+    bad = pruning(
+        pruning_row(1),
+        pruning_row(2, PruningOutcome.DELETED),
+        pruning_row(3, PruningOutcome.FAILED, error="422: no"),
+        pruning_row(4, PruningOutcome.FAILED, error="500: oh"),
+        pruning_row(5, PruningOutcome.GONE),
+    )
+    assert bad.failure == "2 of 4 snapshots were not deleted (first: 3: 422: no)"
+    assert str(Incomplete(bad)) == bad.failure
+
+
+def test_pruning_fails_where_more_would_go_than_may_but_a_dry_run_does_not() -> None:
+    rows = [pruning_row(number, PruningOutcome.PLANNED) for number in range(3)]
+    assert pruning(*rows, max_deletions=2).failure == (
+        "nothing was deleted: 3 snapshots would go, and max_deletions is 2; "
+        "look at the plan, and raise max_deletions if it is right"
+    )
+    assert pruning(*rows, max_deletions=2, dry_run=True).failure == ""
+    assert pruning(pruning_row(), max_deletions=0).failure == ""
+
+
+def test_the_table_of_snapshots_shows_failures_first_then_what_goes_then_what_stays() -> None:
+    last_to_first = [
+        PruningOutcome.KEPT,
+        PruningOutcome.PLANNED,
+        PruningOutcome.GONE,
+        PruningOutcome.DELETED,
+        PruningOutcome.FAILED,
+    ]
+    report_of_all = pruning(*(pruning_row(number, each) for number, each in enumerate(last_to_first)))
+    table = pruning_table(report_of_all)
+    assert [line["Outcome"] for line in table] == ["failed", "deleted", "already gone", "to delete", "kept"]
+    assert table_of(report_of_all) == table
+    assert set(last_to_first) == set(PruningOutcome)
+
+
+def test_the_table_of_snapshots_says_of_each_what_it_is_where_it_is_and_why() -> None:
+    kept, failed = pruning_row(1), pruning_row(2, PruningOutcome.FAILED, reason="no rule keeps it", error="422: no")
+    assert pruning_table(pruning(kept, failed)) == [
+        {
+            "Outcome": outcome,
+            "Droplet": "web (7)",
+            "Snapshot": number,
+            "Made": "2026-11-23 03:00",
+            "GiB": "2.5",
+            "Why": why,
+            "Regions": "fra1, nyc3",
+        }
+        for outcome, number, why in (("failed", "2", "422: no"), ("kept", "1", "last 1 of 7"))
+    ]
+
+
+def coverage(*rows: Row, **other: Any) -> CoverageReport:
+    return CoverageReport(**{"rows": rows, "regions": ("fra1", "nyc3")} | other)
+
+
+def test_the_table_shows_how_old_the_copies_are_in_hours_and_from_two_days_on_in_days() -> None:
+    ages = {"ams3": 0.4, "fra1": 47.4, "lon1": 48.0, "nyc3": 100.0, "sfo3": None}
+    rows = [row(region=region, outcome=Outcome.ALREADY_THERE, age_hours=age) for region, age in ages.items()]
+    (line,) = coverage_table(coverage(*rows, regions=tuple(ages)))
+    assert [line[region] for region in ages] == ["✓ 0 h", "✓ 47 h", "✓ 2 d", "✓ 4 d", "✓"]
+
+
+def test_coverage_fails_only_where_an_objective_is_set_and_missed() -> None:
+    rows = row(1, "fra1", Outcome.ALREADY_THERE), row(1, "nyc3", Outcome.FAILED, error="too old")
+    assert coverage(*rows, without_backups=("db (3)",)).failure == ""
+    assert coverage(rows[0], max_age_hours=24).failure == ""
+    assert coverage(*rows, max_age_hours=24).failure == (
+        "1 of 2 copies are missing or too old (first: web (1) in nyc3: too old)"
+    )
+    assert coverage(rows[0], max_age_hours=24, without_backups=("db (3)", "api (4)")).failure == (
+        "no backups of db (3), api (4)"
+    )
+
+
+def test_coverage_counts_the_snapshots_that_no_rule_keeps() -> None:
+    rows = [row(outcome=Outcome.ALREADY_THERE)]
+    assert coverage(*rows, unkept=1, unkept_gib=2.5).summary == (
+        "1 image in 2 regions: 1 already there; 1 snapshot (2.5 GiB) that no rule keeps; "
+        "0 API requests, 0 answered with 429"
+    )
+    assert "keeps" not in coverage(*rows).summary
+
+
+def test_the_tables_of_coverage_are_escaped_with_links_to_the_control_panel() -> None:
+    rows = [row(12, "fra1", source="[a](b) (7)", droplet_id=7, age_hours=5.0)]
+    (line,) = coverage_markdown(coverage(*rows))
+    assert line["Droplet"] == r"\[a\](b) ([7](https://cloud.digitalocean.com/droplets/7))".replace("(b)", r"\(b\)")
+    assert line["Image"] == "[12](https://cloud.digitalocean.com/images/snapshots/droplets)"
 
 
 def shown(name: str) -> tuple[list[str], str]:
