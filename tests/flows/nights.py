@@ -1,0 +1,133 @@
+"""Nights on end in one account: backups come, runs copy and prune them, and each morning it is seen what is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from deployments.sandbox import Account, Droplet, FaultKind, Image, Record
+from flows.retention.rule import RetentionRule
+from tests.torture.judging import duplicate_conversions
+
+TAG = "prefect:replicated"
+
+
+def moment(image: Image) -> datetime:
+    """When an image was made, as the API says it."""
+    return datetime.fromtimestamp(int(image.created_at), UTC)
+
+
+def made_by_us(account: Account, droplet_id: int) -> list[datetime]:
+    """The moments of a Droplet's snapshots that this project made, the newest first."""
+    own = [each for each in account.images.values() if each.droplet_id == droplet_id and TAG in each.tags]
+    return sorted((moment(each) for each in own if each.type == "snapshot"), reverse=True)
+
+
+def that_stay(moments: Iterable[datetime], rule: RetentionRule) -> list[datetime]:
+    """What a rule keeps of snapshots of these moments, the newest first; computed in another way than the rule does."""
+    oldest_first = sorted(moments)
+    stay = set(oldest_first[-1:]) | set(oldest_first[::-1][: rule.keep_last])
+    for how_many, period in ((rule.keep_daily, "%Y-%m-%d"), (rule.keep_weekly, "%G-%V"), (rule.keep_monthly, "%Y-%m")):
+        newest = {each.strftime(period): each for each in oldest_first}
+        stay |= set(sorted(newest.values(), reverse=True)[:how_many])
+    return sorted(stay, reverse=True)
+
+
+@dataclass
+class Nights:
+    """What has come of an account's nights so far, by the sandbox's own record.
+
+    Attributes:
+        account: The account.
+        record: What was asked and done.
+        rule: What is to be kept.
+        regions: Where the newest recovery points are to be.
+        backups: The moments of each Droplet's nightly backups.
+        by_others: The snapshots and custom images that this project did not make.
+        runs: How many runs there were.
+        incomplete: How many of these left something undone, and so were run again.
+        most_before: The most snapshots of one Droplet between a run's copying and its pruning.
+        most: The most after a night.
+    """
+
+    account: Account
+    record: Record
+    rule: RetentionRule
+    regions: Sequence[str]
+    backups: dict[int, list[datetime]] = field(default_factory=dict)
+    by_others: frozenset[int] = frozenset()
+    runs: int = 0
+    incomplete: int = 0
+    most_before: int = 0
+    most: int = 0
+
+    def __post_init__(self) -> None:
+        self.by_others = frozenset(
+            each.id for each in self.account.images.values() if each.type in {"snapshot", "custom"} and not each.public
+        )
+
+    def begin(self, now: float) -> list[Image]:
+        """Let a night's backups be made."""
+        new = self.account.back_up_droplets(now)
+        for image in new:
+            assert image.droplet_id is not None
+            self.backups.setdefault(image.droplet_id, []).append(moment(image))
+        return new
+
+    def watch(self) -> None:
+        """See that there is no more than the night's own besides what the rule keeps."""
+        counts = [len(made_by_us(self.account, droplet_id)) for droplet_id in self.backups]
+        self.most_before = max(self.most_before, *counts)
+        assert self.most_before <= self.most_of_the_rule + 1
+
+    def check(self, droplets: Iterable[Droplet]) -> None:
+        """See that a night has left what it should: neither less nor more.
+
+        Args:
+            droplets: All Droplets there have been.
+        """
+        for droplet in droplets:
+            left = made_by_us(self.account, droplet.id)
+            assert left == that_stay(self.backups[droplet.id], self.rule), droplet.name
+            assert len(left) <= self.most_of_the_rule
+            self.most = max(self.most, len(left))
+            own = [image for image in self.account.images.values() if image.droplet_id == droplet.id]
+            points = [image for image in own if image.type == "backup" or TAG in image.tags]
+            newest = max(points, key=lambda image: image.created_at)
+            assert newest.type == "snapshot"
+            assert moment(newest) == self.backups[droplet.id][-1]
+            assert set(self.regions) <= set(newest.regions)
+        assert self.by_others <= self.account.images.keys()
+        assert all(TAG in deletion.tags for deletion in self.record.deleted)
+        assert len({deletion.image_id for deletion in self.record.deleted}) == len(self.record.deleted)
+        assert self.record.duplicate_transfers() == []
+        assert duplicate_conversions(self.record.actions) == []
+
+    @property
+    def most_of_the_rule(self) -> int:
+        """How many snapshots a rule keeps of a Droplet at most."""
+        rule = self.rule
+        return max(1, rule.keep_last + rule.keep_daily + rule.keep_weekly + rule.keep_monthly)
+
+    @property
+    def faults(self) -> Counter[FaultKind]:
+        """How often each kind of fault happened."""
+        return Counter(seen.fault for seen in self.record.requests if seen.fault)
+
+    @property
+    def figures(self) -> Mapping[str, int]:
+        """What there was to survive, and what was done."""
+        kinds = Counter(action.type for action in self.record.actions)
+        return {
+            "runs": self.runs,
+            "left something undone": self.incomplete,
+            "requests": len(self.record.requests),
+            "hit by a fault": self.faults.total(),
+            "conversions": kinds["convert"],
+            "transfers": kinds["transfer"],
+            "snapshots deleted": len(self.record.deleted),
+            "most of a Droplet before pruning": self.most_before,
+            "after it": self.most,
+        }
