@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from deployments.sandbox import Account, Droplet, FaultKind, Image, Record
+from deployments.sandbox import Account, Droplet, Fault, FaultKind, Faults, Image, Record
+from deployments.sandbox.faults import ACTION_FAULTS
 from flows.retention.rule import RetentionRule
 from tests.torture.judging import duplicate_conversions
 
@@ -35,6 +36,32 @@ def that_stay(moments: Iterable[datetime], rule: RetentionRule) -> list[datetime
     return sorted(stay, reverse=True)
 
 
+def go_wrong(
+    faults: Faults,
+    night: int,
+    *,
+    rate: float,
+    seed: int,
+    at_random: Collection[FaultKind] = tuple(FaultKind),
+    seconds: float = 1.0,
+) -> None:
+    """Have a share of all requests go wrong at random, and each kind in its turn where it hurts most.
+
+    Args:
+        faults: What goes wrong in the sandbox.
+        night: Which night it is; in one the start of an action goes wrong for certain, in the next a deletion.
+        rate: The share.
+        seed: What is drawn from.
+        at_random: What goes wrong at random.
+        seconds: As in `Fault`.
+    """
+    faults.at_random(rate, at_random, seed=seed * 1000 + night, seconds=seconds)
+    turn, is_deletion = divmod(night, 2)
+    kinds = [kind for kind in FaultKind if not (is_deletion and kind in ACTION_FAULTS)]
+    method, path = ("DELETE", "") if is_deletion else ("POST", "/actions$")
+    faults.add(Fault(kinds[turn % len(kinds)], method, path, seconds=seconds))
+
+
 @dataclass
 class Nights:
     """What has come of an account's nights so far, by the sandbox's own record.
@@ -48,8 +75,7 @@ class Nights:
         by_others: The snapshots and custom images that this project did not make.
         runs: How many runs there were.
         incomplete: How many of these left something undone, and so were run again.
-        most_before: The most snapshots of one Droplet between a run's copying and its pruning.
-        most: The most after a night.
+        most: The most snapshots of one Droplet after a night.
     """
 
     account: Account
@@ -60,8 +86,10 @@ class Nights:
     by_others: frozenset[int] = frozenset()
     runs: int = 0
     incomplete: int = 0
-    most_before: int = 0
     most: int = 0
+    _evening: dict[int, int] = field(default_factory=dict)
+    _tonight: set[int | None] = field(default_factory=set)
+    _deleted_before: int = 0
 
     def __post_init__(self) -> None:
         self.by_others = frozenset(
@@ -70,17 +98,14 @@ class Nights:
 
     def begin(self, now: float) -> list[Image]:
         """Let a night's backups be made."""
+        self._deleted_before = len(self.record.deleted)
+        self._evening = {droplet_id: len(made_by_us(self.account, droplet_id)) for droplet_id in self.backups}
         new = self.account.back_up_droplets(now)
         for image in new:
             assert image.droplet_id is not None
             self.backups.setdefault(image.droplet_id, []).append(moment(image))
+        self._tonight = {image.droplet_id for image in new}
         return new
-
-    def watch(self) -> None:
-        """See that there is no more than the night's own besides what the rule keeps."""
-        counts = [len(made_by_us(self.account, droplet_id)) for droplet_id in self.backups]
-        self.most_before = max(self.most_before, *counts)
-        assert self.most_before <= self.most_of_the_rule + 1
 
     def check(self, droplets: Iterable[Droplet]) -> None:
         """See that a night has left what it should: neither less nor more.
@@ -93,6 +118,9 @@ class Nights:
             assert left == that_stay(self.backups[droplet.id], self.rule), droplet.name
             assert len(left) <= self.most_of_the_rule
             self.most = max(self.most, len(left))
+            # Each snapshot was made before any was deleted: there never was more than the night's own besides.
+            gone = [each for each in self.record.deleted[self._deleted_before :] if each.droplet_id == droplet.id]
+            assert len(left) + len(gone) == self._evening.get(droplet.id, 0) + (droplet.id in self._tonight)
             own = [image for image in self.account.images.values() if image.droplet_id == droplet.id]
             points = [image for image in own if image.type == "backup" or TAG in image.tags]
             newest = max(points, key=lambda image: image.created_at)
@@ -128,6 +156,5 @@ class Nights:
             "conversions": kinds["convert"],
             "transfers": kinds["transfer"],
             "snapshots deleted": len(self.record.deleted),
-            "most of a Droplet before pruning": self.most_before,
-            "after it": self.most,
+            "most of a Droplet": self.most,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from deployments.sandbox import Fault, FaultKind
+from deployments.sandbox import FaultKind
 from deployments.sandbox.faults import ACTION_FAULTS
 from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
 from flows.retention.rule import RetentionRule
@@ -22,7 +22,7 @@ from tests.flows.executions import (
     repeating,
     select,
 )
-from tests.flows.nights import Nights, made_by_us
+from tests.flows.nights import Nights, go_wrong, made_by_us
 from tests.tasks.digitalocean.in_process import World
 from tests.virtual_time import EPOCH, run
 
@@ -65,14 +65,13 @@ async def look(connection: Connection) -> PruningPlan:
     return plan(*busy)
 
 
-async def replicate_and_prune(connection: InProcess, nights: Nights) -> bool:
+async def replicate_and_prune(connection: InProcess) -> bool:
     """What one run does; tells whether it did all of it."""
     try:
         plan = await plan_for(connection, (await select(connection, 1)).candidates, REGIONS)
         rows = await carry_out(connection, plan, seconds=LONGEST_RUN)
         if any(row.outcome in BAD_OUTCOMES for row in rows.values()):
             return False
-        nights.watch()
         for each in (await look(connection)).to_delete:
             await delete(connection, each.id)
     except APIError:
@@ -90,21 +89,12 @@ async def a_night(world: World, nights: Nights) -> None:
     """Run until all is done, as an operator or a schedule would."""
     for _ in range(MOST_RUNS_A_NIGHT):
         nights.runs += 1
-        if await replicate_and_prune(connection_to(world), nights):
+        if await replicate_and_prune(connection_to(world)):
             return
         nights.incomplete += 1
         # What would never end, somebody at DigitalOcean ends.
         finish_endless(world.account, world.clock.unix())
     raise AssertionError(f"still not done after {MOST_RUNS_A_NIGHT} runs")
-
-
-def go_wrong(world: World, night: int, seed: int) -> None:
-    """Have faults of all kinds happen at random, and each kind in its turn where it hurts most."""
-    world.faults.at_random(FAULT_RATE, seed=seed * NIGHTS + night)
-    kinds = list(FaultKind)
-    world.faults.add(Fault(kinds[night % len(kinds)], "POST", "/actions$"))
-    kinds = [kind for kind in kinds if kind not in ACTION_FAULTS]
-    world.faults.add(Fault(kinds[night % len(kinds)], "DELETE"))
 
 
 async def two_months(seed: int) -> Nights:
@@ -118,7 +108,7 @@ async def two_months(seed: int) -> Nights:
         # Before the night's backups are everywhere, nothing of a Droplet that has one may go.
         early = await look(connection_to(world))
         assert not {each.resource_id for each in early.to_delete} & world.account.droplets.keys()
-        go_wrong(world, night, seed)
+        go_wrong(world.faults, night, rate=FAULT_RATE, seed=seed)
         await a_night(world, nights)
         world.faults.clear()
         nights.check(droplets)
@@ -143,5 +133,5 @@ def test_two_months_of_bad_nights_leave_what_the_rule_says_and_never_touch_what_
     assert nights.faults.keys() == set(FaultKind)
     assert nights.faults.total() > FAULT_RATE / 2 * len(nights.record.requests)
     assert nights.incomplete > 0
-    deletions_hit = {seen.fault for seen in nights.record.requests if seen.method == "DELETE"}
-    assert deletions_hit == {None, *FaultKind} - ACTION_FAULTS
+    hit = {seen.fault for seen in nights.record.requests if seen.method == "DELETE"}
+    assert hit == {None, *FaultKind} - ACTION_FAULTS
