@@ -10,17 +10,17 @@ from typing import Any
 from prefect import Flow, State
 from prefect.states import get_state_exception
 
-from deployments.sandbox import Action, Image, Sandbox
+from deployments.sandbox import Account, Action, Image, Sandbox
 from flows.endings import Incomplete
 from tasks.digitalocean import DigitalOceanError
-from tasks.reporting.report import ConversionReport, ReplicationReport
+from tasks.reporting.report import ConversionReport, PruningReport, ReplicationReport
 from tests.end_to_end.accounts import started
 
-GOOD = {"already_there", "transferred", "adopted", "converted", "already_a_snapshot"}
+GOOD = {"already_there", "transferred", "adopted", "converted", "already_a_snapshot", "deleted", "already_gone"}
 BAD = {"failed", "timed_out"}
 
 Goal = tuple[int, str]
-"""An image, and a region it should be in; no region where it should only be a snapshot."""
+"""An image, and a region it should be in; no region where it should only be a snapshot, or be gone."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Job:
         parameters: What it is called with.
         images: What it is to bring about: these images are snapshots ...
         regions: ... and in these regions.
+        gone_from: Or instead: these images are gone from this account, and no others.
     """
 
     flow: Flow[..., Any]
     parameters: Mapping[str, Any]
     images: Sequence[Image]
     regions: Sequence[str] = ()
+    gone_from: Account | None = None
 
     @property
     def goals(self) -> list[Goal]:
@@ -45,6 +47,8 @@ class Job:
 
     def missing(self) -> list[Goal]:
         """What is not there."""
+        if self.gone_from:
+            return [goal for goal in self.goals if goal[0] in self.gone_from.images]
         images = {image.id: image for image in self.images}
         return [goal for goal in self.goals if not _is_reached(images[goal[0]], goal[1])]
 
@@ -53,13 +57,16 @@ def _is_reached(image: Image, region: str) -> bool:
     return image.type == "snapshot" and (not region or region in image.regions)
 
 
-def started_twice(sandbox: Sandbox, job: Job) -> list[str]:
-    """What was started although it had worked or was under way, or that nobody asked for."""
+def too_much(sandbox: Sandbox, job: Job) -> list[str]:
+    """What was started although it had worked or was under way, and what was done that nobody asked for."""
     duplicates = sandbox.record.duplicate_transfers() + duplicate_conversions(sandbox.record.actions)
-    wanted = {image.id for image in job.images}
-    unasked = [action for action in sandbox.record.actions if action.resource_id not in wanted]
+    images = {image.id for image in job.images}
+    to_act_on, to_delete = (set(), images) if job.gone_from else (images, set())
+    done = [(action.type, action.resource_id) for action in sandbox.record.actions]
+    unasked = [each for each in done if each[1] not in to_act_on]
+    unasked += [("deletion", each.image_id) for each in sandbox.record.deleted if each.image_id not in to_delete]
     return [f"{action.type} of {action.resource_id} to {action.region}, again" for action in duplicates] + [
-        f"{action.type} of {action.resource_id}, which nobody asked for" for action in unasked
+        f"{what} of {image_id}, which nobody asked for" for what, image_id in unasked
     ]
 
 
@@ -88,7 +95,7 @@ def kept_silent(state: State[Any], job: Job) -> list[str]:
     """What a run does not say, or says though it is not so."""
     missing = job.missing()
     if state.is_completed():
-        return [f"says Completed, but {goal} is not there" for goal in missing] + _untrue(state.result(), missing)
+        return [f"says Completed, but {goal} is not reached" for goal in missing] + _untrue(state.result(), missing)
     error = get_state_exception(state) if state.is_failed() else None
     if not isinstance(error, Incomplete | DigitalOceanError):
         return [f"ended {state.type.value} and explains nothing: {state.message!r} ({error!r})"]
@@ -97,11 +104,11 @@ def kept_silent(state: State[Any], job: Job) -> list[str]:
 
 
 def _untrue(report: object, missing: list[Goal]) -> list[str]:
-    assert isinstance(report, ReplicationReport | ConversionReport)
+    assert isinstance(report, ReplicationReport | ConversionReport | PruningReport)
     rows = [(row.image_id, getattr(row, "region", ""), str(row.outcome), row.error) for row in report.rows]
     told_missing = {(image_id, region) for image_id, region, outcome, _ in rows if outcome in BAD}
     return [
-        *(f"{goal} is not there, and no row says so" for goal in missing if goal not in told_missing),
+        *(f"{goal} is not reached, and no row says so" for goal in missing if goal not in told_missing),
         *(f"{row} has no error" for row in rows if row[2] in BAD and not row[3]),
         *(f"{row} is not so" for row in rows if row[2] in GOOD and (row[0], row[1]) in missing),
     ]

@@ -18,13 +18,14 @@ class Verdict:
         fault: What went wrong in it, as the table calls it.
         name: Which flow and seed.
         faults: How often each kind of fault happened, by the sandbox's record.
-        starts_hit: How many of the faults befell a request that was to start an action.
+        changes_hit: How many of the faults befell a request that was to start an action or to delete an image.
         requests: Requests that came.
         actions: Actions that were started.
+        deletions: Images that were deleted.
         runs: Runs that it took until all was there.
         failed_runs: How many of these ended Failed.
-        lost: What was not there in the end.
-        twice: What was started that need not have been.
+        lost: What was not as it should be in the end.
+        too_much: What was started that need not have been, or deleted that should not.
         silent: What a run did not say.
         told: Where the token was to be seen.
         broken: Why there is no verdict.
@@ -33,13 +34,14 @@ class Verdict:
     fault: str
     name: str
     faults: Counter[FaultKind] = field(default_factory=Counter)
-    starts_hit: int = 0
+    changes_hit: int = 0
     requests: int = 0
     actions: int = 0
+    deletions: int = 0
     runs: int = 0
     failed_runs: int = 0
     lost: list[str] = field(default_factory=list)
-    twice: list[str] = field(default_factory=list)
+    too_much: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -47,20 +49,21 @@ class Verdict:
     def count(self, sandbox: Sandbox) -> None:
         """Take the figures from the sandbox's record."""
         self.faults = Counter(seen.fault for seen in sandbox.record.requests if seen.fault)
-        self.starts_hit = sum(
+        self.changes_hit = sum(
             1
             for seen in sandbox.record.requests
-            if seen.fault and seen.method == "POST" and seen.path.endswith("/actions")
+            if seen.fault and (seen.method == "DELETE" or (seen.method == "POST" and seen.path.endswith("/actions")))
         )
         self.requests = len(sandbox.record.requests)
         self.actions = len(sandbox.record.actions)
+        self.deletions = len(sandbox.record.deleted)
 
     @property
     def problems(self) -> dict[str, list[str]]:
         """Everything that should not be, by what it is."""
         found = {
             "lost": self.lost,
-            "started twice": self.twice,
+            "too much": self.too_much,
             "silent": self.silent,
             "told": self.told,
             "broken": self.broken,
@@ -144,10 +147,11 @@ def _line(name: str, verdicts: Sequence[Verdict]) -> str:
         sum(each.failed_runs for each in verdicts),
         sum(each.requests for each in verdicts),
         sum(each.faults.total() for each in verdicts),
-        sum(each.starts_hit for each in verdicts),
+        sum(each.changes_hit for each in verdicts),
         sum(each.actions for each in verdicts),
+        sum(each.deletions for each in verdicts),
         sum(len(each.lost) for each in verdicts),
-        sum(len(each.twice) for each in verdicts),
+        sum(len(each.too_much) for each in verdicts),
         sum(len(each.silent) + len(each.broken) for each in verdicts),
         sum(len(each.told) for each in verdicts),
     ]
@@ -161,10 +165,11 @@ COLUMNS = (
     "ended Failed",
     "requests",
     "faults",
-    "of them on a start",
+    "of them on a start or deletion",
     "actions started",
+    "images deleted",
     "lost",
-    "started twice",
+    "too much",
     "silent",
     "token told",
 )
@@ -172,9 +177,11 @@ COLUMNS = (
 CONDITIONS = """\
 Each kind befalls 5% of the requests at random (a 429, which stops all others for seconds, 1%), and one start of an
 action in any case, two where the action is started although the answer does not say so; "all together" befalls 20%;
-"each kind once" befalls the first starts on each of 20 images. Three seeds for each flow that changes something, two
-Droplets, three regions. Runs with faults may fail; then the faults end, what would never end
+"each kind once" befalls the first starts on each of 20 images. Three seeds for each flow that copies or converts, two
+Droplets, three regions; for `prune_snapshots`, whose first deletion suffers instead, three seeds of all together and
+one of every kind that a deletion can suffer. Runs with faults may fail; then the faults end, what would never end
 is finished by hand, and the flow runs again until it is Completed. *Lost*: a chosen image that is then no snapshot or
-not in a region. *Started twice*: a transfer or conversion that another one had done or was under way to do, or that
-nobody asked for; the sandbox accepts a second transfer beside the first. *Silent*: something that is not there and
-that no row and no state message names, or a row that says what is not so."""
+not in a region, or a snapshot that no rule keeps and that is still there. *Too much*: a transfer or conversion that
+another one had done or was under way to do, or that nobody asked for (the sandbox accepts a second transfer beside the
+first), or the deletion of anything that the rule keeps or that others made. *Silent*: something that is not as it
+should be and that no row and no state message names, or a row that says what is not so."""

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import State
 from prefect.states import Completed, Failed
 
-from deployments.sandbox import Action, Image
+from deployments.sandbox import Action, Deletion, Image, Sandbox
 from deployments.sandbox.account import Fate
 from flows.endings import Incomplete
+from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
-from tasks.reporting.report import Outcome, ReplicationReport, Row
-from tests.torture.judging import Job, duplicate_conversions, kept_silent
+from tasks.reporting.report import Outcome, PruningOutcome, PruningReport, PruningRow, ReplicationReport, Row
+from tests.end_to_end.accounts import add_snapshots
+from tests.torture.judging import Job, duplicate_conversions, kept_silent, too_much
 from tests.torture.reliability import read_sections, write_section
 
 WORKS, FAILS, NEVER_ENDS = Fate(), Fate(outcome="errored"), Fate(ends=False)
@@ -80,3 +83,33 @@ def test_to_fail_without_naming_what_is_missing_or_why_is_silence() -> None:
 
 def test_to_fail_with_an_error_that_explains_nothing_is_silence() -> None:
     assert kept_silent(Failed(message="boom", data=RuntimeError("boom")), job_on(image_in("nyc3"))) != []
+
+
+def test_a_snapshot_that_should_be_gone_and_is_not_is_missing_and_one_that_should_not_be_gone_is_too_much() -> None:
+    sandbox = Sandbox(droplets=1)
+    old, kept = add_snapshots(sandbox, next(iter(sandbox.account.droplets.values())), 2, 1)
+    job = Job(prune_snapshots, {}, [old], gone_from=sandbox.account)
+    assert job.missing() == [(old.id, "")]
+    for image in (old, kept):
+        sandbox.account.deleted.append(Deletion.of(image, 0.0))
+        sandbox.account.delete_image(image)
+    assert job.missing() == []
+    assert too_much(sandbox, job) == [f"deletion of {kept.id}, which nobody asked for"]
+
+
+def test_a_row_that_says_deleted_of_what_is_still_there_is_not_so() -> None:
+    sandbox = Sandbox(droplets=1)
+    (old,) = add_snapshots(sandbox, next(iter(sandbox.account.droplets.values())), 2)
+    job = Job(prune_snapshots, {}, [old], gone_from=sandbox.account)
+
+    def failed(outcome: PruningOutcome, error: str = "") -> State[object]:
+        row = PruningRow(
+            droplet="web-01", droplet_id=7, image_id=old.id, created_at=datetime.fromtimestamp(0, UTC),
+            size_gigabytes=1, outcome=outcome, reason="no rule keeps it", error=error,
+        )  # fmt: skip
+        wrong = Incomplete(PruningReport(rows=(row,), dry_run=False, max_deletions=0))
+        return Failed(message=str(wrong), data=wrong)
+
+    assert kept_silent(failed(PruningOutcome.FAILED, error="refused"), job) == []
+    assert kept_silent(failed(PruningOutcome.FAILED), job) != []
+    assert kept_silent(failed(PruningOutcome.DELETED), job) != []
