@@ -157,4 +157,5 @@ class Nights:
             "transfers": kinds["transfer"],
             "snapshots deleted": len(self.record.deleted),
             "most of a Droplet": self.most,
+            "the rule keeps at most": self.most_of_the_rule,
         }
