@@ -11,12 +11,14 @@ from flows.command_line import run_from_command_line
 from flows.endings import Incomplete, ends_plainly
 from flows.names import pruning_run_name
 from flows.parameters import DropletTag, HowMany, Regions
+from flows.replication.operations import or_else
 from flows.replication.selection import target_regions
 from flows.retention.looking import Decision, decide, look
 from flows.retention.pruning import Verdict
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
-from tasks.digitalocean import APIError, tally_requests
+from tasks.digitalocean import APIError, run_blocking, tally_requests
+from tasks.digitalocean.once import delete_once
 from tasks.regions import list_regions
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.events import PRUNING_COMPLETED, PRUNING_FAILED, announce_deletion
@@ -119,8 +121,9 @@ def _planned(verdict: Verdict) -> PruningOutcome:
 
 
 def _delete(image_id: int) -> tuple[PruningOutcome, str]:
+    client = connect().client
     try:
-        deleted = delete_snapshot(image_id)
+        deleted = run_blocking(or_else(lambda: delete_snapshot.aio(image_id), lambda: delete_once(client, image_id)))
     except APIError as error:
         get_run_logger().error("Snapshot %d was not deleted: %s", image_id, error)
         return PruningOutcome.FAILED, str(error)

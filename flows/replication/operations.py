@@ -54,10 +54,10 @@ def as_task_runs(connection: Connection) -> Operations:
             # Prefect may have failed after the request was sent.
             return await find_carried_out(client, image_id, request) or await post_once(client, image_id, request)
 
-        return await _or_else(lambda: post_image_action.aio(image_id, request), without)
+        return await or_else(lambda: post_image_action.aio(image_id, request), without)
 
     async def list_actions(image_id: int) -> list[Action]:
-        return await _or_else(lambda: list_image_actions.aio(image_id), lambda: client.list_image_actions(image_id))
+        return await or_else(lambda: list_image_actions.aio(image_id), lambda: client.list_image_actions(image_id))
 
     async def look(image_id: int) -> Image | None:
         async def without() -> Image | None:
@@ -66,15 +66,27 @@ def as_task_runs(connection: Connection) -> Operations:
             except NotFound:
                 return None
 
-        return await _or_else(lambda: get_image.aio(image_id), without)
+        return await or_else(lambda: get_image.aio(image_id), without)
 
     async def tag(name: str, image_ids: list[int]) -> frozenset[int]:
-        return await _or_else(lambda: tag_images.aio(name, image_ids), lambda: put_tag(client, name, image_ids))
+        return await or_else(lambda: tag_images.aio(name, image_ids), lambda: put_tag(client, name, image_ids))
 
     return Operations(post, list_actions, look, tag)
 
 
-async def _or_else(run: Callable[[], Awaitable[ResultT]], without: Callable[[], Awaitable[ResultT]]) -> ResultT:
+async def or_else(run: Callable[[], Awaitable[ResultT]], without: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """Do something as a task run; if Prefect fails, without one.
+
+    Args:
+        run: As a task run.
+        without: The same without Prefect, which may have failed after the request was sent.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        DigitalOceanError: The API has failed, not Prefect.
+    """
     try:
         return await run()
     except DigitalOceanError:

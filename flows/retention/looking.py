@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from prefect import get_run_logger
+
 from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
-from tasks.digitalocean import Image, InvalidArgument, NotFound, Snapshot
+from tasks.digitalocean import APIError, Image, InvalidArgument, NotFound, Snapshot
 from tasks.droplets import list_droplets
 from tasks.image_actions import list_image_actions
 from tasks.images import list_private_images
@@ -110,3 +112,6 @@ def _has_action_under_way(image_id: int) -> bool:
         return any(action.in_progress for action in list_image_actions(image_id))
     except NotFound:
         return False
+    except APIError as error:
+        get_run_logger().warning("Snapshot %d is kept, its actions cannot be looked at: %s", image_id, error)
+        return True
