@@ -4,14 +4,14 @@ from prefect import flow, get_run_logger
 
 from flows.announcements import announces_its_end
 from flows.command_line import run_from_command_line
-from flows.endings import Incomplete, ends_plainly
+from flows.endings import ends_plainly
 from flows.names import replication_run_name
 from flows.parameters import DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
 from flows.prune_snapshots import prune_snapshots
 from flows.replication.choosing import named_images, newest_backups
 from flows.replication.run import replicate
 from flows.replication.selection import Selection
-from tasks.digitalocean import DigitalOceanError
+from tasks.digitalocean import InvalidArgument
 from tasks.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
 from tasks.reporting.report import ReplicationReport
 
@@ -45,7 +45,7 @@ def replicate_backups(
         image_ids: Instead of the newest backups of all Droplets, only these backups or snapshots; with `droplet_tag`,
             these as well.
         prune: When everything has arrived, delete the snapshots of these Droplets that `prune_snapshots` would not keep
-            with its usual rule.
+            with its usual rule. Not with `image_ids` alone, which name no Droplets.
 
     Returns:
         The report, with a row an image and region.
@@ -54,6 +54,8 @@ def replicate_backups(
         Incomplete: Some copies did not arrive; its `report` says which and why.
         DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
     """
+    if prune and image_ids is not None and not droplet_tag:
+        raise InvalidArgument("prune=True is for Droplets: leave image_ids out, or name a droplet_tag as well")
 
     def choose() -> Selection:
         if image_ids is None:
@@ -71,9 +73,8 @@ def _prune(droplet_tag: str | None, regions: list[str] | None, *, dry_run: bool)
     """Run `prune_snapshots`, which touches no Droplet whose newest recovery point has not arrived everywhere."""
     try:
         prune_snapshots(droplet_tag, regions=regions, dry_run=dry_run)
-    except (DigitalOceanError, Incomplete) as error:
-        # That run has failed, and says so; the copies of this one have arrived all the same.
-        get_run_logger().error("Everything has arrived, but old snapshots were not deleted: %s", error)
+    except Exception as error:  # noqa: BLE001  # that run has failed, and says so; the copies of this one are made
+        get_run_logger().error("The copies are made, but old snapshots were not deleted: %s", error)
 
 
 if __name__ == "__main__":
