@@ -291,6 +291,9 @@ class PruningReport(RunReport):
         ]
         if self.left_alone:
             parts.append(f"{self.left_alone} made by others left alone")
+        if self.too_many:
+            none = "none would be" if self.dry_run else "none was"
+            parts.append(f"more than max_deletions ({self.max_deletions}), so {none} deleted")
         whole = f"{count(len(self.rows), 'snapshot')} of {count(len({row.droplet_id for row in self.rows}), 'Droplet')}"
         return f"{'Dry run, ' if self.dry_run else ''}{whole}: {', '.join(parts) or 'nothing to do'}; {self.spent}"
 
@@ -302,13 +305,18 @@ class PruningReport(RunReport):
             deletions = len(self.bad_rows) + len(self.having(PruningOutcome.DELETED, PruningOutcome.GONE))
             reason = f"(first: {first.image_id}: {first.error})"
             return f"{len(self.bad_rows)} of {deletions} snapshots were not deleted {reason}"
-        planned = len(self.having(PruningOutcome.PLANNED))
-        if planned > self.max_deletions and not self.dry_run:
+        if self.too_many and not self.dry_run:
+            planned = len(self.having(PruningOutcome.PLANNED))
             return (
                 f"nothing was deleted: {planned} snapshots would go, and max_deletions is {self.max_deletions}; "
                 "look at the plan, and raise max_deletions if it is right"
             )
         return ""
+
+    @property
+    def too_many(self) -> bool:
+        """Whether more would go than may go at once, so that nothing does."""
+        return len(self.having(PruningOutcome.PLANNED)) > self.max_deletions
 
     def _worth(self, rows: Sequence[PruningRow]) -> str:
         gib = sum(row.size_gigabytes for row in rows)

@@ -227,7 +227,9 @@ def test_pruning_fails_where_more_would_go_than_may_but_a_dry_run_does_not() -> 
         "nothing was deleted: 3 snapshots would go, and max_deletions is 2; "
         "look at the plan, and raise max_deletions if it is right"
     )
-    assert pruning(*rows, max_deletions=2, dry_run=True).failure == ""
+    looked = pruning(*rows, max_deletions=2, dry_run=True)
+    assert looked.failure == ""
+    assert "more than max_deletions (2), so none would be deleted" in looked.summary
     assert pruning(pruning_row(), max_deletions=0).failure == ""
 
 
