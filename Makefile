@@ -27,7 +27,7 @@ bench: install-dev  ## what a run costs, measured against the sandbox (a quarter
 bench-fleet: install-dev  ## the same with 1,000 Droplets (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks --fleet
 
-bench-workers: install-dev  ## the same with three processes on one token (ten minutes)
+bench-workers: install-dev  ## the same with three processes on one token (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks --workers
 
 torture: install-dev  ## faults of every kind and kills at every point of a run, and tests/RELIABILITY.md
