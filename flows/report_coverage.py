@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
 from flows.endings import ends_plainly
@@ -15,7 +15,7 @@ from flows.replication.selection import Selection, is_tagged, target_regions
 from flows.retention.looking import Stock, decide, look
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
-from tasks.digitalocean import tally_requests
+from tasks.digitalocean import Forbidden, NotFound, tally_requests
 from tasks.regions import list_regions
 from tasks.reporting.report import CoverageReport, Outcome, Row
 
@@ -48,7 +48,7 @@ def report_coverage(
     connection = connect()
     with tally_requests() as tally:
         targets = target_regions(list_regions(), regions)
-        selection, stock = newest_backups(droplet_tag), look(droplet_tag)
+        selection, stock = newest_backups(droplet_tag), _look(droplet_tag)
         # Nothing is deleted, so nothing is looked at more closely.
         unkept = decide(stock, RetentionRule(), targets, max_deletions=0).plan
     now = connection.client.server_clock.now()
@@ -67,6 +67,15 @@ def report_coverage(
             seconds=tally.seconds,
         )
     )
+
+
+def _look(droplet_tag: str | None) -> Stock:
+    """Look at older snapshots, as far as the token may see them."""
+    try:
+        return look(droplet_tag)
+    except (Forbidden, NotFound) as error:
+        get_run_logger().warning("Older snapshots are left out of the report: %s", error)
+        return Stock((), {}, {})
 
 
 def newest_copies(selection: Selection, stock: Stock, managed_tag: str) -> dict[tuple[int | None, str], datetime]:
