@@ -97,7 +97,7 @@ def crash_points(images: int, regions: int) -> list[CrashPoint]:
         CrashPoint("before the first look after all is started", "GET", LOOKING, after_starts=all_started),
         CrashPoint("before the second look after all is started", "GET", LOOKING, 2, after_starts=all_started),
         CrashPoint(
-            "after the middle transfer, unanswered; the next run waits for the lock",
+            "after the middle transfer, unanswered; the next run waits until the claim is void",
             "POST",
             POSTING,
             transfers // 2,

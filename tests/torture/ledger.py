@@ -175,11 +175,11 @@ COLUMNS = (
 )
 
 CONDITIONS = """\
-Each kind befalls 5% of the requests at random (a 429, which stops all others for seconds, 1%), and one start of an
-action in any case, two where the action is started although the answer does not say so; "all together" befalls 20%;
-"each kind once" befalls the first starts on each of 20 images. Three seeds for each flow that copies or converts, two
-Droplets, three regions; for `prune_snapshots`, whose first deletion suffers instead, three seeds of all together and
-one of every kind that a deletion can suffer. Runs with faults may fail; then the faults end, what would never end
+Each kind befalls 5% of the requests at random (not a 429 by itself, which stops all others for seconds), and one start
+of an action in any case, two where the action is started although the answer does not say so; "all together" befalls
+20%; "each kind once" befalls the first starts on each of 20 images. Three seeds for each flow that copies or converts,
+two Droplets, three regions; for `prune_snapshots`, whose first deletion suffers instead, three seeds of all together
+and one of every kind that a deletion can suffer. Runs with faults may fail; then the faults end, what would never end
 is finished by hand, and the flow runs again until it is Completed. *Lost*: a chosen image that is then no snapshot or
 not in a region, or a snapshot that no rule keeps and that is still there. *Too much*: a transfer or conversion that
 another one had done or was under way to do, or that nobody asked for (the sandbox accepts a second transfer beside the

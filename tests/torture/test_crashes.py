@@ -43,12 +43,12 @@ COLUMNS = (
 CONDITIONS = f"""\
 A process of its own, `python -m flows.replicate_backups`, with {len(SIZES)} Droplets and {len(REGIONS)} regions, is
 sent SIGKILL (once SIGTERM) at the moment when a request arrives at the sandbox. *Before*: the request is not carried
-out, as if it had never been sent. *After, unanswered*: it is carried out, and nobody is there to hear of it. What else
-was on its way at that moment is carried out as well. Then the same command runs once more, undisturbed. The lock of a
-killed run frees itself within a minute; except where the table says so, the test takes it away at once. The sandbox
-accepts a second transfer beside the first, so that one would be seen. Each line was checked: the later run ends with
-status 0, each newest backup is a snapshot in every region, and each conversion and each transfer was started exactly
-once by the two runs together."""
+out, as if it had never been sent. *After, unanswered*: it is carried out, and nobody is there to hear of it. What
+else was on its way at that moment is carried out as well. Then the same command runs once more, undisturbed. The
+claim of a killed run is void within a minute; except where the table says so, the test tells Prefect that the run has
+crashed, as a worker does, and it is void at once. The sandbox accepts a second transfer beside the first, so that one
+would be seen. Each line was checked: the later run ends with status 0, each newest backup is a snapshot in every
+region, and each conversion and each transfer was started exactly once by the two runs together."""
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,8 @@ ACTIONS_SPEED = 1_200
 GIGABYTES = 2
 
 RATE_ALONE = 0.05
-# After a 429 everybody waits for seconds.
-RATE_OF_LIMITS = 0.01
+# After a 429 everybody waits for seconds: one an account, and those among all together, tell enough.
+RATE_OF_LIMITS = 0.0
 RATE_TOGETHER = 0.2
 MOST_RUNS_AFTERWARDS = 3
 
