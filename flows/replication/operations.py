@@ -50,9 +50,12 @@ def as_task_runs(connection: Connection) -> Operations:
     client = connection.client
 
     async def post(image_id: int, request: ImageActionRequest) -> Action:
+        since = client.server_clock.now()
+
         async def without() -> Action:
             # Prefect may have failed after the request was sent.
-            return await find_carried_out(client, image_id, request) or await post_once(client, image_id, request)
+            found = await find_carried_out(client, image_id, request, since)
+            return found or await post_once(client, image_id, request)
 
         return await or_else(lambda: post_image_action.aio(image_id, request), without)
 

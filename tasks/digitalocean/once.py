@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime, timedelta
 
 from tasks.digitalocean.client import DigitalOceanClient
 from tasks.digitalocean.errors import APIError, NotFound
 from tasks.digitalocean.models import Action, ImageActionRequest
+
+# An action that began so long before it was asked for was asked for by somebody else, however wrong a clock is.
+MOST_BETWEEN_CLOCKS = timedelta(minutes=15)
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ async def post_once(client: DigitalOceanClient, image_id: int, request: ImageAct
         APIError: It was not started; `repeatable` tells whether it is safe to ask again. After an unclear answer
             that could not be cleared up either, it is not.
     """
+    since = client.server_clock.now()
     try:
         return await client.post_image_action(image_id, request)
     except APIError as error:
@@ -39,7 +44,7 @@ async def post_once(client: DigitalOceanClient, image_id: int, request: ImageAct
         # What is still being worked on may take a moment to appear.
         await asyncio.sleep(client.settings.poll_interval_seconds)
         try:
-            action = await find_carried_out(client, image_id, request)
+            action = await find_carried_out(client, image_id, request, since)
         except APIError as look:
             logger.warning("Whether it was carried out is unknown: %s", look)
             raise error from look
@@ -50,22 +55,30 @@ async def post_once(client: DigitalOceanClient, image_id: int, request: ImageAct
         return action
 
 
-async def find_carried_out(client: DigitalOceanClient, image_id: int, request: ImageActionRequest) -> Action | None:
-    """Find the action that a request has started, in progress or completed.
+async def find_carried_out(
+    client: DigitalOceanClient, image_id: int, request: ImageActionRequest, since: datetime
+) -> Action | None:
+    """Find the action that a request has started.
 
     Args:
         client: The API.
         image_id: The image.
         request: What was asked for.
+        since: When it was asked for, by the server's clock.
 
     Returns:
-        The action; None if there is none.
+        The action, whoever started it if it is in progress; None if there is none.
 
     Raises:
         APIError: The image's actions cannot be read.
     """
     actions = await client.list_image_actions(image_id)
-    return next((action for action in actions if request.matches(action) and not action.errored), None)
+    matching = [action for action in actions if request.matches(action)]
+    earliest = since - MOST_BETWEEN_CLOCKS
+    return next(
+        (action for action in matching if action.in_progress or (action.completed and action.started_at >= earliest)),
+        None,
+    )
 
 
 async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:

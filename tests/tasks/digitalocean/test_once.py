@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -152,6 +153,22 @@ def test_an_action_that_has_failed_is_not_adopted() -> None:
         world.faults.add(Fault(FaultKind.ACTION_ERRORED))
         action = await post_once(world.client, image.id, TransferImage(region="atl1"))
         assert (await world.waiter.wait(image.id, action)).errored
+        world.faults.add(Fault(FaultKind.DROP_BEFORE, method="POST"))
+        with pytest.raises(APIError) as caught:
+            await post_once(world.client, image.id, TransferImage(region="atl1"))
+        assert caught.value.repeatable
+
+    run(start())
+
+
+def test_a_copy_made_long_before_is_not_taken_for_this_one() -> None:
+    async def start() -> None:
+        world = World()
+        image = world.images("snapshot")[0]
+        action = await post_once(world.client, image.id, TransferImage(region="atl1"))
+        assert (await world.waiter.wait(image.id, action)).completed
+        del image.regions["atl1"]
+        await asyncio.sleep(3600)
         world.faults.add(Fault(FaultKind.DROP_BEFORE, method="POST"))
         with pytest.raises(APIError) as caught:
             await post_once(world.client, image.id, TransferImage(region="atl1"))
