@@ -32,7 +32,10 @@ Moment: TypeAlias = Annotated[datetime, AfterValidator(_in_utc)]
 ResourceId: TypeAlias = Annotated[int, Field(ge=1)]
 RegionSlug: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{SLUG_PATTERN.pattern}$")]
 TagName: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TAG_PATTERN.pattern}$")]
+# An answer may say null where a list or a text is empty.
+Text: TypeAlias = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(lambda value: () if value is None else value)]
+Ids: TypeAlias = Annotated[tuple[int, ...], BeforeValidator(lambda value: () if value is None else value)]
 
 
 class Resource(BaseModel):
@@ -50,7 +53,7 @@ class Action(Resource):
     started_at: Moment
     completed_at: Moment | None = None
     resource_id: int | None = None
-    resource_type: str = ""
+    resource_type: Text = ""
     region_slug: str | None = None
 
     @model_validator(mode="before")
@@ -83,11 +86,10 @@ class Image(Resource):
     type: str
     regions: Texts
     created_at: Moment
-    name: str = ""
+    name: Text = ""
     size_gigabytes: float | None = None
     tags: Texts = ()
     public: bool = False
-    status: str = "available"
 
 
 class Snapshot(Resource):
@@ -98,7 +100,7 @@ class Snapshot(Resource):
     """
 
     id: int
-    name: str
+    name: Text
     created_at: Moment
     regions: Texts
     size_gigabytes: float
@@ -124,11 +126,10 @@ class Droplet(Resource):
     """A virtual machine, with the ids of the images made of it."""
 
     id: int
-    name: str
-    backup_ids: tuple[int, ...]
-    snapshot_ids: tuple[int, ...]
+    name: Text
+    backup_ids: Ids
+    snapshot_ids: Ids
     tags: Texts = ()
-    region: Region | None = None
 
 
 class ConvertImage(BaseModel):

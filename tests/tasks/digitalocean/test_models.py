@@ -85,8 +85,6 @@ def test_an_image_a_region_and_a_droplet_are_read() -> None:
     assert (region.slug, region.available, region.takes_images) == ("nyc2", True, True)
     droplet = Droplet.model_validate(DROPLET)
     assert (droplet.backup_ids, droplet.snapshot_ids, droplet.tags) == ((53893572,), (67512819,), ("web", "env:prod"))
-    assert droplet.region is not None
-    assert droplet.region.slug == "nyc3"
 
 
 def test_a_listed_snapshot_is_read_with_numbers_for_ids() -> None:
@@ -118,9 +116,23 @@ def test_a_region_that_is_not_in_the_description_is_a_region(slug: str) -> None:
     assert TransferImage(region=slug).region == slug
 
 
-@pytest.mark.parametrize("name", ["regions", "tags"])
-def test_null_for_a_list_is_an_empty_list(name: str) -> None:
-    assert getattr(Image.model_validate({**SNAPSHOT, name: None}), name) == ()
+@pytest.mark.parametrize(
+    ("model", "example", "name"),
+    [
+        (Image, SNAPSHOT, "regions"),
+        (Image, SNAPSHOT, "tags"),
+        (Image, SNAPSHOT, "name"),
+        (Snapshot, LISTED_SNAPSHOT, "regions"),
+        (Snapshot, LISTED_SNAPSHOT, "name"),
+        (Region, NEW_YORK_2, "features"),
+        (Droplet, DROPLET, "backup_ids"),
+        (Droplet, DROPLET, "snapshot_ids"),
+        (Droplet, DROPLET, "tags"),
+        (Action, RUNNING_ACTION, "resource_type"),
+    ],
+)
+def test_null_for_a_list_or_a_text_is_an_empty_one(model: type[Resource], example: dict[str, Any], name: str) -> None:
+    assert len(getattr(model.model_validate({**example, name: None}), name)) == 0
 
 
 def test_a_region_takes_images_only_if_it_is_available_and_says_so() -> None:
