@@ -9,6 +9,7 @@ from flows.announcements import announces_its_end
 from flows.claims import claimed
 from flows.command_line import run_from_command_line
 from flows.endings import Incomplete, ends_plainly
+from flows.inventory import take_inventory
 from flows.names import pruning_run_name
 from flows.parameters import DropletTag, HowMany, Regions
 from flows.replication.operations import or_else
@@ -22,7 +23,7 @@ from tasks.digitalocean.once import delete_once
 from tasks.regions import list_regions
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.events import PRUNING_COMPLETED, PRUNING_FAILED, announce_deletion
-from tasks.reporting.report import PruningOutcome, PruningReport, PruningRow
+from tasks.reporting.pruning import PruningOutcome, PruningReport, PruningRow
 from tasks.reporting.tables import escaped, pruning_table
 from tasks.snapshots import delete_snapshot
 
@@ -73,7 +74,7 @@ def prune_snapshots(
         targets = target_regions(list_regions(), regions)
 
         def choose() -> Decision:
-            return decide(look(droplet_tag), rule, targets, max_deletions)
+            return decide(look(take_inventory(droplet_tag)), rule, targets, max_deletions)
 
         with nullcontext(choose()) if dry_run else claimed(choose) as decision:
             delete = not dry_run and not decision.plan.exceeds(max_deletions)

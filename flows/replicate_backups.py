@@ -5,6 +5,7 @@ from prefect import flow, get_run_logger
 from flows.announcements import announces_its_end
 from flows.command_line import run_from_command_line
 from flows.endings import ends_plainly
+from flows.inventory import take_inventory
 from flows.names import replication_run_name
 from flows.parameters import DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
 from flows.prune_snapshots import prune_snapshots
@@ -59,9 +60,9 @@ def replicate_backups(
 
     def choose() -> Selection:
         if image_ids is None:
-            return newest_backups(droplet_tag, newest)
+            return newest_backups(take_inventory(droplet_tag), newest)
         named = named_images(image_ids)
-        return named + newest_backups(droplet_tag, newest) if droplet_tag else named
+        return named + newest_backups(take_inventory(droplet_tag), newest) if droplet_tag else named
 
     report = replicate(choose, regions, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
     if prune:

@@ -6,6 +6,7 @@ from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
 from flows.endings import ends_plainly
+from flows.inventory import Inventory, take_inventory
 from flows.names import coverage_run_name
 from flows.parameters import DropletTag, Hours, Regions
 from flows.replication.choosing import newest_backups
@@ -48,7 +49,8 @@ def report_coverage(
     connection = connect()
     with tally_requests() as tally:
         targets = target_regions(list_regions(), regions)
-        selection, stock = newest_backups(droplet_tag), _look(droplet_tag)
+        inventory = take_inventory(droplet_tag)
+        selection, stock = newest_backups(inventory), _look(inventory)
         # Nothing is deleted, so nothing is looked at more closely.
         unkept = decide(stock, RetentionRule(), targets, max_deletions=0).plan
     now = connection.client.server_clock.now()
@@ -69,10 +71,10 @@ def report_coverage(
     )
 
 
-def _look(droplet_tag: str | None) -> Stock:
+def _look(inventory: Inventory) -> Stock:
     """Look at older snapshots, as far as the token may see them."""
     try:
-        return look(droplet_tag)
+        return look(inventory)
     except (Forbidden, NotFound) as error:
         get_run_logger().warning("Older snapshots are left out of the report: %s", error)
         return Stock((), {}, {})

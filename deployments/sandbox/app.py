@@ -20,7 +20,7 @@ from deployments.sandbox.control import Control
 from deployments.sandbox.damage import answer_instead, damaged, fate, limit_answer
 from deployments.sandbox.endpoints import ENDPOINTS, nothing_here
 from deployments.sandbox.endpoints.call import Call, Endpoint
-from deployments.sandbox.errors import ApiError, bad_request, error
+from deployments.sandbox.errors import ApiError, bad_request, error, forbidden
 from deployments.sandbox.faults import FORESTALLING_FAULTS, LIMIT_FAULTS, Fault, FaultKind, Faults
 from deployments.sandbox.limits import Limits
 from deployments.sandbox.record import Record, SeenRequest
@@ -136,6 +136,8 @@ class _Api:
     ) -> Answer:
         """Do what is asked."""
         try:
+            if request.url.path in self.account.quirks.out_of_scope:
+                raise forbidden()
             return endpoint(
                 Call(
                     account=self.account,

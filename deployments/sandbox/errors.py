@@ -25,7 +25,7 @@ def bad_request(message: str) -> ApiError:
 
 
 def forbidden() -> ApiError:
-    """The resource is there, but belongs to DigitalOcean and not to the account."""
+    """The resource is not the account's, but DigitalOcean's, or out of the scopes of the token."""
     return error(403, "forbidden", "You do not have access for the attempted action.")
 
 

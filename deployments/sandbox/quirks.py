@@ -1,4 +1,4 @@
-"""What DigitalOcean does not document, and a client has to be ready for either way."""
+"""What DigitalOcean does not document, or leaves to its users, and a client has to be ready for either way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """How the sandbox behaves where the API's description is silent.
+    """How the sandbox behaves where the API's description leaves it open.
 
     Seconds are the API's own: the sandbox's speed divides them.
 
@@ -20,6 +20,7 @@ class Quirks:
         feed_lag_seconds: How long after an action was accepted it appears in `/v2/actions`.
         lock_seconds: How long after its conversion an image refuses other actions.
         max_per_page: The longest page a list has, however much is asked for.
+        out_of_scope: Paths that the token's scopes do not cover, such as `/v2/actions`: they answer 403.
     """
 
     taggable_backups: bool = True
@@ -28,3 +29,4 @@ class Quirks:
     feed_lag_seconds: float = 0.0
     lock_seconds: float = 3.0
     max_per_page: int = 200
+    out_of_scope: frozenset[str] = frozenset()

@@ -6,28 +6,22 @@ from collections.abc import Sequence
 
 from prefect import get_run_logger
 
-from flows.replication.selection import (
-    Candidate,
-    Selection,
-    choose_recovery_points,
-    newer_snapshots,
-    unlisted_images,
-)
+from flows.inventory import Inventory
+from flows.replication.selection import Candidate, Selection, choose_recovery_points, newer_snapshots
 from tasks.account_actions import list_actions_on
 from tasks.connection import connect
-from tasks.digitalocean import ConvertImage, Droplet, Image, InvalidArgument
-from tasks.droplets import list_droplets
+from tasks.digitalocean import ConvertImage, InvalidArgument
 from tasks.images import get_image, list_private_images
 
 # A list shows up to 200 images a request, but nobody knows how many pages it has; a few images are asked for singly.
 MOST_SINGLE_LOOKS = 10
 
 
-def newest_backups(droplet_tag: str | None, newest: int = 1) -> Selection:
+def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
     """Choose the newest recovery points of Droplets.
 
     Args:
-        droplet_tag: Only Droplets that bear this tag; None for all.
+        inventory: What there is.
         newest: How many of each Droplet.
 
     Returns:
@@ -37,12 +31,9 @@ def newest_backups(droplet_tag: str | None, newest: int = 1) -> Selection:
         InvalidArgument: There is nothing to protect: no Droplet, or none with a backup.
     """
     managed_tag = connect().settings.managed_tag
-    droplets = list_droplets(droplet_tag)
+    droplets, images = inventory.droplets, inventory.images
     if not droplets:
-        raise InvalidArgument(
-            f"no Droplet bears the tag {droplet_tag!r}" if droplet_tag else "the account has no Droplets"
-        )
-    images = _with_unlisted(droplets, list_private_images())
+        raise InvalidArgument("the account has no Droplets")
     selection = choose_recovery_points(droplets, images, managed_tag=managed_tag, newest=newest)
     if unclear := newer_snapshots(droplets, images, selection, managed_tag=managed_tag):
         conversions = [each for each in list_actions_on(unclear) if ConvertImage().matches(each) and not each.errored]
@@ -80,9 +71,3 @@ def named_images(image_ids: Sequence[int]) -> Selection:
         candidates=tuple(Candidate(image, image.name or str(image.id)) for image in found.values() if image),
         gone=tuple(each for each, image in found.items() if not image),
     )
-
-
-def _with_unlisted(droplets: Sequence[Droplet], images: Sequence[Image]) -> list[Image]:
-    """Add the backups that Droplets name but the list of images, which may change while it is read, does not."""
-    found = (get_image(image_id) for image_id in unlisted_images(droplets, images))
-    return [*images, *(image for image in found if image is not None)]

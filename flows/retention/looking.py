@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from prefect import get_run_logger
 
+from flows.inventory import Inventory
 from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
-from tasks.digitalocean import APIError, Image, InvalidArgument, NotFound, Snapshot
-from tasks.droplets import list_droplets
+from tasks.digitalocean import APIError, Image, NotFound, Snapshot
 from tasks.image_actions import list_image_actions
-from tasks.images import list_private_images
 from tasks.snapshots import list_snapshots
 
 
@@ -55,24 +54,18 @@ class Decision:
         return [snapshot.id for snapshot in self.plan.to_delete]
 
 
-def look(droplet_tag: str | None) -> Stock:
+def look(inventory: Inventory) -> Stock:
     """Look at the account's snapshots.
 
     Args:
-        droplet_tag: Only those of Droplets that bear this tag; None for all, also of Droplets that are gone.
+        inventory: What else there is.
 
     Returns:
-        What there is.
-
-    Raises:
-        InvalidArgument: No Droplet bears the tag.
+        The snapshots of the Droplets in the inventory; where that is of all Droplets, also of those that are gone.
     """
-    droplets = {droplet.id: droplet for droplet in list_droplets(droplet_tag)}
-    if droplet_tag and not droplets:
-        raise InvalidArgument(f"no Droplet bears the tag {droplet_tag!r}")
-    snapshots = [each for each in list_snapshots() if not droplet_tag or each.resource_id in droplets]
-    backups = newest_backups(droplets.values(), list_private_images())
-    return Stock(snapshots, backups, {droplet.id: droplet.name for droplet in droplets.values()})
+    droplets = {droplet.id: droplet.name for droplet in inventory.droplets}
+    snapshots = [each for each in list_snapshots() if not inventory.droplet_tag or each.resource_id in droplets]
+    return Stock(snapshots, newest_backups(inventory.droplets, inventory.images), droplets)
 
 
 def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deletions: int) -> Decision:

@@ -82,6 +82,16 @@ def test_every_newest_backup_arrives_in_every_region_and_a_second_run_has_nothin
     assert outcomes(coverage) == dict.fromkeys(pairs(protected, everywhere), "already_there")
 
 
+def test_a_token_without_the_scope_for_the_accounts_actions_is_enough(start_quirky: Callable[..., Sandbox]) -> None:
+    sandbox = start_quirky(out_of_scope=frozenset({"/v2/actions"}))
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    state = replicate_backups(regions=REGIONS, return_state=True)
+    assert state.is_completed()
+    assert outcomes(report_of(state)) == dict.fromkeys(pairs(images, REGIONS), "transferred")
+    assert goals(started(sandbox)) == pairs(images, REGIONS)
+
+
 def test_newest_tag_and_regions_narrow_the_choice(start: Callable[..., Sandbox]) -> None:
     sandbox = start(droplets=3, backups_per_droplet=3)
     resize(sandbox, 2)

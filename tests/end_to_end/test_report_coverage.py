@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from prefect import State
@@ -147,6 +148,29 @@ def test_snapshots_that_the_usual_rule_does_not_keep_are_counted_where_they_may_
     )
     assert f"; {report.api_requests} API requests, 0 answered with 429" in str(state.message)
     assert changes(sandbox) == []
+
+
+def test_each_list_is_read_once(sandbox: Sandbox) -> None:
+    report_coverage(regions=REGIONS, return_state=True)
+    paths = [seen.path for seen in sandbox.record.requests]
+    assert len(paths) == len(set(paths))
+
+
+def test_where_the_token_may_not_list_snapshots_the_report_goes_without_the_older_ones_and_says_so(
+    start_quirky: Callable[..., Sandbox], prefect_view: PrefectView
+) -> None:
+    sandbox = start_quirky(out_of_scope=frozenset({"/v2/snapshots"}))
+    copied, behind = droplets_of(sandbox)
+    add_snapshots(sandbox, copied, 0, *SEVEN_MONTHS, 300)
+    add_snapshots(sandbox, behind, 3)
+    state = report_coverage(regions=REGIONS, return_state=True)
+    assert state.is_completed()
+    report = coverage_of(state)
+    assert days(report, copied) == dict.fromkeys(REGIONS, 0)
+    assert days(report, behind) == dict.fromkeys(REGIONS, None)
+    assert report.unkept == 0
+    log = prefect_view.log_text_of(prefect_view.run_of(state))
+    assert "Older snapshots are left out of the report: GET /v2/snapshots: 403 forbidden" in log
 
 
 def test_a_tag_narrows_all_of_the_report(sandbox: Sandbox) -> None:
