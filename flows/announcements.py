@@ -12,7 +12,8 @@ from prefect.states import get_state_exception
 
 from flows.endings import Incomplete
 from tasks.reporting.events import announce_end
-from tasks.reporting.report import PruningOutcome, PruningReport, ReplicationReport
+from tasks.reporting.pruning import PruningOutcome, PruningReport
+from tasks.reporting.report import ReplicationReport
 
 P = ParamSpec("P")
 ReportT = TypeVar("ReportT")

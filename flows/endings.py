@@ -10,10 +10,10 @@ from typing import ParamSpec, TypeVar, cast
 from prefect.states import Completed, Failed
 
 from tasks.digitalocean import DigitalOceanError
-from tasks.reporting.report import Report
+from tasks.reporting.report import RunReport
 
 P = ParamSpec("P")
-ReportT = TypeVar("ReportT", bound=Report)
+ReportT = TypeVar("ReportT", bound=RunReport)
 
 
 class Incomplete(Exception):
@@ -23,7 +23,7 @@ class Incomplete(Exception):
         report: What it did.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: RunReport) -> None:
         super().__init__(report)
         self.report = report
 

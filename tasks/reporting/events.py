@@ -8,7 +8,8 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.events import emit_event
 
-from tasks.reporting.report import Outcome, PruningOutcome, PruningRow, Row
+from tasks.reporting.pruning import PruningOutcome, PruningRow
+from tasks.reporting.report import Outcome, Row
 
 BACKUP_COMPLETED = "backup.completed"
 IMAGE_REPLICATED = "image.replicated"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import singledispatch
 
+from tasks.reporting.pruning import PruningOutcome, PruningReport
 from tasks.reporting.report import (
     ActionHistory,
     ConversionReport,
     Outcome,
-    PruningOutcome,
-    PruningReport,
     ReplicationReport,
-    Report,
     Row,
+    RunReport,
 )
 
 SIGNS = {
@@ -189,7 +189,8 @@ def history_table(report: ActionHistory) -> list[dict[str, str]]:
     return [dict.fromkeys(titles, "") | line for line in lines]
 
 
-def table_of(report: Report) -> list[dict[str, str]]:
+@singledispatch
+def table_of(report: RunReport) -> list[dict[str, str]]:
     """Lay any report out.
 
     Args:
@@ -198,11 +199,13 @@ def table_of(report: Report) -> list[dict[str, str]]:
     Returns:
         Rows of cells by column title. Not escaped for any markup.
     """
-    if isinstance(report, ReplicationReport):
-        return coverage_table(report)
-    if isinstance(report, PruningReport):
-        return pruning_table(report)
-    return conversion_table(report) if isinstance(report, ConversionReport) else history_table(report)
+    raise TypeError(f"nobody has said how to lay out a {type(report).__name__}")
+
+
+table_of.register(ReplicationReport, coverage_table)
+table_of.register(ConversionReport, conversion_table)
+table_of.register(PruningReport, pruning_table)
+table_of.register(ActionHistory, history_table)
 
 
 def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -28,7 +28,7 @@ from flows.prune_snapshots import PRUNING_KEY, prune_snapshots
 from flows.replicate_backups import replicate_backups
 from flows.transfer_images import transfer_images
 from tasks.reporting.events import ACCOUNT, PRUNING_COMPLETED, PRUNING_FAILED, SNAPSHOT_DELETED
-from tasks.reporting.report import PruningReport
+from tasks.reporting.pruning import PruningReport
 from tests.end_to_end.accounts import (
     MANAGED_TAG,
     REGIONS,

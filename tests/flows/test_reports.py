@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from flows.endings import Incomplete
+from tasks.reporting.pruning import PruningOutcome, PruningReport, PruningRow
 from tasks.reporting.report import (
     ActionHistory,
     ConversionReport,
@@ -16,9 +17,6 @@ from tasks.reporting.report import (
     CoverageReport,
     ImageHistory,
     Outcome,
-    PruningOutcome,
-    PruningReport,
-    PruningRow,
     ReplicationReport,
     Row,
 )

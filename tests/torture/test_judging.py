@@ -12,7 +12,8 @@ from deployments.sandbox.account import Fate
 from flows.endings import Incomplete
 from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
-from tasks.reporting.report import Outcome, PruningOutcome, PruningReport, PruningRow, ReplicationReport, Row
+from tasks.reporting.pruning import PruningOutcome, PruningReport, PruningRow
+from tasks.reporting.report import Outcome, ReplicationReport, Row
 from tests.end_to_end.accounts import add_snapshots
 from tests.torture.judging import Job, duplicate_conversions, kept_silent, too_much
 from tests.torture.reliability import read_sections, write_section
