@@ -150,13 +150,14 @@ class PrefectBucket:
         slots = requests * SLOTS_A_REQUEST
         # A pour is not worth the seconds after which Prefect's client tries again: the next one makes up for it.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-            if slots:
-                await self._client.increment_concurrency_slots([SHARED_LIMIT], slots, "rate_limit")
             try:
                 limit = await self._client.read_global_concurrency_limit_by_name(SHARED_LIMIT)
             except ObjectNotFound:
+                # To pour all the same would make the server write, and with SQLite keep others from it.
                 return None
-        return limit.active_slots / SLOTS_A_REQUEST
+            if slots:
+                await self._client.increment_concurrency_slots([SHARED_LIMIT], slots, "rate_limit")
+        return (limit.active_slots + slots) / SLOTS_A_REQUEST
 
 
 def burst_of(limit: RateLimit) -> float:
