@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import cyclopts
 from prefect import Flow, State
+from prefect.exceptions import MissingResult
 from prefect.states import get_state_exception
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.endings import Incomplete
-from tasks.reporting.report import ReplicationReport, Report
+from tasks.reporting.report import ReplicationReport, RunReport
 from tasks.reporting.tables import LEGEND, table_of
 
 WIDE = 200
@@ -34,15 +35,7 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
 
     def run(**parameters: Any) -> int:
-        state: State[Any] = cast(Any, flow)(**parameters, return_state=True)
-        if state.is_completed():
-            print_report(state.result())
-            return 0
-        error = get_state_exception(state)
-        if isinstance(error, Incomplete):
-            print_report(error.report)
-        print(f"Failed: {state.message}", file=sys.stderr)  # noqa: T201  # the answer to whoever typed the command
-        return 1
+        return tell_the_end(cast(Any, flow)(**parameters, return_state=True))
 
     signature = inspect.signature(flow.fn)
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -60,7 +53,30 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     sys.exit(app())
 
 
-def print_report(report: Report) -> None:
+def tell_the_end(state: State[Any]) -> int:
+    """Print what a run has to say at its end.
+
+    Args:
+        state: The run's last state.
+
+    Returns:
+        Exit status: 0 if everything was done, 1 if not.
+    """
+    if state.is_completed():
+        try:
+            print_report(state.result())
+        except MissingResult:
+            # The server's answer to the end of the run was lost, and the report with it; the message is on the server.
+            print(state.message)  # noqa: T201  # the answer to whoever typed the command
+        return 0
+    error = get_state_exception(state)
+    if isinstance(error, Incomplete):
+        print_report(error.report)
+    print(f"Failed: {state.message}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+def print_report(report: RunReport) -> None:
     """Print a report for people.
 
     Args:

@@ -13,13 +13,13 @@ from prefect.exceptions import ObjectNotFound
 
 from deployments.server_parts.part import SetUpError
 from deployments.server_parts.token import BLOCK
+from flows import PREFECT_SETTINGS
 
 POOL = "digitalocean"
 ENVIRONMENT = {
     # Filled in by the worker when it starts a run.
     "DIGITALOCEAN_TOKEN": f"{{{{ prefect.blocks.secret.{BLOCK} }}}}",
-    # Prefect's client gives up at the first 500, which its server answers while its database is locked.
-    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+    **PREFECT_SETTINGS,
 }
 
 

@@ -1,0 +1,49 @@
+"""What a command says at the end of its run."""
+
+from __future__ import annotations
+
+import pytest
+from prefect.states import Completed, Failed
+
+from flows.command_line import tell_the_end
+from flows.endings import Incomplete
+from tasks.reporting.report import Outcome, ReplicationReport, Row
+
+ARRIVED = ReplicationReport(
+    rows=(Row(source="web (1)", image_id=7, region="nyc3", outcome=Outcome.TRANSFERRED),), regions=("nyc3",)
+)
+MISSING = ReplicationReport(
+    rows=(Row(source="web (1)", image_id=7, region="nyc3", outcome=Outcome.FAILED, error="no space"),),
+    regions=("nyc3",),
+)
+
+
+def test_a_report_is_printed_and_the_status_is_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tell_the_end(Completed(message=ARRIVED.summary, data=ARRIVED)) == 0
+    said = capsys.readouterr().out
+    assert "web (1)" in said
+    assert ARRIVED.summary in said
+
+
+def test_where_prefects_answer_and_the_report_with_it_are_lost_the_message_is_printed_and_the_status_is_0(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tell_the_end(Completed(message=ARRIVED.summary)) == 0
+    assert capsys.readouterr().out == f"{ARRIVED.summary}\n"
+
+
+def test_an_incomplete_run_prints_its_report_and_the_reason_and_the_status_is_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = Incomplete(MISSING)
+    assert tell_the_end(Failed(message=str(error), data=error)) == 1
+    said = capsys.readouterr()
+    assert "web (1)" in said.out
+    assert said.err.startswith("Failed: 1 of 1 copies did not arrive")
+
+
+def test_a_failed_run_whose_answer_is_lost_still_says_why_and_the_status_is_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tell_the_end(Failed(message="no Droplet bears the tag 'dr'")) == 1
+    assert capsys.readouterr().err == "Failed: no Droplet bears the tag 'dr'\n"
