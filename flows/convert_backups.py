@@ -16,10 +16,8 @@ from tasks.digitalocean import Tally, run_blocking, tally_requests
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.report import ConversionReport, ConversionRow
 from tasks.reporting.tables import conversion_table, escaped
-from tasks.tags import tag_images
 
 CONVERSIONS_KEY = "conversions"
-CONVERTED = {"converted", "adopted"}
 
 
 @flow(name="convert-backups", flow_run_name=images_run_name)
@@ -47,11 +45,10 @@ def convert_backups(
     with tally_requests() as tally, claimed(lambda: named_images(image_ids)) as selection:
         backups = to_convert(selection.images)
         actions = list_actions_on(backups) if backups else []
-        untagged = mark_images(backups, connection.settings.managed_tag)
-        conversion = Conversion(connection, actions, wait=wait)
+        tag = connection.settings.managed_tag
+        untagged = mark_images(backups, tag)
+        conversion = Conversion(connection, actions, wait=wait, tag=tag, tag_once_converted=untagged)
         rows = run_blocking(conversion.run(selection.images, timeout_minutes * 60))
-        if converted := [row.image_id for row in rows if row.image_id in untagged and row.outcome in CONVERTED]:
-            tag_images(connection.settings.managed_tag, converted)
     rows += tuple(
         ConversionRow(image_id=each, outcome="failed", error="there is no such image") for each in selection.gone
     )

@@ -160,6 +160,30 @@ class ActionRunner:
             started = await self._start(image, request, priority)
         return Ending.ADOPTED if started.adopted else Ending.DONE
 
+    async def tag_converted(self, image_id: int, tag: str) -> None:
+        """Tag an image that was just converted; tried again while the API still takes it for a backup.
+
+        Args:
+            image_id: The image.
+            tag: The tag.
+        """
+        for tries in range(1, MOST_TRIES_WHILE_LOCKED + 1):
+            try:
+                if not await self._operations.tag(tag, [image_id]):
+                    return
+                if await self._operations.get_image(image_id) is None:
+                    return  # the copies' rows say so
+            except APIError as error:
+                logger.error("Image %d was converted but not tagged: %s", image_id, error)  # noqa: TRY400  # copying goes on
+                return
+            await asyncio.sleep(self._pause_after(tries))
+        logger.error("Image %d was converted, but cannot be tagged %s", image_id, tag)
+
+    def _pause_after(self, tries: int) -> float:
+        """How long to wait before what was refused for the moment is tried again."""
+        settings = self._connection.settings
+        return min(settings.poll_interval_seconds * 2.0 ** (tries - 1), settings.poll_interval_max_seconds)
+
     async def _completes(self, image: Image, request: ImageActionRequest, action: Action) -> bool:
         try:
             # Transfers wait for a conversion, and it takes no longer for a large image.
@@ -189,9 +213,7 @@ class ActionRunner:
             UnprocessableEntity: The API refuses for good.
             APIError: The action was not started, or nobody knows.
         """
-        settings = self._connection.settings
-        pause = settings.poll_interval_seconds
-        for tries_left in reversed(range(MOST_TRIES_WHILE_LOCKED)):
+        for tries in range(1, MOST_TRIES_WHILE_LOCKED + 1):
             unlocked_before = image.id in self._unlocked
             try:
                 return Started(await self._post(image, request, priority))
@@ -199,12 +221,11 @@ class ActionRunner:
                 standing = await self._look(image)
                 if found := standing.already(request):
                     return found
-                if not tries_left or unlocked_before or not standing.is_locked():
+                if tries == MOST_TRIES_WHILE_LOCKED or unlocked_before or not standing.is_locked():
                     raise
                 logger.info("%s of image %d is refused for the moment: %s", request, image.id, refusal.message)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, settings.poll_interval_max_seconds)
-                self._settling_seconds = max(self._settling_seconds, pause)
+                await asyncio.sleep(self._pause_after(tries))
+                self._settling_seconds = max(self._settling_seconds, self._pause_after(tries + 1))
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def _look(self, image: Image) -> Standing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from prefect.context import AsyncClientContext
@@ -33,12 +33,24 @@ class Conversion:
         connection: The API.
         actions: Actions on the images, as far as they are known.
         wait: Whether to wait until the conversions are done.
+        tag: The tag on images that this project converts.
+        tag_once_converted: Images that could not be tagged as backups, so have to be as snapshots.
     """
 
-    def __init__(self, connection: Connection, actions: Sequence[Action], *, wait: bool) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        actions: Sequence[Action],
+        *,
+        wait: bool,
+        tag: str,
+        tag_once_converted: Collection[int] = (),
+    ) -> None:
         self._runner = ActionRunner(connection)
         self._actions = actions
         self._wait = wait
+        self._tag = tag
+        self._tag_once_converted = tag_once_converted
         self._started: dict[int, Action] = {}
         self._rows: dict[int, ConversionRow] = {}
 
@@ -88,6 +100,8 @@ class Conversion:
         else:
             seconds = round(loop.time() - began, 1) if ending in {Ending.DONE, Ending.ADOPTED} else None
             self._rows[image.id] = self._row(image, OUTCOMES[ending], seconds=seconds)
+            if image.id in self._tag_once_converted and ending is not Ending.STARTED:
+                await self._runner.tag_converted(image.id, self._tag)
 
     def _row(self, image: Image, outcome: str, error: str = "", seconds: float | None = None) -> ConversionRow:
         action = self._started.get(image.id)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flows.replication.action_runner import ActionErrored, ActionRunner, Ending, explain, largest_first
-from flows.replication.operations import Operations, as_task_runs
+from flows.replication.operations import Operations
 from flows.replication.planning import ImagePlan, ReplicationPlan
 from tasks.digitalocean import Action, APIError, Connection, ConvertImage, TransferImage
 from tasks.reporting.report import Outcome, Row
@@ -20,8 +19,6 @@ OUTCOMES = {
     Ending.DONE: Outcome.TRANSFERRED,
     Ending.ADOPTED: Outcome.ADOPTED,
 }
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -78,8 +75,7 @@ class Execution:
         operations: Operations | None = None,
     ) -> None:
         self._plan = plan
-        self._operations = operations or as_task_runs(connection)
-        self._runner = ActionRunner(connection, self._operations)
+        self._runner = ActionRunner(connection, operations)
         self._progress = progress
         self._wait = wait
         self._tag = tag
@@ -128,6 +124,8 @@ class Execution:
                 copies.create_task(self._copy(plan, region))
             try:
                 await self._make_snapshot(plan)
+                if plan.image.id in self._tag_once_converted:
+                    copies.create_task(self._runner.tag_converted(plan.image.id, self._tag))
             except (APIError, ActionErrored) as error:
                 self._progress.conversions_left -= plan.convert
                 for region in plan.transfer_to:
@@ -148,17 +146,6 @@ class Execution:
         await self._runner.see_through(plan.image, ConvertImage(), (0.0, largest_first(plan.image)), plan.converting)
         await asyncio.sleep(self._runner.settling_seconds)
         self._progress.conversions_left -= plan.convert
-        if plan.image.id in self._tag_once_converted:
-            await self._tag_snapshot(plan.image.id)
-
-    async def _tag_snapshot(self, image_id: int) -> None:
-        try:
-            refused = await self._operations.tag(self._tag, [image_id])
-        except APIError as error:
-            logger.error("Image %d was converted but not tagged: %s", image_id, error)  # noqa: TRY400  # copying goes on
-        else:
-            if refused:
-                logger.error("Image %d was converted, but cannot be tagged %s", image_id, self._tag)
 
     async def _copy(self, plan: ImagePlan, region: str, scout: asyncio.Event | None = None) -> None:
         """Bring an image to one region, and note what came of it."""

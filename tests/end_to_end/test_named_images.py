@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prefect.states import get_state_exception
 
 from deployments.sandbox import Fault, FaultKind, Sandbox
@@ -90,6 +92,15 @@ def test_named_backups_become_snapshots_and_stay_where_they_are(sandbox: Sandbox
 
     again = convert_backups([backup.id], return_state=True)
     assert [row.outcome for row in again.result().rows] == ["already_a_snapshot"]
+
+
+def test_a_backup_that_can_be_tagged_only_as_a_snapshot_is_tagged_also_where_the_api_shows_that_late(
+    start_quirky: Callable[..., Sandbox],
+) -> None:
+    sandbox = start_quirky(taggable_backups=False, lag_seconds=60)
+    backup = newest_backups(sandbox)[0]
+    assert [row.outcome for row in convert_backups([backup.id]).rows] == ["converted"]
+    assert backup.tags == [MANAGED_TAG]
 
 
 def test_a_conversion_under_way_is_adopted_and_one_can_be_left_to_itself(sandbox: Sandbox) -> None:

@@ -330,3 +330,18 @@ async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
     await replicate(connection_to(world), ids(images), REGIONS, progress=progress)
     assert (progress.total, len(progress.rows)) == (len(images) * len(REGIONS), len(images) * len(REGIONS))
     assert (progress.running, progress.unstarted, progress.conversions_left) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("lag_seconds", [0.0, 60.0])
+def test_an_image_that_can_be_tagged_only_as_a_snapshot_is_tagged_as_soon_as_the_api_shows_it_as_one(
+    lag_seconds: float,
+) -> None:
+    async def replicate_one() -> None:
+        world = World(quirks=Quirks(taggable_backups=False, lag_seconds=lag_seconds))
+        (backup,) = sized(world.images("backup"), 9)
+        connection = connection_to(world)
+        rows = await replicate(connection, [backup.id], REGIONS)
+        assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
+        assert backup.tags == [connection.settings.managed_tag]
+
+    run(replicate_one())

@@ -39,7 +39,7 @@ def tag_resources(call: Call) -> Answer:
     tag, resources = _tag(call), _resources(call)
     if not call.account.quirks.taggable_backups:
         for _, resource in resources:
-            if isinstance(resource, Image) and resource.type == "backup":
+            if isinstance(resource, Image) and resource.shown_type(call.now) == "backup":
                 raise unprocessable(f"Image {resource.id} is a backup and cannot be tagged.")
     for kind, resource in resources:
         call.account.tag(tag, kind, resource)
