@@ -36,6 +36,15 @@ class Answer:
         """
         return self._validated(model, self._under(key), key)
 
+    def one_bare_or_under(self, model: type[ResourceT], key: str) -> ResourceT:
+        """Read the object under a key, or the body itself where that is the object.
+
+        Raises:
+            MalformedAnswer: It is neither, or lacks something that is needed.
+        """
+        bare = key not in self.body and "id" in self.body
+        return self._validated(model, self.body, key) if bare else self.one(model, key)
+
     def many(self, model: type[ResourceT], key: str) -> list[ResourceT]:
         """Read the list under a key.
 

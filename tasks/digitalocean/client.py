@@ -116,10 +116,10 @@ class DigitalOceanClient:
         """Start an action on an image; the answer is the action in progress.
 
         The API's description shows the bare action as the answer's schema and wraps it in `action` in the
-        example; the API does the latter.
+        example; the API does the latter, and either is read.
         """
         path = f"/v2/images/{_checked_id(image_id, 'image')}/actions"
-        return (await self._request("POST", path, json=request.model_dump())).one(Action, "action")
+        return (await self._request("POST", path, json=request.model_dump())).one_bare_or_under(Action, "action")
 
     async def list_recent_actions(self, page: int = 1) -> tuple[list[Action], bool]:
         """Look at a page of the account's feed of actions, newest first.

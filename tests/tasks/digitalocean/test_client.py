@@ -314,6 +314,20 @@ def link(page: int, last: int, host: str = "https://api.digitalocean.com") -> ob
     return {"pages": {"next": f"{host}/v2/images/7555620/actions?page={page + 1}&per_page=3"}} if page < last else {}
 
 
+@pytest.mark.parametrize("body", [{"action": RUNNING_ACTION}, RUNNING_ACTION])
+def test_a_started_action_is_read_wrapped_as_in_the_descriptions_example_and_bare_as_in_its_schema(
+    body: dict[str, Any],
+) -> None:
+    action = answering(201, json=body).ask(IMAGE_ACTION_CALLS["post"])
+    assert action.id == RUNNING_ACTION["id"]
+
+
+@pytest.mark.parametrize("body", [{}, {"id": "ok", "message": "fine"}, {"action": None}])
+def test_an_answer_that_holds_no_action_is_none(body: dict[str, Any]) -> None:
+    with pytest.raises(MalformedAnswer):
+        answering(201, json=body).ask(IMAGE_ACTION_CALLS["post"])
+
+
 def test_a_list_is_read_to_its_end_also_where_the_server_makes_small_pages() -> None:
     server = paged(10, 3, link)
     actions = server.ask(IMAGE_ACTION_CALLS["list"])
