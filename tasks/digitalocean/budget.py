@@ -112,6 +112,7 @@ class RateBudget:
         self._others_until = -math.inf
         self._others_lately: deque[int] = deque(maxlen=ANSWERS_TO_JUDGE_BY)
         self._heard_at: float | None = None
+        self._heard_remaining = 0
 
         # Closed after a 429: nothing goes before this moment, and then one request first, as a trial.
         self._closed_until = -math.inf
@@ -239,7 +240,7 @@ class RateBudget:
             self._note_others(others - self._others, self._heard_at, now)
         self._others = others
         self._others_until = now + (self._until_reset(headers) or self._windows[0].seconds)
-        self._heard_at = now
+        self._heard_at, self._heard_remaining = now, remaining
 
     def _note_others(self, requests: int, since: float, until: float) -> None:
         for window in self._windows[:-1]:
@@ -256,12 +257,20 @@ class RateBudget:
         if retry_after is not None:
             pause, reason = retry_after, "the API said so"
             self._fill_shorter_windows(now, pause)
-        elif until_reset := self._until_reset(headers):
+        elif (until_reset := self._until_reset(headers)) and not self._has_left_of_the_longest(now):
             pause, reason = until_reset, "the oldest counted request expires then"
         else:
             pause, reason = self._backoff(), "the API did not say for how long"
         self._closed_until = max(self._closed_until, now + pause)
         logger.warning("429 Too Many Requests: no request for %.0f s (%s)", pause, reason)
+
+    def _has_left_of_the_longest(self, now: float) -> bool:
+        """Whether it was a shorter window for certain: that lets too little through to have used up what was left."""
+        shortest = self._windows[0]
+        if self._heard_at is None or shortest is self._longest:
+            return False
+        most = shortest.limit * (1 + (now - self._heard_at) // shortest.seconds)
+        return self._heard_remaining > most
 
     def _fill_shorter_windows(self, now: float, free_in: float) -> None:
         for window in self._windows[:-1]:

@@ -348,6 +348,31 @@ def test_without_retry_after_the_reset_tells_if_it_lies_ahead(seconds: int) -> N
     assert seconds <= waited <= seconds + SECOND + HAIR
 
 
+@pytest.mark.parametrize(("remaining", "waits_for_the_reset"), [(250, True), (251, False), (4000, False)])
+def test_a_reset_is_not_waited_for_where_more_was_left_of_the_hour_than_a_minute_lets_through(
+    remaining: int, waits_for_the_reset: bool
+) -> None:
+    async def burst() -> float:
+        budget = make_budget([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
+        await spend(budget, 200, {"ratelimit-remaining": str(remaining), "ratelimit-reset": reset_in(3000)})
+        await asyncio.sleep(MINUTE - SECOND)
+        await spend(budget, 429, {"ratelimit-remaining": "0", "ratelimit-reset": reset_in(3000)})
+        return budget.closed_for
+
+    assert (run(burst()) > MINUTE) == waits_for_the_reset
+
+
+def test_what_was_left_of_the_hour_long_ago_says_nothing() -> None:
+    async def gone_meanwhile() -> float:
+        budget = make_budget([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
+        await spend(budget, 200, {"ratelimit-remaining": "4000", "ratelimit-reset": reset_in(3000)})
+        await asyncio.sleep(15 * MINUTE)
+        await spend(budget, 429, {"ratelimit-remaining": "0", "ratelimit-reset": reset_in(3000)})
+        return budget.closed_for
+
+    assert run(gone_meanwhile()) == pytest.approx(3000 - 15 * MINUTE, abs=SECOND + HAIR)
+
+
 @pytest.mark.parametrize(
     "reset", ["0", "-1", "soon", "", reset_in(-1), reset_in(-3600), reset_in(3700), reset_in(10**6)]
 )
