@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install install-dev demo setup test bench bench-fleet bench-workers torture torture-faults torture-crashes-and-nights pictures check format lock clean
+.PHONY: help install install-dev demo setup test bench bench-fleet bench-workers torture torture-faults torture-all-else pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,13 +31,13 @@ bench-workers: install-dev  ## the same with three processes on one token (a qua
 	$(BIN)/python -m tests.benchmarks --workers
 
 torture: install-dev  ## faults of every kind and kills at every point of a run, and tests/RELIABILITY.md
-	@$(MAKE) --no-print-directory --jobs 2 torture-faults torture-crashes-and-nights
+	@$(MAKE) --no-print-directory --jobs 2 torture-faults torture-all-else
 
 # Two at once, as both mostly wait.
 torture-faults:
 	$(BIN)/python -m pytest --torture tests/torture/test_fault_matrix.py
 
-torture-crashes-and-nights:
+torture-all-else:
 	$(BIN)/python -m pytest --torture tests/torture --deselect tests/torture/test_fault_matrix.py
 
 pictures: install-dev  ## the README's pictures of Prefect's UI, with Chromium

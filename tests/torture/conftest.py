@@ -10,8 +10,6 @@ from tests.torture.reliability import write_section
 
 __all__ = ["_far_from_any_env_file", "prefect_view", "start"]
 
-MATRIX_TITLE = "Faults"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="everything here, and write tests/RELIABILITY.md")
@@ -35,10 +33,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("torture")]
 
 
-@pytest.fixture(scope="session")
-def ledger(pytestconfig: pytest.Config) -> Iterator[Ledger]:
-    """What came of all runs with faults; written down at the end if it is the whole of them."""
+@pytest.fixture(scope="module")
+def ledger(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Ledger]:
+    """What came of a module's runs with faults; written down at the end if it is the whole of them."""
     ledger = Ledger()
     yield ledger
     if is_full(pytestconfig) and not pytestconfig.option.keyword and ledger.verdicts:
-        write_section(MATRIX_TITLE, ledger.text())
+        write_section(request.module.TITLE, ledger.text(request.module.CONDITIONS))

@@ -98,8 +98,12 @@ class Ledger:
             verdict.broken.append(f"{type(error).__name__}: {error}")
             raise
 
-    def text(self) -> str:
-        """The section of the page."""
+    def text(self, conditions: str) -> str:
+        """The section of the page.
+
+        Args:
+            conditions: How often what went wrong, and how it was judged, in Markdown.
+        """
         problems = [
             f"- {each.fault}, {each.name}: {what}: {'; '.join(several)}"
             for each in self.verdicts
@@ -118,7 +122,7 @@ class Ledger:
             f"{accounts} accounts, {runs:,} runs, {requests:,} requests, {faults:,} of them hit by a fault. "
             f"{failed} runs ended Failed; a later one finished what they had not."
         )
-        return "\n\n".join([figures, CONDITIONS, self.table(), self.kinds_line(), secrecy, failures])
+        return "\n\n".join([figures, conditions, self.table(), self.kinds_line(), secrecy, failures])
 
     def table(self) -> str:
         """A line for each kind of fault."""
@@ -173,15 +177,3 @@ COLUMNS = (
     "silent",
     "token told",
 )
-
-CONDITIONS = """\
-Each kind befalls 5% of the requests at random (not a 429 by itself, which stops all others for seconds), and one start
-of an action in any case, two where the action is started although the answer does not say so; "all together" befalls
-20%; "each kind once" befalls the first starts on each of 20 images. Three seeds for each flow that copies or converts,
-two Droplets, three regions; for `prune_snapshots`, whose first deletion suffers instead, three seeds of all together
-and one of every kind that a deletion can suffer. Runs with faults may fail; then the faults end, what would never end
-is finished by hand, and the flow runs again until it is Completed. *Lost*: a chosen image that is then no snapshot or
-not in a region, or a snapshot that no rule keeps and that is still there. *Too much*: a transfer or conversion that
-another one had done or was under way to do, or that nobody asked for (the sandbox accepts a second transfer beside the
-first), or the deletion of anything that the rule keeps or that others made. *Silent*: something that is not as it
-should be and that no row and no state message names, or a row that says what is not so."""

@@ -1,0 +1,38 @@
+"""However much goes wrong at once, nothing is lost, nothing done twice, nothing kept silent, nothing told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from deployments.sandbox import Sandbox
+from tests.end_to_end.prefect_server import PrefectView
+from tests.torture.ledger import Ledger
+from tests.torture.trials import ALL_TOGETHER, FLOWS, SEEDS, Trial, files_that_tell, undergo
+
+TITLE = "Faults, all together"
+CONDITIONS = """\
+As above, but with every kind at once, at random, on 20% of the requests: three seeds for each flow."""
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("seed", [SEEDS[0], *(pytest.param(seed, marks=pytest.mark.torture) for seed in SEEDS[1:])])
+def test_however_much_goes_wrong_nothing_is_lost_done_twice_or_kept_silent(
+    flow: str,
+    seed: int,
+    start: Callable[..., Sandbox],
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trial = Trial(ALL_TOGETHER, flow, seed)
+    verdict = undergo(trial, start, ledger, monkeypatch, caplog)
+    assert verdict.problems == {}
+    assert set(verdict.faults) <= set(trial.kinds)
+
+
+def test_the_token_is_in_no_file_of_prefect_after_all_that_went_wrong(
+    prefect_view: PrefectView, ledger: Ledger
+) -> None:
+    assert files_that_tell(prefect_view, ledger) == []
