@@ -18,7 +18,7 @@ from flows.retention.looking import Decision, decide, look
 from flows.retention.pruning import Verdict
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
-from tasks.digitalocean import APIError, run_blocking, tally_requests
+from tasks.digitalocean import APIError, Forbidden, Unauthorized, run_blocking, tally_requests
 from tasks.digitalocean.once import delete_once
 from tasks.regions import list_regions
 from tasks.reporting.artifacts import publish_or_log
@@ -98,9 +98,10 @@ def prune_snapshots(
 
 def _rows(decision: Decision, *, delete: bool) -> Iterator[PruningRow]:
     """Say what becomes of each snapshot, and delete what goes if that is wanted."""
+    deletion = Deletion()
     for verdict in decision.plan.verdicts:
         snapshot = verdict.snapshot
-        outcome, error = _delete(snapshot.id) if verdict.goes and delete else (_planned(verdict), "")
+        outcome, error = deletion.of(snapshot.id) if verdict.goes and delete else (_planned(verdict), "")
         row = PruningRow(
             droplet=decision.stock.name_of(snapshot.resource_id),
             droplet_id=snapshot.resource_id,
@@ -121,14 +122,27 @@ def _planned(verdict: Verdict) -> PruningOutcome:
     return PruningOutcome.PLANNED if verdict.goes else PruningOutcome.KEPT
 
 
-def _delete(image_id: int) -> tuple[PruningOutcome, str]:
-    client = connect().client
-    try:
-        deleted = run_blocking(or_else(lambda: delete_snapshot.aio(image_id), lambda: delete_once(client, image_id)))
-    except APIError as error:
-        get_run_logger().error("Snapshot %d was not deleted: %s", image_id, error)
-        return PruningOutcome.FAILED, str(error)
-    return (PruningOutcome.DELETED if deleted else PruningOutcome.GONE), ""
+class Deletion:
+    """Deletes snapshots one by one, until the API refuses the token: it would refuse it for every other one."""
+
+    def __init__(self) -> None:
+        self._client = connect().client
+        self._token_refused: APIError | None = None
+
+    def of(self, image_id: int) -> tuple[PruningOutcome, str]:
+        """Delete a snapshot; returns what became of it, and what went wrong."""
+        try:
+            if self._token_refused:
+                raise self._token_refused
+            deleted = run_blocking(
+                or_else(lambda: delete_snapshot.aio(image_id), lambda: delete_once(self._client, image_id))
+            )
+        except APIError as error:
+            if isinstance(error, (Unauthorized, Forbidden)):
+                self._token_refused = error
+            get_run_logger().error("Snapshot %d was not deleted: %s", image_id, error)
+            return PruningOutcome.FAILED, str(error)
+        return (PruningOutcome.DELETED if deleted else PruningOutcome.GONE), ""
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.states import Completed, Crashed, Running
 
-from deployments.sandbox import Droplet, Fault, FaultKind, Image, Sandbox
+from deployments.sandbox import Droplet, Fault, FaultKind, Image, Quirks, Sandbox
 from deployments.sandbox.account import Fate
 from flows import claims
 from flows.claims import CLAIM_LABEL, RENEWED_LABEL
@@ -354,6 +354,18 @@ def test_a_deletion_that_fails_for_good_is_told_in_the_apis_words_and_the_others
     sandbox.faults.clear()
     assert prune_snapshots(**TWO, dry_run=False, return_state=True).is_completed()
     assert sorted(deleted(sandbox)) == sorted(ids(refused, good, broken, last))
+
+
+def test_a_token_that_may_delete_nothing_is_refused_once_and_every_row_says_so(sandbox: Sandbox) -> None:
+    _, _, third, fourth = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
+    sandbox.account.quirks = Quirks(out_of_scope=frozenset({f"/v2/images/{third.id}"}))
+    state = prune_snapshots(**TWO, dry_run=False, return_state=True)
+    assert state.is_failed()
+    rows = pruning_report_of(state).bad_rows
+    assert [row.image_id for row in rows] == ids(third, fourth)
+    assert all("403 forbidden" in row.error and "scopes" in row.error for row in rows)
+    assert [seen.method for seen in sandbox.record.requests].count("DELETE") == 1
+    assert deleted(sandbox) == []
 
 
 def test_a_snapshot_that_somebody_else_deletes_meanwhile_is_already_gone_and_no_failure(
