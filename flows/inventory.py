@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flows.replication.selection import unlisted_images
 from tasks.digitalocean import Droplet, Image, InvalidArgument
 from tasks.droplets import list_droplets
 from tasks.images import get_image, list_private_images
@@ -45,3 +44,9 @@ def take_inventory(droplet_tag: str | None) -> Inventory:
     # The list of images may change while it is read; the Droplets name their backups.
     unlisted = (get_image(image_id) for image_id in unlisted_images(droplets, images))
     return Inventory(droplet_tag, droplets, [*images, *(image for image in unlisted if image is not None)])
+
+
+def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> list[int]:
+    """Name the backups that Droplets have but the list of images does not."""
+    listed = {image.id for image in images}
+    return sorted({each for droplet in droplets for each in droplet.backup_ids if each not in listed})

@@ -155,12 +155,6 @@ def newer_snapshots(
     return unclear
 
 
-def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> list[int]:
-    """Name the backups that Droplets have but the list of images does not."""
-    listed = {image.id for image in images}
-    return sorted({each for droplet in droplets for each in droplet.backup_ids if each not in listed})
-
-
 def is_tagged(image: Image | Snapshot, tag: str) -> bool:
     """Whether an image bears a tag."""
     # Tags are case stable: the API finds them in any capitals.

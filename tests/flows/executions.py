@@ -11,6 +11,7 @@ from starlette.routing import Router
 
 from deployments.sandbox import Account, sandbox_app
 from deployments.sandbox import Image as SandboxImage
+from flows.inventory import unlisted_images
 from flows.replication.execution import Execution, Progress
 from flows.replication.operations import Operations
 from flows.replication.planning import ReplicationPlan, lacking, plan_replication
@@ -20,7 +21,6 @@ from flows.replication.selection import (
     choose_recovery_points,
     newer_snapshots,
     target_regions,
-    unlisted_images,
 )
 from tasks.account_actions import _actions_on
 from tasks.digitalocean import (

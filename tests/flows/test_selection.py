@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flows.replication.selection import choose_recovery_points, newer_snapshots, target_regions, unlisted_images
+from flows.inventory import unlisted_images
+from flows.replication.selection import choose_recovery_points, newer_snapshots, target_regions
 from tasks.digitalocean import Droplet, Image, InvalidArgument
 from tests.flows.images import droplet, image, region
 
