@@ -18,7 +18,6 @@ import heapq
 import logging
 import math
 import random
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -35,8 +34,8 @@ FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 # The headers count in whole seconds, so a moment named there may lie up to one second later.
 HEADER_RESOLUTION_SECONDS = 1.0
-# An answer tells the least that others have spent; the best of so many tells how much it was.
-ANSWERS_TO_JUDGE_BY = 20
+# How much the last round trip tells of the next.
+ROUND_TRIP_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,14 @@ class SharedLimit(Protocol):
 _held: ContextVar[list[Admission] | None] = ContextVar("held_admissions", default=None)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A request that has no answer yet: since when, and how many had been settled by then."""
+
+    since: float
+    settled_before: int
 
 
 @dataclass
@@ -103,16 +110,19 @@ class RateBudget:
         self._shared = shared
         self._random = jitter or random.Random()  # noqa: S311  # spreads load, guards no secret
         self._numbers = 0
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, Flight] = {}
+        self._settled = 0
+        self._round_trip = 0.0
         self._queue = asyncio.Lock()
         self._changed = asyncio.Event()
 
         # Others: what they have spent of the longest window, and until when that knowledge holds.
         self._others = 0
         self._others_until = -math.inf
-        self._others_lately: deque[int] = deque(maxlen=ANSWERS_TO_JUDGE_BY)
         self._heard_at: float | None = None
         self._heard_remaining = 0
+        self._others_rate = 0.0
+        self._others_noted = {window.seconds: Window(0, window.seconds) for window in self._windows}
 
         # Closed after a 429: nothing goes before this moment, and then one request first, as a trial.
         self._closed_until = -math.inf
@@ -133,7 +143,7 @@ class RateBudget:
                 await self._shared.turn()
             await self._until_open()
             self._numbers += 1
-            self._in_flight.add(self._numbers)
+            self._in_flight[self._numbers] = Flight(self._clock.monotonic(), self._settled)
             return Admission(self._numbers)
 
     @contextmanager
@@ -153,7 +163,7 @@ class RateBudget:
 
     def give_back(self, admission: Admission) -> None:
         """Take back an admission on which nothing was sent."""
-        self._in_flight.discard(admission.number)
+        self._in_flight.pop(admission.number, None)
         self._changed.set()
 
     async def _until_open(self) -> None:
@@ -195,7 +205,9 @@ class RateBudget:
     def _pause_of(self, window: Window, now: float) -> float:
         mine = window.count(now) + len(self._in_flight)
         if window is not self._longest:
-            free = window.limit - mine
+            free = window.limit - mine - self._unheard(window, now)
+            if not window.expiries and not self._in_flight:
+                return 0.0  # what others spend may be less by now: one request will tell
             moment = window.expiries[0] if window.expiries else math.inf
         else:
             free = window.limit - mine - self._others
@@ -203,6 +215,18 @@ class RateBudget:
             if free <= 0 < window.limit - mine and self._others_until <= now and not self._in_flight:
                 return 0.0  # what others spent may be free again: one request will tell
         return 0.0 if free > 0 else max(0.0, moment - now) or math.inf
+
+    def _unheard(self, window: Window, now: float) -> float:
+        """Estimate what others have spent of a shorter window that no answer has told of yet, if they go on as before.
+
+        At most half of the window, so that something is left even if the estimate is wrong.
+        """
+        if not self._others_rate or self._heard_at is None:
+            return 0.0
+        since = min(now - self._heard_at + self._round_trip, window.seconds)
+        noted = self._others_noted[window.seconds].count(now)
+        expected = self._others_rate * max(since, window.seconds - noted / self._others_rate)
+        return min(math.ceil(expected + math.sqrt(expected)), window.limit // 2)
 
     def settle(self, admission: Admission, status: int | None = None, headers: Mapping[str, str] | None = None) -> None:
         """Take note of how a request ended.
@@ -213,7 +237,8 @@ class RateBudget:
             headers: Headers of the answer, by lower-case names.
         """
         now = self._clock.monotonic()
-        self._in_flight.discard(admission.number)
+        flight = self._in_flight.pop(admission.number, Flight(now, self._settled))
+        self._round_trip += ROUND_TRIP_WEIGHT * (now - flight.since - self._round_trip)
         # One that is turned away may count all the same; where it does not, little is lost.
         for window in self._windows:
             window.add(now)
@@ -223,36 +248,41 @@ class RateBudget:
             if admission.number > self._closed_by:
                 self._on_trial = False
                 self._closings = 0
-            self._compare(now, headers or {})
+            self._compare(now, headers or {}, overtaken_by=self._settled - flight.settled_before)
+        self._settled += 1
         self._changed.set()
 
-    def _compare(self, now: float, headers: Mapping[str, str]) -> None:
+    def _compare(self, now: float, headers: Mapping[str, str], overtaken_by: int) -> None:
         limit, remaining = _whole(headers, "ratelimit-limit"), _whole(headers, "ratelimit-remaining")
         if limit is not None and limit > 0:
             self._longest.limit = limit
         if remaining is None:
             return
-        spent = self._longest.limit - remaining
-        # What is in flight may have been counted already: answers overtake each other.
-        self._others_lately.append(max(0, spent - self._longest.count(now) - len(self._in_flight)))
-        others = max(self._others_lately)
+        not_mine = self._longest.limit - remaining - self._longest.count(now)
+        # Answers overtake each other: what is in flight may have been counted already, and what was settled while this
+        # was in flight may not.
+        others = max(0, min(max(self._others, not_mine - len(self._in_flight)), not_mine + overtaken_by))
         if self._heard_at is not None:
             self._note_others(others - self._others, self._heard_at, now)
         self._others = others
         self._others_until = now + (self._until_reset(headers) or self._windows[0].seconds)
         self._heard_at, self._heard_remaining = now, remaining
+        shortest = self._windows[0].seconds
+        # Where others spend as much as runs out, the number says nothing of when: evenly, as far as one can know.
+        self._others_rate = max(self._others_noted[shortest].count(now) / shortest, others / self._longest.seconds)
 
     def _note_others(self, requests: int, since: float, until: float) -> None:
         for window in self._windows[:-1]:
             for number in range(1, min(requests, window.limit) + 1):
-                window.add(since + (until - since) * number / requests)
+                moment = since + (until - since) * number / requests
+                window.add(moment)
+                self._others_noted[window.seconds].add(moment)
 
     def _close(self, admission: Admission, now: float, headers: Mapping[str, str]) -> None:
         if admission.number <= self._closed_by:
             return  # sent before the budget was closed: it tells nothing new
         self._closed_by = self._numbers
         self._on_trial = True
-        self._others_lately.clear()
         retry_after = _retry_after(headers, self._unix(headers))
         if retry_after is not None:
             pause, reason = retry_after, "the API said so"

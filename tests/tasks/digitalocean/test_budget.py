@@ -248,6 +248,45 @@ def test_beside_a_neighbour_everything_gets_through_and_no_window_is_broken(
     assert peak(HOUR - HAIR, counted) <= 60
 
 
+@pytest.mark.parametrize("latency", [0.25, 1.0, 2.0])
+@pytest.mark.parametrize("neighbour", [30, 100, 150])
+def test_beside_a_steady_neighbour_hardly_a_request_is_turned_away_and_most_of_what_is_left_is_used(
+    neighbour: float, latency: float
+) -> None:
+    statuses: list[int] = []
+
+    async def send_all() -> float:
+        budget, server = make_budget((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
+        server.set_neighbour(neighbour, EPOCH - 300)
+        draw = Random(1)  # noqa: S311
+
+        async def send() -> None:
+            status = 0
+            while status != 200:
+                admission = await budget.admit()
+                await asyncio.sleep(there := latency * draw.random())
+                standing = server.standing(EPOCH + now())
+                headers, status = standing.refusal_headers(), 429
+                if standing.refused_by is None:
+                    server.spend(EPOCH + now())
+                    headers, status = server.standing(EPOCH + now()).headers(), 200
+                statuses.append(status)
+                await asyncio.sleep(latency - there)
+                budget.settle(admission, status, headers)
+
+        async def some(number: int) -> None:
+            for _ in range(number):
+                await send()
+
+        await asyncio.gather(*(some(60) for _ in range(16)))
+        return now()
+
+    took = run(send_all())
+    # Each minute is full: where it is closed, all of the sixteen that are in flight are turned away.
+    assert statuses.count(429) <= 0.06 * len(statuses)
+    assert took <= 1.25 * 960 / (250 - neighbour) * MINUTE
+
+
 def test_requests_that_overtake_each_other_are_not_taken_for_others_spending() -> None:
     async def go_on() -> float:
         budget, server = make_budget((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
@@ -549,6 +588,22 @@ def test_what_others_spent_is_forgotten_when_they_stop() -> None:
 
     # Beside ours, 50 went in the first minute: 550 need six windows, the last of which begins after five minutes.
     assert run(go_on())[-1] <= 5 * 60 + SECOND
+
+
+def test_what_others_spent_of_the_hour_at_once_is_forgotten_when_it_has_run_out() -> None:
+    async def go_on() -> list[float]:
+        budget, server = make_budget((RateLimit(250, MINUTE), RateLimit(30, HOUR))), Limits(250, 30)
+        server.spend(EPOCH + now(), 28)
+        sent = []
+        for _ in range(12):
+            admission = await budget.admit()
+            assert server.standing(EPOCH + now()).refused_by is None
+            server.spend(EPOCH + now())
+            sent.append(now())
+            budget.settle(admission, 200, server.standing(EPOCH + now()).headers())
+        return sent
+
+    assert run(go_on())[-1] <= HOUR + MINUTE
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "all", ""])
