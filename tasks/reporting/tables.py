@@ -36,6 +36,7 @@ CONTROL_PANEL = "https://cloud.digitalocean.com"
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20
 ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
+REQUEST_ID = re.compile(r" \(request id [^)]*\)")
 HOURS_TWO_DAYS = 48
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 
@@ -58,7 +59,7 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
         line = {"Droplet": source, "Image": str(image_id)}
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
-            line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(row.error for row in rows if row.error))
+            line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(_reason(row) for row in rows if row.error))
         lines.append(line)
     titles = lines[0] if lines else dict.fromkeys(["Droplet", "Image", *report.regions])
     nothing = dict.fromkeys(titles, "") | {"Image": "no backups"}
@@ -97,12 +98,17 @@ def coverage_description(report: ReplicationReport) -> str:
     """
     regions: dict[tuple[str, str], list[str]] = {}
     for row in report.bad_rows:
-        regions.setdefault((row.source, row.error), []).append(row.region)
+        regions.setdefault((row.source, _reason(row)), []).append(row.region)
     items = [f"- {_escape(source)}: {', '.join(where)}: {_escape(error)}" for (source, error), where in regions.items()]
     if len(items) > MOST_REASONS:
         items[MOST_REASONS:] = [f"- and {len(items) - MOST_REASONS} more: see the run's log"]
     paragraphs = [f"**{report.summary}**", LEGEND, *(["\n".join(items), WHAT_TO_DO] if items else [])]
     return "\n\n".join(paragraphs)
+
+
+def _reason(row: Row) -> str:
+    """What went wrong, without the request id, so that what is the same in several regions is said once."""
+    return REQUEST_ID.sub("", row.error)
 
 
 def _linked(source: str) -> str:

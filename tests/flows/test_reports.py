@@ -49,6 +49,23 @@ def report(*rows: Row, **other: Any) -> ReplicationReport:
     return ReplicationReport(**{"rows": rows, "regions": ("fra1", "nyc3")} | other)
 
 
+def test_what_went_wrong_in_several_regions_is_said_once_without_the_ids_of_the_requests() -> None:
+    rows = tuple(
+        Row(
+            source="web (1)",
+            image_id=7,
+            region=region,
+            outcome=Outcome.FAILED,
+            error=f"POST /v2/images/7/actions: 422 unprocessable_entity: No. (request id {region}-1)",
+        )
+        for region in ("fra1", "nyc3")
+    )
+    report = ReplicationReport(rows=rows, regions=("fra1", "nyc3"))
+    (line,) = coverage_table(report)
+    assert line["What went wrong"] == "POST /v2/images/7/actions: 422 unprocessable_entity: No."
+    assert coverage_description(report).count("422") == 1
+
+
 def test_totals_count_each_outcome_that_occurs_and_no_other() -> None:
     totals = report(row(), row(2), row(1, "fra1", Outcome.FAILED)).totals
     assert totals == {Outcome.TRANSFERRED: 2, Outcome.FAILED: 1}
