@@ -215,8 +215,10 @@ class DigitalOceanClient:
         try:
             response = await self._http.request(method, path, params=params, json=json)
         except httpx.HTTPError as error:
-            kind = ConnectionFailed if isinstance(error, NEVER_SENT) else TransportError
-            raise kind(method, path, message=f"{type(error).__name__}: {error}".rstrip(": ")) from error
+            never_sent = isinstance(error, NEVER_SENT)
+            kind = ConnectionFailed if never_sent else TransportError
+            what = f"no connection to {self.settings.api_url}" if never_sent else "no answer, the connection broke"
+            raise kind(method, path, message=f"{what} ({type(error).__name__}: {error})".replace(": )", ")")) from error
         finally:
             status, headers = (None, None) if response is None else (response.status_code, response.headers)
             self.budget.settle(admission, status, headers)

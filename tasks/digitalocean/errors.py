@@ -111,7 +111,7 @@ class Forbidden(APIError):
 
     advice = (
         "The token in DIGITALOCEAN_TOKEN needs read and write scopes for images, actions, regions, Droplets, snapshots "
-        "and tags"
+        "and tags, and to delete images if it is to prune"
     )
 
 
