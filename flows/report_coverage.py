@@ -12,7 +12,7 @@ from flows.parameters import DropletTag, Hours, Regions
 from flows.replication.choosing import newest_backups
 from flows.replication.planning import plan_replication
 from flows.replication.run import conclude, planned_rows
-from flows.replication.selection import Selection, is_tagged, target_regions
+from flows.replication.selection import Selection, closed_regions, is_tagged, target_regions
 from flows.retention.looking import Stock, decide, look
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
@@ -48,13 +48,14 @@ def report_coverage(
     """
     connection = connect()
     with tally_requests() as tally:
-        targets = target_regions(list_regions(), regions)
+        known = list_regions()
+        targets = target_regions(known, regions)
         inventory = take_inventory(droplet_tag)
         selection, stock = newest_backups(inventory), _look(inventory)
         # Nothing is deleted, so nothing is looked at more closely.
         unkept = decide(stock, RetentionRule(), targets, max_deletions=0).plan
     now = connection.client.server_clock.now()
-    rows = planned_rows(plan_replication(selection.candidates, targets, (), now))
+    rows = planned_rows(plan_replication(selection.candidates, targets, (), now, closed_regions(known)))
     copies = newest_copies(selection, stock, connection.settings.managed_tag)
     return conclude(
         CoverageReport(

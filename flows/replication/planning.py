@@ -6,7 +6,7 @@ the API says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -27,6 +27,7 @@ class ImagePlan:
         there: Regions it is in.
         under_way: Transfers that run already, by region.
         transfer_to: Regions it has to be sent to.
+        closed: Regions it should be in, but which take no images now.
         convert: Whether it has to become a snapshot first.
         converting: The conversion that runs already.
         refusal: Why it cannot be copied at all; empty if it can.
@@ -36,6 +37,7 @@ class ImagePlan:
     there: tuple[str, ...] = ()
     under_way: Mapping[str, Action] = field(default_factory=dict)
     transfer_to: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
     convert: bool = False
     converting: Action | None = None
     refusal: str = ""
@@ -44,6 +46,10 @@ class ImagePlan:
     def image(self) -> Image:
         """The image as the API listed it."""
         return self.candidate.image
+
+    def refusal_in(self, region: str) -> str:
+        """Say why it cannot be copied to a region; empty if it can, or need not be."""
+        return self.refusal or (f"region {region} takes no images at present" if region in self.closed else "")
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ def plan_replication(
     regions: Sequence[str],
     actions: Iterable[Action],
     now: datetime,
+    closed: Collection[str] = (),
 ) -> ReplicationPlan:
     """Compute what has to be done so that every image is in every region.
 
@@ -88,6 +95,7 @@ def plan_replication(
         regions: Slugs of the regions.
         actions: Actions on these images, as far as they are known.
         now: The time, to tell actions that have just finished.
+        closed: Slugs of regions that take no images.
 
     Returns:
         The plan, largest images first, because they take longest.
@@ -97,12 +105,14 @@ def plan_replication(
         if action.resource_id is not None:
             by_image.setdefault(action.resource_id, []).append(action)
     chosen = {candidate.image.id: candidate for candidate in candidates}.values()
-    plans = [_plan_image(each, tuple(regions), by_image.get(each.image.id, ()), now) for each in chosen]
+    plans = [_plan_image(each, tuple(regions), by_image.get(each.image.id, ()), now, closed) for each in chosen]
     plans.sort(key=lambda plan: (-(plan.image.size_gigabytes or 0), plan.image.id))
     return ReplicationPlan(tuple(plans), tuple(regions))
 
 
-def _plan_image(candidate: Candidate, regions: tuple[str, ...], actions: Iterable[Action], now: datetime) -> ImagePlan:
+def _plan_image(
+    candidate: Candidate, regions: tuple[str, ...], actions: Iterable[Action], now: datetime, closed: Collection[str]
+) -> ImagePlan:
     image = candidate.image
     if refusal := refusal_of(image):
         return ImagePlan(candidate, refusal=refusal)
@@ -116,7 +126,8 @@ def _plan_image(candidate: Candidate, regions: tuple[str, ...], actions: Iterabl
         for action in [running(current, TransferImage(region=region))]
         if action is not None
     }
-    transfer_to = tuple(region for region in regions if region not in there and region not in under_way)
+    missing = [region for region in regions if region not in there and region not in under_way]
+    transfer_to = tuple(region for region in missing if region not in closed)
     is_backup = image.type == "backup" and not any(
         action.completed and ConvertImage().matches(action) for action in current
     )
@@ -126,6 +137,7 @@ def _plan_image(candidate: Candidate, regions: tuple[str, ...], actions: Iterabl
         there=there,
         under_way=under_way,
         transfer_to=transfer_to,
+        closed=tuple(region for region in missing if region in closed),
         convert=is_backup and bool(transfer_to) and converting is None,
         converting=converting if transfer_to else None,
     )

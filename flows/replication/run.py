@@ -15,7 +15,7 @@ from flows.endings import Incomplete
 from flows.replication.execution import Execution, Progress
 from flows.replication.planning import ReplicationPlan, lacking, plan_replication
 from flows.replication.progress import ProgressReporter
-from flows.replication.selection import Selection, target_regions
+from flows.replication.selection import Selection, closed_regions, target_regions
 from tasks.account_actions import list_actions_on
 from tasks.connection import connect
 from tasks.digitalocean import Connection, Image, run_blocking, tally_requests
@@ -54,11 +54,13 @@ def replicate(
     """
     connection = connect()
     with tally_requests() as tally:
-        targets = target_regions(list_regions(), regions)
+        known = list_regions()
+        targets, closed = target_regions(known, regions), closed_regions(known)
         with nullcontext(choose()) if dry_run else claimed(choose) as selection:
-            missing = lacking(selection.candidates, targets)
+            missing = lacking(selection.candidates, set(targets) - closed)
             actions = list_actions_on(missing) if missing else []
-            plan = plan_replication(selection.candidates, targets, actions, connection.client.server_clock.now())
+            now = connection.client.server_clock.now()
+            plan = plan_replication(selection.candidates, targets, actions, now, closed)
             _announce_plan(plan)
             if dry_run:
                 rows = planned_rows(plan)
@@ -79,11 +81,11 @@ def replicate(
 
 def _announce_plan(plan: ReplicationPlan) -> None:
     get_run_logger().info(
-        "%s, %s: %d conversions and %d transfers to start",
+        "%s, %s: %s and %s to start",
         count(len(plan.images), "image"),
         count(len(plan.regions), "region"),
-        plan.conversions,
-        plan.transfers,
+        count(plan.conversions, "conversion"),
+        count(plan.transfers, "transfer"),
     )
 
 
@@ -135,7 +137,7 @@ def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
     rows = []
     for each in plan.images:
         for region in plan.regions:
-            if each.refusal:
+            if each.refusal_in(region):
                 outcome = Outcome.FAILED
             elif region in each.there:
                 outcome = Outcome.ALREADY_THERE
@@ -152,7 +154,7 @@ def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
                     region=region,
                     outcome=outcome,
                     action_id=each.under_way[region].id if region in each.under_way else None,
-                    error=each.refusal,
+                    error=each.refusal_in(region),
                     needs_conversion=each.convert,
                 )
             )

@@ -62,7 +62,8 @@ def target_regions(regions: Sequence[Region], wanted: Sequence[str] | None) -> t
         wanted: Slugs asked for; None for every region that takes images.
 
     Returns:
-        Slugs of those that take images, sorted.
+        The slugs, sorted. Those asked for are among them even if they take no images now (see `closed_regions`), so
+        that somebody hears of it.
 
     Raises:
         InvalidArgument: No region was asked for, one is unknown, or none takes images.
@@ -76,10 +77,15 @@ def target_regions(regions: Sequence[Region], wanted: Sequence[str] | None) -> t
         unknown = set(wanted) - {region.slug for region in regions}
         if unknown:
             raise InvalidArgument(f"no such region: {_list(unknown)}; regions that take images are {_list(taking)}")
-        chosen = taking & set(wanted)
-    if not chosen:
+        chosen = set(wanted)
+    if not chosen & taking:
         raise InvalidArgument(f"none of these regions takes images; those that do are {_list(taking)}")
     return tuple(sorted(chosen))
+
+
+def closed_regions(regions: Iterable[Region]) -> frozenset[str]:
+    """Name the regions that take no images now."""
+    return frozenset(region.slug for region in regions if not region.takes_images)
 
 
 def choose_recovery_points(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from deployments.sandbox.regions import Region
 from flows.replicate_backups import replicate_backups
@@ -184,6 +186,25 @@ def test_a_bad_region_does_not_stop_the_others_and_the_api_is_quoted(sandbox: Sa
     assert all("Region fra1 is not available for image transfers." in row.error for row in report.bad_rows)
     assert all("request id" in row.error for row in report.bad_rows)
     assert report.totals == {"transferred": 4, "failed": 2}
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_region_asked_for_that_takes_no_images_is_told_of_and_the_others_get_theirs(
+    sandbox: Sandbox, dry_run: bool
+) -> None:
+    resize(sandbox, 2)
+    images = newest_backups(sandbox)
+    closed = next(region.slug for region in sandbox.account.regions.values() if not region.takes_images)
+    state = replicate_backups(regions=[REGIONS[0], closed], dry_run=dry_run, return_state=True)
+    assert str(state.message).startswith("2 of 4 copies did not arrive")
+    report = report_of(state)
+    assert outcomes(report) == {
+        **dict.fromkeys(pairs(images, [closed]), "failed"),
+        **dict.fromkeys(pairs(images, REGIONS[:1]), "planned" if dry_run else "transferred"),
+    }
+    assert {row.error for row in report.bad_rows} == {f"region {closed} takes no images at present"}
+    assert goals(started(sandbox)) == ([] if dry_run else pairs(images, REGIONS[:1]))
+    assert 422 not in sandbox.record.requests_by_status()
 
 
 def test_an_image_that_is_deleted_meanwhile_fails_alone(sandbox: Sandbox) -> None:

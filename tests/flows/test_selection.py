@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.inventory import unlisted_images
-from flows.replication.selection import choose_recovery_points, newer_snapshots, target_regions
+from flows.replication.selection import choose_recovery_points, closed_regions, newer_snapshots, target_regions
 from tasks.digitalocean import Droplet, Image, InvalidArgument
 from tests.flows.images import droplet, image, region
 
@@ -36,8 +36,10 @@ def test_an_empty_list_of_regions_is_refused_and_not_taken_for_all() -> None:
         target_regions(REGIONS, [])
 
 
-def test_regions_that_take_no_images_are_left_out() -> None:
-    assert target_regions(REGIONS, ["nyc2", "sfo1", "nyc3"]) == ("nyc3",)
+def test_regions_that_were_asked_for_are_kept_and_told_of_if_they_take_no_images() -> None:
+    assert target_regions(REGIONS, ["nyc2", "sfo1", "nyc3"]) == ("nyc2", "nyc3", "sfo1")
+    assert {"nyc2", "sfo1"} <= closed_regions(REGIONS)
+    assert "nyc3" not in closed_regions(REGIONS)
 
 
 @pytest.mark.parametrize("wanted", [["nyc2"], ["sfo1", "nyc2"]])
