@@ -112,8 +112,9 @@ class Execution:
             (each.image.size_gigabytes or 0.0 for each in self._plan.images), default=0.0
         )
         for plan in self._plan.images:
-            for region in self._plan.regions if plan.refusal else ():
-                self._note(plan, region, Outcome.FAILED, error=plan.refusal)
+            for region in self._plan.regions:
+                if refusal := plan.refusal_in(region):
+                    self._note(plan, region, Outcome.FAILED, error=refusal)
             for region in plan.there:
                 self._note(plan, region, Outcome.ALREADY_THERE)
 
@@ -134,10 +135,9 @@ class Execution:
             scout = asyncio.Event()
             for region in plan.transfer_to:
                 copies.create_task(self._copy(plan, region, scout))
-                if plan.convert:
+                if plan.convert or plan.converting:
                     # It may still be locked: one finds out, so that the others are not refused as well.
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(scout.wait(), 2 * self._runner.settling_seconds)
+                    await scout.wait()
 
     async def _make_snapshot(self, plan: ImagePlan) -> None:
         if not plan.convert and plan.converting is None:

@@ -345,3 +345,16 @@ def test_an_image_that_can_be_tagged_only_as_a_snapshot_is_tagged_as_soon_as_the
         assert backup.tags == [connection.settings.managed_tag]
 
     run(replicate_one())
+
+
+def test_while_an_image_is_locked_after_its_conversion_only_one_of_its_transfers_is_refused() -> None:
+    async def replicate_one() -> None:
+        world = World(quirks=Quirks(lock_seconds=120))
+        (backup,) = sized(world.images("backup"), 9)
+        rows = await replicate(connection_to(world), [backup.id], REGIONS)
+        assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
+        refused = len(posts(world)) - 1 - len(REGIONS)
+        # Between them, 5, 10, 20, 40 and 80 seconds.
+        assert 2 <= refused <= 6
+
+    run(replicate_one())
