@@ -20,6 +20,7 @@ from flows.replicate_backups import replicate_backups
 from flows.transfer_images import transfer_images
 from tests.end_to_end.accounts import add_snapshots, images_of, newest_backups, resize
 from tests.end_to_end.prefect_server import PrefectView, until
+from tests.tasks.digitalocean.test_once import CARRIED_OUT
 from tests.torture.judging import Job, kept_silent, let_all_end, too_much
 from tests.torture.ledger import Ledger, Verdict
 
@@ -33,15 +34,7 @@ EACH_ONCE = "each kind once"
 ALL_TOGETHER = "all together"
 
 # What is done although the answer does not say so: whoever asks again without looking starts it twice.
-UNCLEAR = {
-    FaultKind.ERROR_AFTER,
-    FaultKind.BAD_GATEWAY_AFTER,
-    FaultKind.DROP_AFTER,
-    FaultKind.HTML_OK,
-    FaultKind.TRUNCATED_AFTER,
-    FaultKind.MISSING_FIELD,
-    FaultKind.SLOW,
-}
+UNCLEAR = {*CARRIED_OUT, FaultKind.SLOW}
 
 # An hour of the rate limits lasts a tenth of a second: no longer does a made-up 429 keep a run waiting. Transfers take
 # 0.1 to 0.2 seconds; those whose start may be repeated take 1.5 to 3, so that they still run when it is.
