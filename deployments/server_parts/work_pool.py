@@ -13,13 +13,13 @@ from prefect.exceptions import ObjectNotFound
 
 from deployments.server_parts.part import SetUpError
 from deployments.server_parts.token import BLOCK
-from flows import PREFECT_SETTINGS
+from flows.prefect_settings import RUN_SETTINGS
 
 POOL = "digitalocean"
 ENVIRONMENT = {
     # Filled in by the worker when it starts a run.
     "DIGITALOCEAN_TOKEN": f"{{{{ prefect.blocks.secret.{BLOCK} }}}}",
-    **PREFECT_SETTINGS,
+    **RUN_SETTINGS,
 }
 
 
