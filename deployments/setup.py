@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from getpass import getpass
-from typing import Literal
+from typing import Annotated, Literal
 
 import httpx
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import PREFECT_API_URL
 from pydantic import SecretStr
 from rich.console import Console
 
 from deployments.server_parts.automations import automations
+from deployments.server_parts.deployment_limits import NoDeploymentLimitPart
 from deployments.server_parts.limits import limits
 from deployments.server_parts.part import Part, SetUpError
 from deployments.server_parts.token import TokenPart
 from deployments.server_parts.work_pool import WorkPoolPart
+from deployments.server_parts.work_queue import WorkQueuePart
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
 
 NAME_WIDTH = 50
@@ -33,6 +36,7 @@ def main(
     check: bool = False,
     notify: str | None = None,
     work_pool_type: Literal["process", "docker", "kubernetes"] = "process",
+    event_runs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
 ) -> int:
     """Make what the deployments need on the Prefect server at PREFECT_API_URL, and say what was done.
 
@@ -43,6 +47,8 @@ def main(
         notify: The block that tells somebody when copies fail or do not happen, such as slack-webhook/ops. Make it in
             Prefect's UI first. Without it, automations that exist keep what they do.
         work_pool_type: What a new work pool is made of.
+        event_runs: How many runs that events have started may be at work at once; 2 unless the server has another
+            limit already.
 
     Returns:
         Exit status: 0 if everything is as it should be, 1 if not.
@@ -50,7 +56,7 @@ def main(
     if not PREFECT_API_URL.value():
         return complain("PREFECT_API_URL is not set: start a server (prefect server start) and set it to its address")
     try:
-        parts = parts_needed(notify, work_pool_type)
+        parts = parts_needed(notify, work_pool_type, event_runs)
         return asyncio.run(go_through(parts, change=not check))
     except (SetUpError, ConfigurationError) as error:
         return complain(str(error))
@@ -58,12 +64,13 @@ def main(
         return complain(f"Prefect's server at {PREFECT_API_URL.value()} does not answer as it should: {error!r}")
 
 
-def parts_needed(notify: str | None, work_pool_type: str) -> list[Part]:
+def parts_needed(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[Part]:
     """List what the server has to hold.
 
     Args:
         notify: The block that notifies, as `type/name`.
         work_pool_type: Type of a new work pool.
+        event_runs: How many runs that events have started may be at work at once; None to keep the limit that is set.
 
     Returns:
         The parts, in the order in which they can be made.
@@ -80,6 +87,8 @@ def parts_needed(notify: str | None, work_pool_type: str) -> list[Part]:
     return [
         TokenPart(token, ask_for_token),
         WorkPoolPart(work_pool_type),
+        WorkQueuePart(event_runs),
+        NoDeploymentLimitPart(),
         *limits(settings.rate_limits),
         *automations(notify),
     ]

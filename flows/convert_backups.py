@@ -2,9 +2,9 @@
 
 from prefect import flow, get_run_logger
 
-from flows.claims import claimed
 from flows.command_line import run_from_command_line
 from flows.endings import Incomplete, ends_plainly
+from flows.image_locks import locked
 from flows.names import images_run_name
 from flows.parameters import ImageIds, TimeoutMinutes
 from flows.replication.choosing import named_images
@@ -42,7 +42,7 @@ def convert_backups(
         DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
     """
     connection = connect()
-    with tally_requests() as tally, claimed(lambda: named_images(image_ids)) as selection:
+    with tally_requests() as tally, locked(lambda: named_images(image_ids)) as selection:
         backups = to_convert(selection.images)
         actions = list_actions_on(backups) if backups else []
         tag = connection.settings.managed_tag

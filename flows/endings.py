@@ -1,4 +1,4 @@
-"""How a run ends: with a sentence that says what was done or what went wrong, never with a traceback alone."""
+"""How a run goes and ends: it shows that it is alive, and ends with a sentence that says what it did or what failed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar, cast
 
 from prefect.states import Completed, Failed
 
+from flows.liveness import sign_of_life
 from tasks.digitalocean import DigitalOceanError
 from tasks.reporting.report import RunReport
 
@@ -40,7 +41,8 @@ def ends_plainly(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> ReportT:
         try:
-            report = function(*args, **kwargs)
+            with sign_of_life():
+                report = function(*args, **kwargs)
         except (DigitalOceanError, Incomplete) as error:
             return cast(ReportT, Failed(message=str(error), data=error))
         return cast(ReportT, Completed(message=report.summary, data=report))

@@ -1,4 +1,4 @@
-"""Names of flow runs: what and where, as the UI lists them."""
+"""Names of flows, and of their runs: what and where, as the UI lists them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from prefect.runtime import flow_run
 
 from flows.parameters import slugs_of
 
+# All of this project, as Prefect knows them.
+FLOWS = (
+    "replicate-backups",
+    "transfer-images",
+    "convert-backups",
+    "prune-snapshots",
+    "report-coverage",
+    "image-action-history",
+)
 MOST_NAMED = 3
 
 

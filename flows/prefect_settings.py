@@ -14,7 +14,8 @@ HEARTBEAT = timedelta(seconds=30)
 LONGEST_OUTAGE = timedelta(minutes=5)
 # A run that shows no sign of life for this long is dead. A living one cannot be silent for as long: at worst the server
 # goes away just after a heartbeat and the run ends just after that, and Prefect's client offers the server the run's
-# last state at growing intervals, by the last of which the server is back. tests/deployments/test_windows.py adds it up.
+# last state at growing intervals, by the last of which the server is back. tests/flows/test_prefect_settings.py adds it
+# up.
 DEAD_AFTER = timedelta(minutes=12)
 
 # For the processes of flow runs. A worker's runs get them from their work pool.
@@ -38,6 +39,6 @@ PROCESS_SETTINGS = {
 
 
 def set_defaults() -> None:
-    """Put the settings into the environment, except those that the user has set. Takes effect before Prefect's import."""
+    """Put the settings into the environment, except those that the user has set, before Prefect is imported."""
     for name, value in {**RUN_SETTINGS, **PROCESS_SETTINGS}.items():
         os.environ.setdefault(name, value)

@@ -6,9 +6,9 @@ from contextlib import nullcontext
 from prefect import flow, get_run_logger
 
 from flows.announcements import announces_its_end
-from flows.claims import claimed
 from flows.command_line import run_from_command_line
 from flows.endings import Incomplete, ends_plainly
+from flows.image_locks import locked
 from flows.inventory import take_inventory
 from flows.names import pruning_run_name
 from flows.parameters import DropletTag, HowMany, Regions
@@ -76,7 +76,7 @@ def prune_snapshots(
         def choose() -> Decision:
             return decide(look(take_inventory(droplet_tag)), rule, targets, max_deletions)
 
-        with nullcontext(choose()) if dry_run else claimed(choose) as decision:
+        with nullcontext(choose()) if dry_run else locked(choose) as decision:
             delete = not dry_run and not decision.plan.exceeds(max_deletions)
             rows = tuple(_rows(decision, delete=delete))
     report = PruningReport(

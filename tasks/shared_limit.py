@@ -115,7 +115,9 @@ class SharedThroughPrefect:
                     level = await self._pour(number)
             except Exception as error:  # noqa: BLE001  # whatever Prefect raises: images are copied without it, too
                 logger.debug("Prefect's server cannot say what others send: %r", error)
-                self._unreported += number
+                # What has run out of the bucket meanwhile no longer counts: after an outage of minutes, all of it at
+                # once would hold every process up for minutes.
+                self._unreported = min(self._unreported + number, math.ceil(self._level_now()))
             else:
                 if level is None:
                     self._without_until = self._clock.monotonic() + SECONDS_WITHOUT

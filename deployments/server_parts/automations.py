@@ -14,14 +14,13 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
 from deployments.server_parts.part import SetUpError
+from flows.names import FLOWS
+from flows.prefect_settings import DEAD_AFTER
 
-FLOWS = ["replicate-backups", "transfer-images", "convert-backups", "prune-snapshots", "report-coverage"]
 # A day, and two hours for a night that takes longer than the one before.
 LONGEST_SILENCE = timedelta(hours=26)
-# Prefect's flow runs send a heartbeat every half minute.
-LONGEST_WITHOUT_HEARTBEAT = timedelta(minutes=3)
 RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
-OF_THESE_FLOWS = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": FLOWS})
+OF_THESE_FLOWS = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)})
 OF_THE_NIGHTLY = ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": "nightly"})
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")}
@@ -105,12 +104,15 @@ async def _block_id(client: PrefectClient, block: str) -> UUID:
     return found.id
 
 
-def automations(block: str | None, silence: timedelta = LONGEST_SILENCE) -> list[AutomationPart]:
+def automations(
+    block: str | None, silence: timedelta = LONGEST_SILENCE, dead_after: timedelta = DEAD_AFTER
+) -> list[AutomationPart]:
     """List the automations.
 
     Args:
         block: The block that notifies, as `type/name`; None where nobody is to be notified.
-        silence: How long no nightly run may complete before somebody is called.
+        silence: How long no nightly run may complete before a notification is sent.
+        dead_after: How long a run may send no heartbeat before it is set to Crashed.
 
     Returns:
         The automations.
@@ -158,11 +160,12 @@ def automations(block: str | None, silence: timedelta = LONGEST_SILENCE) -> list
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
-                within=LONGEST_WITHOUT_HEARTBEAT,
+                within=dead_after,
             ),
             action=ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message="Its process is gone: no heartbeat for three minutes. The next run finishes its work.",
+                message=f"Its process is gone: no heartbeat for {dead_after.total_seconds() / 60:g} minutes. "
+                "The next run finishes its work.",
             ),
         ),
     ]

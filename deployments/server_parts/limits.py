@@ -1,4 +1,4 @@
-"""The global concurrency limits: one claim at a time, and the API's rate limit, shared by all runs."""
+"""The global concurrency limits: one lock is acquired at a time, and the API's rate limit, shared by all runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.exceptions import ObjectNotFound
 
-from flows.claims import LOCK
+from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND, MUTEX_SLOTS
 from tasks.digitalocean.settings import RateLimit
 from tasks.shared_limit import MOST_SLOTS, SHARED_LIMIT, slots_a_second
 
@@ -60,4 +60,7 @@ def limits(rate_limits: Sequence[RateLimit]) -> list[LimitPart]:
     Returns:
         The limits.
     """
-    return [LimitPart(LOCK, 1), LimitPart(SHARED_LIMIT, MOST_SLOTS, slots_a_second(rate_limits))]
+    return [
+        LimitPart(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),
+        LimitPart(SHARED_LIMIT, MOST_SLOTS, slots_a_second(rate_limits)),
+    ]

@@ -10,8 +10,8 @@ from typing import TypeVar
 from prefect import get_run_logger
 from prefect.context import AsyncClientContext
 
-from flows.claims import claimed
 from flows.endings import Incomplete
+from flows.image_locks import locked
 from flows.replication.execution import Execution, Progress
 from flows.replication.planning import ReplicationPlan, lacking, plan_replication
 from flows.replication.progress import ProgressReporter
@@ -56,7 +56,7 @@ def replicate(
     with tally_requests() as tally:
         known = list_regions()
         targets, closed = target_regions(known, regions), closed_regions(known)
-        with nullcontext(choose()) if dry_run else claimed(choose) as selection:
+        with nullcontext(choose()) if dry_run else locked(choose) as selection:
             missing = lacking(selection.candidates, set(targets) - closed)
             actions = list_actions_on(missing) if missing else []
             now = connection.client.server_clock.now()

@@ -11,9 +11,10 @@ import pytest
 from prefect import Flow
 from ruamel.yaml import YAML
 
-from deployments.server_parts.automations import FLOWS
 from deployments.server_parts.token import BLOCK
 from deployments.server_parts.work_pool import POOL
+from deployments.server_parts.work_queue import EVENT_QUEUE
+from flows.names import FLOWS
 from tasks.reporting.events import BACKUP_COMPLETED
 
 ROOT = Path(__file__).parents[2]
@@ -61,13 +62,24 @@ def test_what_prefect_would_fill_in_with_the_token_is_not_there() -> None:
     assert BLOCK not in TEXT
 
 
-def test_the_flows_that_automations_watch_exist() -> None:
-    assert set(FLOWS) <= {flow.name for flow in flows_here().values()}
+def test_the_list_of_flows_names_all_of_them() -> None:
+    assert sorted(FLOWS) == sorted(flow.name for flow in flows_here().values())
 
 
 def test_there_is_a_nightly_run_whose_absence_the_automation_notices() -> None:
     (nightly,) = (deployment for deployment in DEPLOYMENTS if deployment["name"] == "nightly")
     assert nightly["schedules"]
+
+
+def test_no_deployment_has_a_concurrency_limit_whose_lease_a_restart_of_the_server_loses() -> None:
+    assert not [title(deployment) for deployment in DEPLOYMENTS if "concurrency_limit" in deployment]
+
+
+def test_only_runs_that_events_start_wait_in_the_queue_with_a_limit() -> None:
+    queues = {title(each): each["work_pool"].get("work_queue_name") for each in DEPLOYMENTS}
+    started_by_events = {title(each) for each in DEPLOYMENTS if each.get("triggers")}
+    assert started_by_events == {name for name, queue in queues.items() if queue == EVENT_QUEUE}
+    assert {queue for name, queue in queues.items() if name not in started_by_events} == {None}
 
 
 def test_the_event_that_starts_a_run_is_the_one_that_is_sent() -> None:

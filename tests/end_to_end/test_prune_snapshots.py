@@ -22,8 +22,9 @@ from prefect.states import Completed, Crashed, Running
 
 from deployments.sandbox import Droplet, Fault, FaultKind, Image, Quirks, Sandbox
 from deployments.sandbox.account import Fate
-from flows import claims
-from flows.claims import CLAIM_LABEL, RENEWED_LABEL
+from flows import image_locks
+from flows.image_locks import LOCKED_LABEL
+from flows.liveness import RENEWED_LABEL
 from flows.prune_snapshots import PRUNING_KEY, prune_snapshots
 from flows.replicate_backups import replicate_backups
 from flows.transfer_images import transfer_images
@@ -52,7 +53,7 @@ TWO: dict[str, Any] = {"keep_last": 2, "keep_weekly": 0, "keep_monthly": 0, "reg
 TWO_OPTIONS = ["--keep-last", "2", "--keep-weekly", "0", "--keep-monthly", "0", "--regions", *REGIONS]
 # Days apart that are in months, and so in weeks, of their own: the usual rule keeps these and nothing older.
 SEVEN_MONTHS = [35.0 * number for number in range(1, 8)]
-MakeClaim: TypeAlias = Callable[[Image], FlowRun]
+MakeLock: TypeAlias = Callable[[Image], FlowRun]
 EVENTS = (SNAPSHOT_DELETED, PRUNING_COMPLETED, PRUNING_FAILED)
 
 
@@ -417,14 +418,14 @@ def test_a_price_is_named_only_where_one_is_set(
 
 
 @pytest.fixture
-def make_claim(prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeClaim]:
-    """Makes a run that is at work and has claimed an image."""
-    monkeypatch.setattr(claims, "SECONDS_BETWEEN_LOOKS", 0.1)
+def make_lock(prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeLock]:
+    """Makes a run that is at work and has locked an image."""
+    monkeypatch.setattr(image_locks, "SECONDS_BETWEEN_ATTEMPTS", 0.1)
     made: list[FlowRun] = []
 
     def make(image: Image) -> FlowRun:
         made.append(prefect_view.client.create_flow_run(transfer_images, state=Running()))
-        prefect_view.client.update_flow_run_labels(made[-1].id, {CLAIM_LABEL: str(image.id)})
+        prefect_view.client.update_flow_run_labels(made[-1].id, {LOCKED_LABEL: str(image.id)})
         return made[-1]
 
     yield make
@@ -433,23 +434,23 @@ def make_claim(prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def is_waited_for(view: PrefectView) -> bool:
-    """Whether a run that has claimed nothing has found another's claim, and looked again."""
+    """Whether a run that has locked nothing has found another's lock, and looked again."""
     running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
     runs = view.client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running))
-    return any(int(run.labels.get(RENEWED_LABEL, 0)) > 1 and not run.labels.get(CLAIM_LABEL) for run in runs)
+    return any(int(run.labels.get(RENEWED_LABEL, 0)) > 2 and not run.labels.get(LOCKED_LABEL) for run in runs)
 
 
-def test_a_run_that_has_claimed_a_snapshot_is_waited_for_and_then_all_is_looked_at_anew(
-    sandbox: Sandbox, prefect_view: PrefectView, make_claim: MakeClaim
+def test_a_run_that_has_locked_a_snapshot_is_waited_for_and_then_all_is_looked_at_anew(
+    sandbox: Sandbox, prefect_view: PrefectView, make_lock: MakeLock
 ) -> None:
-    _, _, claimed, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
-    rival = make_claim(claimed)
+    _, _, locked, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
+    rival = make_lock(locked)
     deleted_meanwhile: list[int] = []
 
     def end() -> None:
         deleted_meanwhile.extend(deleted(sandbox))
         # What the other run has begun is not done when it ends.
-        sandbox.account.start(claimed, "transfer", "ams3", time.time(), Fate(ends=False))
+        sandbox.account.start(locked, "transfer", "ams3", time.time(), Fate(ends=False))
         prefect_view.client.set_flow_run_state(rival.id, Completed(), force=True)
 
     with meanwhile(lambda: is_waited_for(prefect_view), end):
@@ -457,16 +458,16 @@ def test_a_run_that_has_claimed_a_snapshot_is_waited_for_and_then_all_is_looked_
     assert state.is_completed()
     assert deleted_meanwhile == []
     assert deleted(sandbox) == [old.id]
-    assert reasons(pruning_report_of(state))[claimed.id] == "action under way"
+    assert reasons(pruning_report_of(state))[locked.id] == "action under way"
     log = prefect_view.log_text_of(prefect_view.run_of(state))
-    assert f"Waiting for '{rival.name}', which has claimed some of the images" in log
+    assert f"Waiting for '{rival.name}', which has locked some of the images" in log
 
 
 def test_a_dry_run_waits_for_nobody_and_neither_does_a_run_that_deletes_something_else(
-    sandbox: Sandbox, make_claim: MakeClaim
+    sandbox: Sandbox, make_lock: MakeLock
 ) -> None:
     newest, _, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
-    make_claim(newest)
+    make_lock(newest)
     assert prune_snapshots(**TWO, return_state=True).is_completed()
     assert prune_snapshots(**TWO, dry_run=False, return_state=True).is_completed()
     assert deleted(sandbox) == [old.id]

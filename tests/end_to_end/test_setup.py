@@ -22,13 +22,16 @@ from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from deployments.prefect_server import clean_environment, free_port, prefect_server
-from deployments.server_parts.automations import automations
+from deployments.server_parts.automations import HEARTBEAT, automations
+from deployments.server_parts.deployment_limits import NIGHTLY
 from deployments.server_parts.token import BLOCK
 from deployments.server_parts.work_pool import POOL
+from deployments.server_parts.work_queue import EVENT_QUEUE, EVENT_RUNS
 from deployments.setup import main
-from flows.claims import LOCK
+from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
 from tasks.shared_limit import SHARED_LIMIT, PrefectBucket
 from tests.end_to_end.prefect_server import PrefectView, until
+from tests.flows.test_prefect_settings import longest_silence_of_a_living_run
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
@@ -36,7 +39,8 @@ FAILED, SILENT, DIED = "A copy of backups has failed", "No copy of backups for a
 PARTS = [
     f"secret {BLOCK}",
     f"work pool {POOL}",
-    f"concurrency limit {LOCK}",
+    f"work queue {EVENT_QUEUE}",
+    f"concurrency limit {MUTEX}",
     f"concurrency limit {SHARED_LIMIT}",
     f"automation '{FAILED}'",
     f"automation '{SILENT}'",
@@ -146,18 +150,20 @@ def story(server: Server) -> Story:
 class Correct(Protocol):
     """Sets the server up once more, which was set up and then changed."""
 
-    def __call__(self, *, token: str = TOKEN, notify: str | None = None) -> dict[str, str]: ...
+    def __call__(
+        self, *, token: str = TOKEN, notify: str | None = None, event_runs: int | None = None
+    ) -> dict[str, str]: ...
 
 
 @pytest.fixture
 def correct(
     server: Server, story: Story, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Correct:
-    def again(*, token: str = TOKEN, notify: str | None = None) -> dict[str, str]:
+    def again(*, token: str = TOKEN, notify: str | None = None, event_runs: int | None = None) -> dict[str, str]:
         monkeypatch.setenv("DIGITALOCEAN_TOKEN", token)
         capsys.readouterr()
         with server.used_here():
-            assert main(notify=notify) == 0
+            assert main(notify=notify, event_runs=event_runs) == 0
         said = capsys.readouterr()
         server.said.extend(said)
         return verdicts(said.out)
@@ -166,8 +172,13 @@ def correct(
 
 
 def verdicts(said: str) -> dict[str, str]:
-    """What was said of each part."""
+    """What was said of each part that setup makes."""
     return {part: line.removeprefix(part).strip() for line in said.splitlines() for part in PARTS if part in line}
+
+
+def verdict_on_nightly(said: str) -> str:
+    name = f"deployment {NIGHTLY}"
+    return next(line.removeprefix(name).strip() for line in said.splitlines() if name in line)
 
 
 def assert_that_it_says(done: subprocess.CompletedProcess[str], sentence: str) -> None:
@@ -218,7 +229,7 @@ def test_it_says_what_it_has_made(story: Story) -> None:
     (document,) = story.made["block_documents"]
     assert (document["name"], document["data"]) == (BLOCK, {"value": TOKEN})
     assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
-    assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {LOCK, SHARED_LIMIT}
+    assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {MUTEX, SHARED_LIMIT}
     assert len(story.made["automations"]) == 3
 
 
@@ -288,7 +299,7 @@ def test_the_work_pool_keeps_variables_that_somebody_else_has_added(correct: Cor
     assert environment() == {**before, "HTTPS_PROXY": "http://proxy:8080"}
 
 
-@pytest.mark.parametrize("name", [LOCK, SHARED_LIMIT])
+@pytest.mark.parametrize("name", [MUTEX, SHARED_LIMIT])
 @pytest.mark.parametrize("change", [{"active": False}, {"limit": 2}])
 def test_a_limit_that_was_changed_is_corrected(
     correct: Correct, server: Server, name: str, change: dict[str, object]
@@ -304,6 +315,86 @@ def test_a_limit_that_was_changed_is_corrected(
         assert limit() == before
     finally:
         server.http.patch(f"/v2/concurrency_limits/{name}", json=before).raise_for_status()
+
+
+def test_a_mutex_of_version_0_2_is_given_a_slot_that_frees_itself(correct: Correct, server: Server) -> None:
+    # As a restart of the server in the wrong moment left it.
+    as_it_was = {"slot_decay_per_second": 0.0, "active_slots": 1}
+    server.http.patch(f"/v2/concurrency_limits/{MUTEX}", json=as_it_was).raise_for_status()
+    assert correct()[f"concurrency limit {MUTEX}"] == "corrected: it has other numbers"
+    decay = server.http.get(f"/v2/concurrency_limits/{MUTEX}").json()["slot_decay_per_second"]
+    assert decay == pytest.approx(MUTEX_DECAY_PER_SECOND)
+
+
+def queue_limit(server: Server) -> int | None:
+    limit: int | None = server.http.get(f"/work_pools/{POOL}/queues/{EVENT_QUEUE}").json()["concurrency_limit"]
+    return limit
+
+
+def test_runs_that_events_start_have_a_queue_with_a_limit_that_an_operator_can_set(
+    correct: Correct, server: Server
+) -> None:
+    assert queue_limit(server) == EVENT_RUNS
+    assert correct(event_runs=5)[f"work queue {EVENT_QUEUE}"] == f"corrected: it has a limit of {EVENT_RUNS}"
+    assert queue_limit(server) == 5
+    assert correct()[f"work queue {EVENT_QUEUE}"] == "already so"
+    assert queue_limit(server) == 5
+    server.http.patch(f"/work_pools/{POOL}/queues/{EVENT_QUEUE}", json={"concurrency_limit": None}).raise_for_status()
+    assert correct()[f"work queue {EVENT_QUEUE}"] == "corrected: it has no limit"
+    assert queue_limit(server) == EVENT_RUNS
+
+
+def test_a_run_counts_as_dead_only_after_the_longest_silence_of_a_living_one(server: Server, story: Story) -> None:
+    trigger = server.automation(DIED)["trigger"]
+    assert trigger["after"] == [HEARTBEAT]
+    template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
+    of_runs = template["variables"]["properties"]["env"]["default"]
+    assert timedelta(seconds=trigger["within"]) >= longest_silence_of_a_living_run(of_runs)
+
+
+def test_the_concurrency_limit_of_version_0_2_is_taken_off_also_while_a_run_holds_a_slot_of_it(
+    server: Server, story: Story
+) -> None:
+    """Runs as Prefect's worker and engine would take them through their states, with a lease of the old limit."""
+    name, other = NIGHTLY.split("/")
+    assert server.command("prefect", "--no-prompt", "deploy", "--name", NIGHTLY).returncode == 0
+    deployment = server.http.get(f"/deployments/name/{name}/{other}").json()
+
+    def limit() -> Any:
+        return server.http.get(f"/deployments/{deployment['id']}").json()["global_concurrency_limit"]
+
+    def move(run: dict[str, Any], kind: str) -> dict[str, Any]:
+        answer = server.http.post(f"/flow_runs/{run['id']}/set_state", json={"state": {"type": kind}})
+        return dict(answer.raise_for_status().json())
+
+    def begin() -> dict[str, Any]:
+        body = {"state": {"type": "SCHEDULED"}}
+        run = server.http.post(f"/deployments/{deployment['id']}/create_flow_run", json=body).raise_for_status().json()
+        assert move(run, "PENDING")["status"] == "ACCEPT"
+        assert move(run, "RUNNING")["status"] == "ACCEPT"
+        return dict(run)
+
+    old = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "ENQUEUE"}}
+    server.http.patch(f"/deployments/{deployment['id']}", json=old).raise_for_status()
+    in_flight = begin()
+    check = server.set_up("--check")
+    assert check.returncode == 1
+    assert "concurrency limit" in verdict_on_nightly(check.stdout)
+    assert limit()
+
+    done = server.set_up()
+    assert done.returncode == 0, done.stderr
+    assert verdict_on_nightly(done.stdout).startswith("corrected")
+    assert limit() is None
+    beside = begin()
+    for run in (in_flight, beside):
+        assert move(run, "COMPLETED")["status"] == "ACCEPT"
+    assert verdict_on_nightly(server.set_up("--check").stdout) == "already so"
+
+    server.http.patch(f"/deployments/{deployment['id']}", json=old).raise_for_status()
+    assert verdict_on_nightly(server.set_up().stdout).startswith("corrected")
+    assert limit() is None
+    server.http.delete(f"/deployments/{deployment['id']}").raise_for_status()
 
 
 def test_an_automation_that_was_switched_off_is_switched_on(correct: Correct, server: Server) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deployments.sandbox import Sandbox
-from flows.claims import LOCK
+from flows.image_locks import MUTEX
 from flows.replicate_backups import replicate_backups
 from tests.end_to_end.accounts import finish_all, goals, make_transfers_endless, newest_backups, resize, started
 from tests.end_to_end.prefect_server import PrefectView, until
@@ -50,9 +50,9 @@ def test_of_two_runs_at_once_the_second_waits_says_for_whom_and_finds_nothing_to
     assert len(started(sandbox, "convert")) == 2
 
 
-def test_the_lock_is_made_by_the_first_run_and_free_after_it(sandbox: Sandbox, prefect_view: PrefectView) -> None:
+def test_the_mutex_is_made_by_the_first_run_and_free_after_it(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     assert replicate_backups(regions=["fra1"], return_state=True).is_completed()
-    limit = prefect_view.client.read_global_concurrency_limit_by_name(LOCK)
+    limit = prefect_view.client.read_global_concurrency_limit_by_name(MUTEX)
     assert (limit.limit, limit.active_slots) == (1, 0)
 
 

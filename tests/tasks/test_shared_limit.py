@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -130,6 +131,21 @@ def test_three_processes_that_want_all_keep_any_limit_and_get_half_of_it_if_answ
     limit: RateLimit, longest_way: float, seed: int
 ) -> None:
     assert_that_three_processes_keep_it_and_get(0.5, limit, Bucket(limit, longest_way, seed))
+
+
+def test_after_an_outage_of_minutes_what_was_sent_meanwhile_holds_no_request_up() -> None:
+    bucket = Bucket(MINUTE)
+    outage = range(60, 360)
+
+    async def pour(requests: int) -> float | None:
+        if int(now()) in outage:
+            raise ConnectionError
+        return await bucket.pour(requests)
+
+    sent = sent_by(pour, MINUTE, 600)
+    after = [moment for moment in sent if moment > outage.start]
+    assert max(later - earlier for earlier, later in itertools.pairwise(after)) < 10
+    assert peak(60 - HAIR, sent) <= MINUTE.requests
 
 
 @pytest.mark.parametrize("longest_way", [0.0, 2.0])

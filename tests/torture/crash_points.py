@@ -30,7 +30,6 @@ class CrashPoint:
         carried_out: Whether the server still does what it is asked for; if not, it is as if nothing had been sent.
         taggable_backups: Whether the API tags backups; if not, they are tagged once they are snapshots.
         signal: What the process is sent.
-        waits_for_silence: Whether the next run has to wait until the claim of the dead one is void.
     """
 
     name: str
@@ -42,12 +41,11 @@ class CrashPoint:
     carried_out: bool = False
     taggable_backups: bool = True
     signal: signal.Signals = signal.SIGKILL
-    waits_for_silence: bool = False
 
     @property
-    def is_reported(self) -> bool:
-        """Whether somebody tells Prefect's server that the run has crashed, so that the next begins at once."""
-        return self.signal == signal.SIGKILL and not self.waits_for_silence
+    def is_killed(self) -> bool:
+        """Whether the process cannot tell Prefect's server of its end."""
+        return self.signal == signal.SIGKILL
 
     def __str__(self) -> str:
         return re.sub(r"[^a-z0-9]+", "-", f"{self.signal.name.lower()} {self.name.lower()}").strip("-")
@@ -96,15 +94,6 @@ def crash_points(images: int, regions: int) -> list[CrashPoint]:
         *around("the last transfer", "POST", POSTING, transfers, "transfer"),
         CrashPoint("before the first look after all is started", "GET", LOOKING, after_starts=all_started),
         CrashPoint("before the second look after all is started", "GET", LOOKING, 2, after_starts=all_started),
-        CrashPoint(
-            "after the middle transfer, unanswered; the next run waits until the claim is void",
-            "POST",
-            POSTING,
-            transfers // 2,
-            "transfer",
-            carried_out=True,
-            waits_for_silence=True,
-        ),
         CrashPoint(
             "after the middle transfer, unanswered",
             "POST",

@@ -45,8 +45,8 @@ A process of its own, `python -m flows.replicate_backups`, with {len(SIZES)} Dro
 sent SIGKILL (once SIGTERM) at the moment when a request arrives at the sandbox. *Before*: the request is not carried
 out, as if it had never been sent. *After, unanswered*: it is carried out, and nobody is there to hear of it. What
 else was on its way at that moment is carried out as well. Then the same command runs once more, undisturbed. The
-claim of a killed run is void within a minute; except where the table says so, the test tells Prefect that the run has
-crashed, as a worker does, and it is void at once. The sandbox accepts a second transfer beside the first, so that one
+test tells Prefect that a killed run has crashed, as a worker does, which ends its locks on images; without that, they
+end when the run counts as dead, as `make soak` shows. The sandbox accepts a second transfer beside the first, so that one
 would be seen. Each line was checked: the later run ends with status 0, each newest backup is a snapshot in every
 region, and each conversion and each transfer was started exactly once by the two runs together."""
 
@@ -85,7 +85,7 @@ def resize_newest(sandbox: Sandbox) -> list[Image]:
 
 
 def report_crashed(prefect_view: PrefectView) -> None:
-    """Do what a worker does whose run's process has died: a claim is void at once, not after a minute of silence."""
+    """Do what a worker does whose run's process has died: its locks end at once, not only when it counts as dead."""
     at_work = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
     for run in prefect_view.client.read_flow_runs(flow_run_filter=at_work):
         prefect_view.client.set_flow_run_state(run.id, Crashed(), force=True)
@@ -116,7 +116,7 @@ def test_a_run_whose_process_dies_is_finished_by_the_next_and_nothing_is_started
         assert wire.tripped.is_set(), (tmp_path / "first.log").read_text()
         assert status != 0
         seen, before = wire.seen, counts(sandbox)
-        if point.is_reported:
+        if point.is_killed:
             report_crashed(prefect_view)
         with running(sandbox, tmp_path / "second.log") as second:
             status = second.wait(LONGEST_SECONDS)
