@@ -39,8 +39,9 @@ from tasks.digitalocean import start_in_background
 RENEWED_LABEL = "digitalocean.claim-renewed"
 # A Prefect server on a strained machine takes its time; after that, the next renewal is due anyway.
 LONGEST_RENEWAL_SECONDS = 20.0
-# Every five minutes.
-RENEWALS_BETWEEN_SEARCHES = 10
+SECONDS_AFTER_FAILED_RENEWAL = 5.0
+WORRYING_FAILURES = 3
+SECONDS_BETWEEN_SEARCHES = 300.0
 # As many as Prefect's server gives at once.
 RUNS_PER_PAGE = 200
 
@@ -82,19 +83,23 @@ class SignOfLife:
 
     async def keep(self) -> None:
         """Renew until cancelled, and look for dead runs now and then."""
-        failed = False
-        for renewals in itertools.count():
+        clock = asyncio.get_running_loop()
+        search_at = clock.time()
+        failures = 0
+        while True:
             try:
                 async with impatient_client(LONGEST_RENEWAL_SECONDS) as client:
                     now = await self.write(client)
-                    if now and renewals % RENEWALS_BETWEEN_SEARCHES == 0:
+                    if now and clock.time() >= search_at:
                         await end_dead_runs(client, self.flow_run_id, now)
-                failed = False
+                        search_at = clock.time() + SECONDS_BETWEEN_SEARCHES
+                failures = 0
             except PREFECT_ERRORS as error:
-                log = get_run_logger().debug if failed else get_run_logger().warning
+                failures += 1
+                # One alone is a server whose database was locked for a moment.
+                log = get_run_logger().warning if failures == WORRYING_FAILURES else get_run_logger().debug
                 log("Prefect's server does not answer; this run goes on: %s", str(error) or type(error).__name__)
-                failed = True
-            await asyncio.sleep(HEARTBEAT.total_seconds())
+            await asyncio.sleep(SECONDS_AFTER_FAILED_RENEWAL if failures else HEARTBEAT.total_seconds())
 
 
 @contextmanager

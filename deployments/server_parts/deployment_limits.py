@@ -8,6 +8,7 @@ keep every later one from starting. Locks on images do what the limit was for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
@@ -38,20 +39,42 @@ class NoDeploymentLimitPart:
     async def lacking(self, client: PrefectClient) -> str:
         """Say what has to change; empty if nothing, also before the first `prefect deploy`."""
         deployment = await _read(client)
-        if deployment is None or deployment.global_concurrency_limit is None:
+        if deployment is None:
             return ""
-        return "has a concurrency limit, which ends runs when Prefect's server restarts"
+        if deployment.global_concurrency_limit:
+            return "has a concurrency limit, which ends runs when Prefect's server restarts"
+        if await _is_left_over(client, deployment.id) and not await _has_runs_in_flight(client, deployment.id):
+            return "has left a concurrency limit behind"
+        return ""
 
     async def make(self, client: PrefectClient) -> None:
-        """Take the limit off, and delete it unless a run still holds a slot of it."""
+        """Take the limit off, and delete it once no run can hold a slot of it."""
         deployment = await _read(client)
         if deployment is None:
             return
-        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
-        in_flight = await client.read_flow_runs(deployment_filter=of_deployment, flow_run_filter=IN_FLIGHT, limit=1)
+        detached = {"global_concurrency_limit_id": None}
+        await client.request("PATCH", "/deployments/{id}", path_params={"id": deployment.id}, json=detached)
         # Prefect's server cannot record the end of a run whose limit was deleted: it fails to give the slot back.
-        change = {"global_concurrency_limit_id": None} if in_flight else {"concurrency_limit": None}
-        await client.request("PATCH", "/deployments/{id}", path_params={"id": deployment.id}, json=change)
+        if not await _has_runs_in_flight(client, deployment.id):
+            await client.delete_global_concurrency_limit_by_name(_limit_of(deployment.id))
+
+
+def _limit_of(deployment_id: UUID) -> str:
+    """Name a deployment's own limit as Prefect does: `models/deployments.py` of its server."""
+    return f"deployment:{deployment_id}"
+
+
+async def _is_left_over(client: PrefectClient, deployment_id: UUID) -> bool:
+    try:
+        await client.read_global_concurrency_limit_by_name(_limit_of(deployment_id))
+    except ObjectNotFound:
+        return False
+    return True
+
+
+async def _has_runs_in_flight(client: PrefectClient, deployment_id: UUID) -> bool:
+    of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
+    return bool(await client.read_flow_runs(deployment_filter=of_deployment, flow_run_filter=IN_FLIGHT, limit=1))
 
 
 async def _read(client: PrefectClient) -> DeploymentResponse | None:

@@ -170,7 +170,8 @@ def test_a_run_ends_those_that_have_died_before_it(
     before: State[Any],
     after: str,
 ) -> None:
-    other, image = images_of(sandbox, "snapshot")[:2]
+    resize(sandbox, 2)
+    other, image = newest_backups(sandbox)
     dead = make_run(other, before)
     monkeypatch.setattr(liveness, "DEAD_AFTER", timedelta())
     make_transfers_endless(sandbox, [image], regions=1)
@@ -194,7 +195,8 @@ def until_started_then_finish(sandbox: Sandbox) -> None:
 def test_a_run_leaves_living_runs_and_those_of_other_flows_alone(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, other = images_of(sandbox, "snapshot")[:2]
+    resize(sandbox, 2)
+    other, image = newest_backups(sandbox)
     living = make_run(other, Running())
     foreign = prefect_view.client.create_flow_run(not_of_this_project, state=Running())
     searched: list[bool] = []

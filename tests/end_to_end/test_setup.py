@@ -389,11 +389,14 @@ def test_the_concurrency_limit_of_version_0_2_is_taken_off_also_while_a_run_hold
     beside = begin()
     for run in (in_flight, beside):
         assert move(run, "COMPLETED")["status"] == "ACCEPT"
-    assert verdict_on_nightly(server.set_up("--check").stdout) == "already so"
+    assert verdict_on_nightly(server.set_up("--check").stdout) == "has left a concurrency limit behind"
+    assert verdict_on_nightly(server.set_up().stdout).startswith("corrected")
+    assert server.http.get(f"/v2/concurrency_limits/deployment:{deployment['id']}").status_code == 404
 
     server.http.patch(f"/deployments/{deployment['id']}", json=old).raise_for_status()
     assert verdict_on_nightly(server.set_up().stdout).startswith("corrected")
     assert limit() is None
+    assert verdict_on_nightly(server.set_up("--check").stdout) == "already so"
     server.http.delete(f"/deployments/{deployment['id']}").raise_for_status()
 
 

@@ -46,8 +46,8 @@ sent SIGKILL (once SIGTERM) at the moment when a request arrives at the sandbox.
 out, as if it had never been sent. *After, unanswered*: it is carried out, and nobody is there to hear of it. What
 else was on its way at that moment is carried out as well. Then the same command runs once more, undisturbed. The
 test tells Prefect that a killed run has crashed, as a worker does, which ends its locks on images; without that, they
-end when the run counts as dead, as `make soak` shows. The sandbox accepts a second transfer beside the first, so that one
-would be seen. Each line was checked: the later run ends with status 0, each newest backup is a snapshot in every
+end when the run counts as dead, as `make soak` shows. The sandbox accepts a second transfer beside the first, so that
+one would be seen. Each line was checked: the later run ends with status 0, each newest backup is a snapshot in every
 region, and each conversion and each transfer was started exactly once by the two runs together."""
 
 
