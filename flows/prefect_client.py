@@ -16,8 +16,23 @@ PREFECT_ERRORS = (httpx.HTTPError, ObjectNotFound, RuntimeError, TimeoutError)
 
 
 @asynccontextmanager
+async def impatient(seconds: float) -> AsyncIterator[None]:
+    """Ask Prefect's server without its client's own retries, whose pauses outlast an outage by minutes.
+
+    Args:
+        seconds: How long the whole block may take.
+
+    Raises:
+        TimeoutError: The block took longer.
+    """
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        async with asyncio.timeout(seconds):
+            yield
+
+
+@asynccontextmanager
 async def impatient_client(seconds: float) -> AsyncIterator[PrefectClient]:
-    """Talk to Prefect's server without its client's own retries, whose pauses outlast an outage by minutes.
+    """The same, with a client of the block's own.
 
     Args:
         seconds: How long the whole block may take.
@@ -28,6 +43,5 @@ async def impatient_client(seconds: float) -> AsyncIterator[PrefectClient]:
     Raises:
         TimeoutError: The block took longer.
     """
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-        async with asyncio.timeout(seconds), get_client() as client:
-            yield client
+    async with impatient(seconds), get_client() as client:
+        yield client

@@ -51,8 +51,24 @@ async def _read(client: PrefectClient) -> str | None:
     except httpx.HTTPStatusError as error:
         if error.response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
             raise
+        await _check_that_it_answers_otherwise(client)
         raise SetUpError(
             f"the server cannot read the secret {BLOCK}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
             "deployments/production/README.md says what to do, under Back-ups"
         ) from error
     return str(block.data["value"])
+
+
+async def _check_that_it_answers_otherwise(client: PrefectClient) -> None:
+    """Make sure that the server reads its database for other requests.
+
+    Raises:
+        SetUpError: It does not.
+    """
+    try:
+        await client.read_work_pools(limit=1)
+    except httpx.HTTPStatusError as error:
+        raise SetUpError(
+            f"Prefect's server answers {error.response.status_code} to every request; its log says why. Two known "
+            "causes: PREFECT_SERVER_API_AUTH_STRING holds other letters than ASCII, or a locked SQLite database"
+        ) from error

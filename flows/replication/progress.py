@@ -9,12 +9,14 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 
+from flows.prefect_client import impatient
 from flows.replication.execution import Progress
 from tasks.digitalocean import Connection
 from tasks.reporting.events import announce_copy
 from tasks.reporting.report import count
 
 SECONDS_BETWEEN_REPORTS = 5
+LONGEST_REPORT_SECONDS = 10.0
 # The longer a run lasts, the less do a few seconds tell.
 PART_BETWEEN_REPORTS = 0.03
 SECONDS_A_MINUTE_AND_A_HALF = 90
@@ -55,10 +57,12 @@ class ProgressReporter:
         get_run_logger().info(sentence)
         done = 100.0 * len(self._progress.rows) / max(self._progress.total, 1)
         try:
-            if self._artifact is None:
-                self._artifact = await acreate_progress_artifact(done, key=PROGRESS_KEY, description=sentence)
-            else:
-                await aupdate_progress_artifact(self._artifact, done, description=sentence)
+            # A run must not wait for the server to come back, only to say what the next report says better.
+            async with impatient(LONGEST_REPORT_SECONDS):
+                if self._artifact is None:
+                    self._artifact = await acreate_progress_artifact(done, key=PROGRESS_KEY, description=sentence)
+                else:
+                    await aupdate_progress_artifact(self._artifact, done, description=sentence)
         except Exception as error:  # noqa: BLE001  # a run does not stop because nobody can watch it
             get_run_logger().debug("The progress artifact could not be written: %s", error)
 
