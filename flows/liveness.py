@@ -8,7 +8,6 @@ is a write to the flow run itself, whose time of change the server keeps.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,8 +41,6 @@ LONGEST_RENEWAL_SECONDS = 20.0
 SECONDS_AFTER_FAILED_RENEWAL = 5.0
 WORRYING_FAILURES = 3
 SECONDS_BETWEEN_SEARCHES = 300.0
-# As many as Prefect's server gives at once.
-RUNS_PER_PAGE = 200
 
 _current: ContextVar[SignOfLife | None] = ContextVar("sign_of_life", default=None)
 
@@ -174,15 +171,12 @@ async def runs_in(
         The runs, those that started last first.
     """
     of_flows = FlowFilter(name=FlowFilterName(any_=list(flows))) if flows is not None else None
-    for offset in itertools.count(step=RUNS_PER_PAGE):
-        runs = await client.read_flow_runs(
-            flow_filter=of_flows,
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))),
-            sort=FlowRunSort.START_TIME_DESC,
-            limit=RUNS_PER_PAGE,
-            offset=offset,
-        )
+    of_states = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
+    offset = 0
+    # As many at a time as the server likes to give.
+    while runs := await client.read_flow_runs(
+        flow_filter=of_flows, flow_run_filter=of_states, sort=FlowRunSort.START_TIME_DESC, offset=offset
+    ):
         for run in runs:
             yield run
-        if len(runs) < RUNS_PER_PAGE:
-            return
+        offset += len(runs)
