@@ -72,10 +72,9 @@ class SignOfLife:
         async with self._writing:
             # If the answer is lost, the next renewal undoes what was asked for here.
             self._labels = dict.fromkeys(labels, "") | self._labels
-            self._renewals += 1
-            wanted = self._labels | labels
-            await client.update_flow_run_labels(self.flow_run_id, {**wanted, RENEWED_LABEL: self._renewals})
-            self._labels = wanted
+            wanted, renewals = self._labels | labels, self._renewals + 1
+            await client.update_flow_run_labels(self.flow_run_id, {**wanted, RENEWED_LABEL: renewals})
+            self._labels, self._renewals = wanted, renewals
         return (await client.read_flow_run(self.flow_run_id)).updated
 
     async def keep(self) -> None:

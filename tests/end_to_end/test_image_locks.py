@@ -71,7 +71,7 @@ def at_work(view: PrefectView) -> list[FlowRun]:
 
 def has_looked_twice(view: PrefectView) -> bool:
     """Whether a run that has locked nothing has found another's lock, and looked again."""
-    return any(int(run.labels.get(RENEWED_LABEL, 0)) > 2 and not run.labels.get(LOCKED_LABEL) for run in at_work(view))
+    return any(int(run.labels.get(RENEWED_LABEL, 0)) > 4 and not run.labels.get(LOCKED_LABEL) for run in at_work(view))
 
 
 def transfer(image: Image) -> State[Any]:

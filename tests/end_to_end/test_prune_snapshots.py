@@ -437,7 +437,7 @@ def is_waited_for(view: PrefectView) -> bool:
     """Whether a run that has locked nothing has found another's lock, and looked again."""
     running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
     runs = view.client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running))
-    return any(int(run.labels.get(RENEWED_LABEL, 0)) > 2 and not run.labels.get(LOCKED_LABEL) for run in runs)
+    return any(int(run.labels.get(RENEWED_LABEL, 0)) > 4 and not run.labels.get(LOCKED_LABEL) for run in runs)
 
 
 def test_a_run_that_has_locked_a_snapshot_is_waited_for_and_then_all_is_looked_at_anew(
