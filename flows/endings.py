@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar, cast
 from prefect.states import Completed, Failed
 
 from flows.liveness import sign_of_life
+from flows.output import outlive_readers
 from tasks.digitalocean import DigitalOceanError
 from tasks.reporting.report import RunReport
 
@@ -40,6 +41,7 @@ def ends_plainly(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> ReportT:
+        outlive_readers()
         try:
             with sign_of_life():
                 report = function(*args, **kwargs)

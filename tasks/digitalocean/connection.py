@@ -95,8 +95,15 @@ def _loop() -> asyncio.AbstractEventLoop:
 @cache
 def _running_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="digitalocean", daemon=True).start()
+    threading.Thread(target=_run_for_ever, args=[loop], name="digitalocean", daemon=True).start()
     return loop
+
+
+def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop that nothing ends: what raises SystemExit in it fails by itself, and does not leave others waiting."""
+    while True:
+        with suppress(SystemExit, KeyboardInterrupt):
+            loop.run_forever()
 
 
 def _close(connection: Connection) -> None:
