@@ -18,8 +18,9 @@ demo: install  ## the main job against a sandbox of the API, through a Prefect s
 setup: install  ## what the deployments need, on the Prefect server at PREFECT_API_URL
 	@$(BIN)/python -m deployments.setup
 
+# A module's tests share servers, so they stay together.
 test: install-dev  ## every test (minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 bench: install-dev  ## what a run costs, measured against the sandbox (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks
