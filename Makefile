@@ -2,8 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
+# Prefect sends nothing to its makers, unless you want it to.
+export DO_NOT_TRACK ?= 1
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
-.PHONY: help install install-dev demo setup test bench bench-fleet bench-workers torture torture-faults torture-all-else pictures check format lock clean
+.PHONY: help install install-dev demo setup deploy test bench bench-start bench-fleet bench-workers torture torture-faults torture-all-else pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -18,12 +21,19 @@ demo: install  ## the main job against a sandbox of the API, through a Prefect s
 setup: install  ## what the deployments need, on the Prefect server at PREFECT_API_URL
 	@$(BIN)/python -m deployments.setup
 
+deploy: install  ## every deployment, on the same server; after every change of the code
+	@$(BIN)/python -m deployments.setup --check
+	@$(BIN)/prefect --no-prompt deploy --all
+
 # A module's tests share servers, so they stay together.
 test: install-dev  ## every test (minutes)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 bench: install-dev  ## what a run costs, measured against the sandbox (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks
+
+bench-start: install-dev  ## how long a command takes to its first request, with a temporary server (two minutes)
+	$(BIN)/python -m tests.benchmarks --start
 
 bench-fleet: install-dev  ## the same with 1,000 Droplets (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks --fleet

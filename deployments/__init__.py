@@ -1,5 +1,4 @@
 """How and where runs come to be: the sandbox, the demo, set-up of a Prefect server."""
 
-from flows.prefect_settings import set_defaults
-
-set_defaults()
+# Sets Prefect's settings before Prefect is imported.
+import flows  # noqa: F401

@@ -7,44 +7,62 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 
-from deployments.prefect_server import ServerDidNotStart, clean_environment, prefect_server
+from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Sandbox
+from flows.command_start import COULD_NOT_START, DONE, INTERRUPTED, raise_when_interrupted
+from flows.messages import wait_messages
+from flows.temporary_server import ServerDidNotStart
 
-FOLDER = Path(__file__).resolve().parent.parent / ".demo"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".demo"
 DROPLETS = 6
 # An hour of copying in half a minute.
 SPEED = 120
+ENDED = "The demo has ended, and its server with it; its files are in .demo"
 
 
 def main() -> int:
     """Run the demo.
 
     Returns:
-        Exit status: 0 if everything arrived.
+        Exit status: 0 if everything arrived, 1 if not, 3 if Prefect's server did not start, 130 after Ctrl-C.
     """
     # Ended from outside, it takes its server along, as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    say(f"Starting a sandbox of the API with {DROPLETS} Droplets ({SPEED} times as fast as life) and a Prefect server")
     try:
-        with Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox, prefect_server(FOLDER) as ui:
-            say(f"Prefect's UI is at {ui}; copying the newest backup of every Droplet to every region")
-            status = replicate(sandbox.environment(), ui)
-            counts = sandbox.record.requests_by_status()
-            say(f"The sandbox has counted {sum(counts.values())} requests, {counts.get(429, 0)} answered with 429")
-            say("Everything arrived" if status == 0 else "Not everything arrived")
-            if sys.stdout.isatty():
-                say(f"Look at the run: {address_of_last_run(ui)}  (Ctrl-C ends the demo)")
-                signal.pause()
+        raise_when_interrupted()
+        return show()
     except ServerDidNotStart as error:
         say(str(error))
-        return 1
+        return COULD_NOT_START
     except KeyboardInterrupt:
-        say("The demo has ended; its files are in .demo")
+        say(ENDED)
+        return INTERRUPTED
+
+
+def show() -> int:
+    """Copy the backups of a sandbox account; returns the exit status of the run."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    say(f"Starting a sandbox of the API with {DROPLETS} Droplets ({SPEED} times as fast as life) and a Prefect server")
+    with Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox, ExitStack() as running:
+        with wait_messages("Waiting for Prefect's server to start", say):
+            ui = running.enter_context(prefect_server(FOLDER))
+        say(f"Prefect's UI is at {ui}; copying the newest backup of every Droplet to every region")
+        status = replicate(sandbox.environment(), ui)
+        counts = sandbox.record.requests_by_status()
+        say(f"The sandbox has counted {sum(counts.values())} requests, {counts.get(429, 0)} answered with 429")
+        say("Everything arrived" if status == DONE else "Not everything arrived")
+        if sys.stdout.isatty():
+            say(f"Look at the run: {address_of_last_run(ui)}  (Ctrl-C ends the demo)")
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+    if sys.stdout.isatty():
+        say(ENDED)
     return status
 
 
@@ -63,7 +81,9 @@ def replicate(sandbox: Mapping[str, str], ui: str) -> int:
         "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
     }
     command = [sys.executable, "-m", "flows.replicate_backups"]
-    return subprocess.run(command, env=environment, cwd=FOLDER.parent, check=False).returncode  # noqa: S603
+    # In a process group of its own: Ctrl-C is for the demo, which ends the run without a word, as nothing real is lost.
+    run = subprocess.run(command, env=environment, cwd=ROOT, start_new_session=True, check=False)  # noqa: S603
+    return run.returncode
 
 
 def address_of_last_run(ui: str) -> str:

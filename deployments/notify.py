@@ -12,12 +12,16 @@ from prefect.events import Event, Resource
 from prefect.events.clients import get_events_client
 from prefect.settings import PREFECT_API_URL
 
+from flows.command_start import COULD_NOT_START, DONE, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
+from flows.messages import say
+from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ResourceId, TagName
 from tasks.reporting.events import ACCOUNT, BACKUP_COMPLETED
 
 app = App(
     name="python -m deployments.notify",
     version_flags=[],
+    help_epilogue=EXIT_STATUSES,
     default_parameter=Parameter(negative_iterable="", consume_multiple=True),
 )
 
@@ -37,19 +41,22 @@ def main(
         droplet_id: The Droplet that was backed up, as the event's resource.
 
     Returns:
-        Exit status: 0 if the server has taken the event.
+        Exit status: 0 if the server has taken the event, 1 if not, 3 if there is no server.
     """
-    if not PREFECT_API_URL.value():
-        print("PREFECT_API_URL is not set: it has to name the server that is to be told", file=sys.stderr)  # noqa: T201
-        return 1
+    try:
+        require_server()
+    except NotReady as problem:
+        say(str(problem))
+        return COULD_NOT_START
+    raise_when_interrupted()
     event = backup_completed(image_ids, droplet_tag, droplet_id)
     try:
         asyncio.run(send(event))
     except Exception as error:  # noqa: BLE001  # a web socket fails in many ways, and cron needs a sentence and a status
-        print(f"{PREFECT_API_URL.value()} has not taken the event: {error!r}", file=sys.stderr)  # noqa: T201
-        return 1
+        say(f"{PREFECT_API_URL.value()} has not taken the event: {error!r}")
+        return PARTLY_FAILED
     print(f"{event.event} of {event.resource.id} sent: {event.payload}")  # noqa: T201
-    return 0
+    return DONE
 
 
 def backup_completed(image_ids: list[int] | None, droplet_tag: str | None, droplet_id: int | None) -> Event:

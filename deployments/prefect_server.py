@@ -8,23 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
+from flows.prefect_settings import PROCESS_SETTINGS, PROXY_VARIABLES
+from flows.temporary_server import ServerDidNotStart
+
 LOOPBACK = "127.0.0.1"
-LONGEST_START_SECONDS = 120
+LONGEST_START_SECONDS = 300
 LONGEST_STOP_SECONDS = 20
 SECONDS_BETWEEN_LOOKS = 0.2
 
 
-class ServerDidNotStart(Exception):
-    """Prefect's server ended, or did not answer in time."""
-
-
 def clean_environment(home: Path) -> dict[str, str]:
-    """Compose an environment without anybody's own settings of Prefect and DigitalOcean.
+    """Compose an environment without anybody's own settings of Prefect, DigitalOcean and the network.
 
     Args:
         home: Prefect's folder.
@@ -32,14 +31,14 @@ def clean_environment(home: Path) -> dict[str, str]:
     Returns:
         Environment variables.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DIGITALOCEAN_"))}
-    return {
-        **kept,
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_CLI_PROMPT": "false",
-        "DO_NOT_TRACK": "1",
+    # All of it is on loopback, where proxies and certificates are of no use and can only be wrong.
+    left_out = {*PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "DIGITALOCEAN_")) and name not in left_out
     }
+    return {**kept, **PROCESS_SETTINGS, "PREFECT_HOME": str(home), "PREFECT_CLI_PROMPT": "false"}
 
 
 @contextmanager
@@ -73,8 +72,10 @@ def prefect_server(home: Path, *, environment: Mapping[str, str] | None = None) 
         finally:
             server.terminate()
             try:
-                server.wait(LONGEST_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
+                with suppress(subprocess.TimeoutExpired):
+                    server.wait(LONGEST_STOP_SECONDS)
+            finally:
+                # It may hang, and who waits for it may press Ctrl-C once more.
                 server.kill()
                 server.wait()
 

@@ -22,12 +22,19 @@ from deployments.server_parts.part import Part, SetUpError
 from deployments.server_parts.token import TokenPart
 from deployments.server_parts.work_pool import WorkPoolPart
 from deployments.server_parts.work_queue import WorkQueuePart
+from flows.command_start import COULD_NOT_START, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
+from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
 
 NAME_WIDTH = 50
 
 console = Console(highlight=False, soft_wrap=True)
-app = App(name="python -m deployments.setup", version_flags=[], default_parameter=Parameter(negative=""))
+app = App(
+    name="python -m deployments.setup",
+    version_flags=[],
+    help_epilogue=EXIT_STATUSES,
+    default_parameter=Parameter(negative=""),
+)
 
 
 @app.default
@@ -51,17 +58,19 @@ def main(
             limit already.
 
     Returns:
-        Exit status: 0 if everything is as it should be, 1 if not.
+        Exit status: 0 if everything is as it should be, 1 if not, 3 if there is no token or no server.
     """
-    if not PREFECT_API_URL.value():
-        return complain("PREFECT_API_URL is not set: start a server (prefect server start) and set it to its address")
     try:
         parts = parts_needed(notify, work_pool_type, event_runs)
+        require_server()
+        raise_when_interrupted()
         return asyncio.run(go_through(parts, change=not check))
-    except (SetUpError, ConfigurationError) as error:
+    except (NotReady, ConfigurationError) as error:
+        return complain(str(error), COULD_NOT_START)
+    except SetUpError as error:
         return complain(str(error))
     except httpx.HTTPError as error:
-        return complain(f"Prefect's server at {PREFECT_API_URL.value()} does not answer as it should: {error!r}")
+        return complain(f"Prefect's server at {PREFECT_API_URL.value()} failed: {error!r}")
 
 
 def parts_needed(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[Part]:
@@ -127,17 +136,17 @@ def ask_for_token() -> SecretStr:
     """Ask whoever sits at the terminal for the API token.
 
     Raises:
-        SetUpError: Nobody sits there.
+        TokenMissing: Nobody sits there.
     """
     if not sys.stdin.isatty():
-        raise SetUpError("there is no token yet: put it into DIGITALOCEAN_TOKEN or .env, or run this in a terminal")
+        raise TokenMissing("there is no token yet: put it into DIGITALOCEAN_TOKEN or .env, or run this in a terminal")
     return load_settings(token=SecretStr(getpass("DigitalOcean API token: "))).token
 
 
-def complain(sentence: str) -> int:
+def complain(sentence: str, status: int = PARTLY_FAILED) -> int:
     """Say why it cannot be done; returns the exit status."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
-    return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What a run does: each flow reads like the runbook it replaces."""
 
+from flows.command_start import begin_command
 from flows.prefect_settings import set_defaults
 
 set_defaults()
+begin_command()

@@ -16,7 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.command_start import COULD_NOT_START, EXIT_STATUSES, raise_when_interrupted
 from flows.endings import Incomplete
+from flows.messages import say
+from flows.readiness import NotReady, make_ready_to_run
 from tasks.reporting.report import ReplicationReport, RunReport
 from tasks.reporting.tables import LEGEND, table_of
 
@@ -26,7 +29,7 @@ WIDE = 200
 def run_from_command_line(flow: Flow[Any, Any]) -> None:
     """Run a flow with the options given on the command line, print its report, and exit.
 
-    Exits with 0 if everything was done, with 1 if not, with 2 if the command line makes no sense.
+    Exits with 0 if everything was done, 1 if not, 2 if the options are wrong, 3 if the run could not start.
 
     Args:
         flow: The flow.
@@ -35,6 +38,12 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
 
     def run(**parameters: Any) -> int:
+        try:
+            make_ready_to_run()
+        except NotReady as problem:
+            say(str(problem))
+            return COULD_NOT_START
+        raise_when_interrupted()
         return tell_the_end(cast(Any, flow)(**parameters, return_state=True))
 
     signature = inspect.signature(flow.fn)
@@ -47,6 +56,7 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     app = cyclopts.App(
         name=f"python -m {flow.fn.__module__ if flow.fn.__module__ != '__main__' else 'flows.' + flow.fn.__name__}",
         version_flags=[],
+        help_epilogue=EXIT_STATUSES,
         default_parameter=cyclopts.Parameter(negative_iterable="", consume_multiple=True),
     )
     app.default(run)

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tasks.digitalocean.env_file import ENV_FILE, env_file_problem
 from tasks.digitalocean.errors import ConfigurationError, TokenMissing
 from tasks.digitalocean.models import TagName
 
@@ -53,7 +54,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_file=".env",
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -144,8 +145,10 @@ def load_settings(token: SecretStr | None = None) -> Settings:
 
     Raises:
         TokenMissing: There is no token.
-        ConfigurationError: A variable is wrong; the message names it, and never a value.
+        ConfigurationError: A variable is wrong, or a line of `.env`; the message names it, and never a value.
     """
+    if problem := env_file_problem():
+        raise ConfigurationError(problem)
     try:
         return Settings(token=token) if token else Settings()
     except ValidationError as error:

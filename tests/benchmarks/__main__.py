@@ -1,4 +1,4 @@
-"""Measure what a run costs, and write it down: `make bench` and `make bench-fleet`."""
+"""Measure what a run costs, and write it down: `make bench`, `make bench-fleet` and the like."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import cyclopts
 
@@ -23,6 +24,7 @@ from tests.benchmarks.results import (
     shares_table,
     write_section,
 )
+from tests.benchmarks.start import machine, measure_starts, starts_table
 from tests.benchmarks.strategies import STRATEGIES, replay
 from tests.benchmarks.workers import SPEED, accuracy, share
 
@@ -31,23 +33,26 @@ FEW, FLEET = 20, 1000
 FEW_SPEED, FLEET_SPEED = 20, 10
 QUOTA_GONE_FOR_SECONDS = 20 * 60
 HOURLY_LIMIT = 5000
+STARTS = 5
 
 app = cyclopts.App(name="python -m tests.benchmarks", version_flags=[])
 
 
 @app.default
-def main(*, fleet: bool = False, workers: bool = False) -> int:
+def main(*, fleet: bool = False, workers: bool = False, start: bool = False) -> int:
     """Measure, and write RESULTS.md.
 
     Args:
         fleet: Measure 1,000 Droplets instead of 20.
         workers: Measure several processes on one token.
+        start: Measure the start of a command that brings its own Prefect server.
 
     Returns:
         Exit status: 0 if every goal was reached.
     """
     shutil.rmtree(WORK, ignore_errors=True)
-    goals = bench_fleet() if fleet else bench_workers() if workers else bench_few()
+    bench = bench_fleet if fleet else bench_workers if workers else bench_start if start else bench_few
+    goals = bench()
     missed = [goal for goal in goals if not goal.reached]
     for goal in missed:
         say(f"not reached: {goal.measure}: {goal.figure}, goal {goal.goal}")
@@ -138,6 +143,27 @@ def bench_workers() -> list[Goal]:
     )
     text = f"{goals_table(goals)}\n\n{shares_table(runs)}\n\n{said}"
     write_section("Several workers on one token", "make bench-workers", text)
+    say(text)
+    return goals
+
+
+def bench_start() -> list[Goal]:
+    """The first command on a machine, and the second: from the command to its first request."""
+    conditions = machine()
+    say(f"{STARTS} times two commands in a new home; {conditions}")
+    first, second = measure_starts(WORK, STARTS)
+    goals = [
+        at_most("seconds to the first request, the very first time", 20, median(each.first_request for each in first)),
+        at_most("seconds to the first request, afterwards", 8, median(each.first_request for each in second)),
+    ]
+    table = starts_table([("the very first, which makes Prefect's database", first), ("afterwards", second)])
+    said = (
+        "Each is `python -m flows.replicate_backups --dry-run` without PREFECT_API_URL, with nothing set but HOME, PATH"
+        f" and the sandbox's variables; medians of {STARTS}, in seconds, and the single times to the first request. "
+        f"The machine: {conditions}."
+    )
+    text = f"{goals_table(goals)}\n\n{table}\n\n{said}"
+    write_section("The start of a command", "make bench-start", text)
     say(text)
     return goals
 

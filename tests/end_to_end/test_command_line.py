@@ -43,6 +43,7 @@ def test_the_help_names_the_command_and_explains_every_option(flow: str) -> None
     assert done.returncode == 0
     assert f"python -m flows.{flow}" in done.stdout
     assert all(f"--{option}" in done.stdout for option in OPTIONS[flow])
+    assert "3 could not start" in " ".join(done.stdout.split())
     assert done.stderr == ""
 
 
@@ -94,7 +95,7 @@ def test_bad_input_is_answered_with_a_sentence_and_a_status_that_is_not_0(
 
 def test_without_a_token_the_command_names_the_variable_and_the_demo() -> None:
     done = command("report_coverage")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "DIGITALOCEAN_TOKEN is not set" in done.stderr
     assert "make demo" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr

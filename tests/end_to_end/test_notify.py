@@ -64,8 +64,8 @@ def test_the_event_arrives_with_the_droplet_the_images_and_the_tag(prefect_view:
         (["--image-ids", "0"], {}, 2, "greater than or equal to 1"),
         (["--droplet-tag", "no tag!"], {}, 2, "droplet-tag"),
         (["--droplet", "7"], {}, 2, "--droplet"),
-        ([], {"PREFECT_API_URL": ""}, 1, "PREFECT_API_URL is not set"),
-        ([], {"PREFECT_API_URL": NO_SERVER}, 1, f"{NO_SERVER} has not taken the event"),
+        ([], {"PREFECT_API_URL": ""}, 3, "PREFECT_API_URL is not set"),
+        ([], {"PREFECT_API_URL": NO_SERVER}, 3, f"{NO_SERVER} does not answer"),
     ],
 )
 def test_wrong_options_and_servers_that_are_not_there_get_a_sentence_and_a_status(

@@ -1,0 +1,159 @@
+"""Whether a command can start: its settings, the network's variables, and Prefect's server, each answered at once.
+
+Prefect's own client would try for minutes to reach a server that is not there, and end in a traceback.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import prefect
+from prefect.client.base import ServerType
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import (
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_CLIENT_RETRY_EXTRA_CODES,
+    get_current_settings,
+    temporary_settings,
+)
+
+from flows import temporary_server
+from flows.command_start import loaded
+from flows.environment import certificates_problem
+from tasks.digitalocean import ConfigurationError, load_settings
+
+START_A_SERVER = "start one with `.venv/bin/prefect --no-prompt server start`"
+EXAMPLE = "http://127.0.0.1:4200/api"
+# Prefect's client tries four times to connect.
+PATIENCE = httpx.Timeout(10, connect=2)
+VERSION = re.compile(r"\d+\.\d+")
+
+
+class NotReady(Exception):
+    """A command cannot start; the message says why, and what to do."""
+
+
+def make_ready_to_run() -> None:
+    """Make sure that a run can start, and start a temporary server if PREFECT_API_URL is not set.
+
+    Raises:
+        NotReady: A setting is missing or wrong, or there is no server.
+    """
+    loaded()
+    try:
+        load_settings()
+    except ConfigurationError as error:
+        raise NotReady(str(error)) from error
+    _check_certificates()
+    settings = get_current_settings()
+    if settings.api.url is not None:
+        check_server(settings.api.url)
+    elif settings.server.ephemeral.enabled:
+        _start_temporary_server(settings.server.ephemeral.startup_timeout_seconds)
+    else:
+        raise NotReady(
+            "PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED forbids a temporary server: set either"
+        )
+
+
+def require_server() -> None:
+    """Make sure that PREFECT_API_URL leads to a Prefect server.
+
+    Raises:
+        NotReady: It is not set, or does not.
+    """
+    loaded()
+    _check_certificates()
+    url = get_current_settings().api.url
+    if not url:
+        raise NotReady(
+            f"PREFECT_API_URL is not set: set it to the address of your Prefect server, such as {EXAMPLE}; "
+            f"if you have none, {START_A_SERVER}"
+        )
+    check_server(url)
+
+
+def _check_certificates() -> None:
+    """Refuse a file of certificates that Prefect's clients cannot read."""
+    if problem := certificates_problem(get_current_settings().api.ssl_cert_file):
+        raise NotReady(f"PREFECT_API_SSL_CERT_FILE {problem}")
+
+
+def check_server(url: str) -> None:
+    """Make sure that a Prefect server answers, within seconds.
+
+    Args:
+        url: The value of PREFECT_API_URL.
+
+    Raises:
+        NotReady: None does; the message says what was there instead.
+    """
+    address = _checked_address(url)
+    try:
+        version = _version_of_server()
+    except httpx.TransportError as error:
+        raise NotReady(
+            f"Prefect's server at {address} does not answer ({str(error) or type(error).__name__}): "
+            "start it, or correct PREFECT_API_URL"
+        ) from error
+    except PrefectHTTPStatusError as error:
+        raise NotReady(_refusal(address, error.response.status_code)) from error
+    except (ValueError, httpx.HTTPError) as error:
+        raise NotReady(_not_the_api(address)) from error
+    if not VERSION.match(version):
+        raise NotReady(_not_the_api(address))
+    if version.partition(".")[0] != prefect.__version__.partition(".")[0]:
+        raise NotReady(
+            f"The Prefect server at PREFECT_API_URL={address} has version {version}, and this project needs one like "
+            f"{prefect.__version__}: {START_A_SERVER}"
+        )
+
+
+def _checked_address(url: str) -> str:
+    """Refuse what is not an address; returns it without a password."""
+    if not url:
+        raise NotReady(f"PREFECT_API_URL is set but empty: unset it, or set it to an address such as {EXAMPLE}")
+    wrong = NotReady(f"PREFECT_API_URL is not the address of a Prefect server: expected one such as {EXAMPLE}")
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise wrong from error
+    if parts.scheme not in {"http", "https"} or not parts.host:
+        raise wrong
+    return str(parts.copy_with(userinfo=b""))
+
+
+def _version_of_server() -> str:
+    """Ask the server for its version, once."""
+    once = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_CLIENT_RETRY_EXTRA_CODES: set[int]()}
+    with temporary_settings(once), get_client({"timeout": PATIENCE}, sync_client=True) as client:
+        # Prefect's client never asks Prefect Cloud for its version.
+        return client.client_version() if client.server_type == ServerType.CLOUD else str(client.api_version())
+
+
+def _refusal(address: str, status: int) -> str:
+    """Explain a status that is not a success."""
+    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        advice = "set PREFECT_API_AUTH_STRING to what your Prefect server expects, or correct the address"
+        return f"The server at PREFECT_API_URL={address} refuses access ({status}): {advice}"
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return f"The server at PREFECT_API_URL={address} answers with status {status}: see its log, or try again later"
+    return _not_the_api(address)
+
+
+def _not_the_api(address: str) -> str:
+    missing = "" if address.rstrip("/").endswith("/api") else "; the address of a Prefect server ends in /api"
+    return f"What answers at PREFECT_API_URL={address} is not Prefect's API: correct the address{missing}"
+
+
+def _start_temporary_server(within_seconds: float) -> None:
+    try:
+        temporary_server.start(within_seconds=within_seconds)
+    except temporary_server.ServerDidNotStart as error:
+        files = get_current_settings().home
+        raise NotReady(
+            f"{error} (Prefect's files are in {files}); to see more, {START_A_SERVER}, "
+            f"and set PREFECT_API_URL to {EXAMPLE}"
+        ) from error

@@ -1,0 +1,197 @@
+"""Prefect's temporary server, for a command from a shell where PREFECT_API_URL is not set.
+
+Prefect starts one by itself as soon as a client needs it: after the imports of the command, and in silence. Here its
+process begins with the command, so that both import at the same time, and serves once the command's options and
+settings have turned out to be good. From then on it is Prefect's own: its class `SubprocessASGIServer` uses and stops
+it. Should the command be killed, the server ends by itself, because its standard input does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from flows.command_start import end_with_command
+from flows.messages import say, wait_messages
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+HOST = "127.0.0.1"
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS_BETWEEN_LOOKS = 0.05
+LONGEST_LOOK_SECONDS = 5.0
+# As in Prefect's `SubprocessASGIServer._run_uvicorn_command`.
+ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+# Such as `sqlite3.OperationalError: unable to open database file`, the last line of a traceback.
+EXCEPTION_LINE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Warning|Interrupt): .+$", re.MULTILINE)
+
+
+class ServerDidNotStart(Exception):
+    """The temporary server ended, or did not answer in time."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server's process.
+
+    Attributes:
+        process: The process.
+        input: The other end of its standard input: it serves once something is written, and ends when it is closed.
+        port: Where it will listen.
+        log: Its output, which is of interest only if it does not start.
+    """
+
+    process: subprocess.Popen[bytes]
+    input: int
+    port: int
+    log: IO[bytes]
+
+
+_prepared: list[Server] = []
+
+
+def prepare() -> None:
+    """Have the server's process import its modules, if a core is free for that and a server seems to be needed."""
+    if _cores() > 1 and not _api_url_may_be_set():
+        _prepared.append(_spawn())
+
+
+def start(*, within_seconds: float) -> None:
+    """Start the server, wait until it answers, and have Prefect use it wherever one is needed.
+
+    Args:
+        within_seconds: How long it may take.
+
+    Raises:
+        ServerDidNotStart: It ended, or took longer.
+    """
+    say("PREFECT_API_URL is not set: starting a temporary Prefect server (the first time, this takes up to a minute)")
+    with wait_messages("Waiting for the temporary Prefect server to start"):
+        deadline = time.monotonic() + within_seconds
+        server = _prepared.pop() if _prepared else _spawn()
+        # If it has ended already, the wait for it will say so.
+        with suppress(BrokenPipeError):
+            os.write(server.input, b"\n")
+        with _without_garbage_collection():
+            from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415  # two seconds of the wait
+
+        _wait_until_healthy(server, deadline)
+    owner = SubprocessASGIServer()
+    owner.port, owner.server_process, owner.running = server.port, server.process, True
+    atexit.register(owner.stop)
+
+
+def create_app() -> FastAPI:
+    """Make the server's application, in its own process: uvicorn calls this."""
+    with _without_garbage_collection():
+        from prefect.server.api import server  # noqa: PLC0415  # two seconds, and only this process needs it so early
+
+    # Not through `sys.stdin`, whose lock a thread that waits would hold when the process ends.
+    if not os.read(sys.stdin.fileno(), 1):
+        # The command has ended: its options or settings were wrong.
+        os._exit(0)
+    threading.Thread(target=_end_with_the_command, name="end-with-the-command", daemon=True).start()
+    return server.create_app()
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Import in four fifths of the time: nothing of what is imported is garbage."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _end_with_the_command() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _api_url_may_be_set() -> bool:
+    """Judge without Prefect whether PREFECT_API_URL is set; a wrong guess costs a second, and nothing else."""
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    name = "PREFECT_API_URL"
+    return name in os.environ or any(name.encode() in _contents(path) for path in (profiles, Path(".env")))
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _spawn() -> Server:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    its_input, our_end = os.pipe()
+    log = tempfile.TemporaryFile()  # noqa: SIM115  # open for as long as this process lives
+    process = subprocess.Popen(  # noqa: S603  # the command is ours
+        [
+            *(sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT), "--factory", f"{__name__}:create_app"),
+            *("--host", HOST, "--port", str(port), "--log-level", "error", "--lifespan", "on"),
+        ],
+        env={**os.environ, **ENVIRONMENT},
+        stdin=its_input,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        # Ctrl-C is for the command, which stops the server once the run has been recorded.
+        start_new_session=True,
+    )
+    os.close(its_input)
+    end_with_command(process)
+    return Server(process, our_end, port, log)
+
+
+def _wait_until_healthy(server: Server, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise ServerDidNotStart(f"Prefect's temporary server could not start: {_last_words(server)}")
+        if _is_healthy(server):
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    raise ServerDidNotStart("Prefect's temporary server did not start in time")
+
+
+def _is_healthy(server: Server) -> bool:
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=LONGEST_LOOK_SECONDS)
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _last_words(server: Server) -> str:
+    """Find the exception in the output of a server that has ended."""
+    server.log.seek(0)
+    output = server.log.read().decode(errors="replace")
+    exceptions = EXCEPTION_LINE.findall(output) or output.strip().splitlines()
+    return exceptions[-1] if exceptions else f"exit status {server.process.returncode}"

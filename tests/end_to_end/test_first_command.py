@@ -1,0 +1,423 @@
+"""The first command on a new machine: an empty home, no Prefect server, little to compute with, and wrong settings."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.prefect_server import free_port
+from deployments.sandbox import Sandbox
+from flows.readiness import NotReady, require_server
+from tests.end_to_end.prefect_server import PrefectView, until
+
+ROOT = Path(__file__).parents[2]
+STARTING = "PREFECT_API_URL is not set: starting a temporary Prefect server"
+SHOWS_WITHIN_SECONDS = 300
+COMMANDS = ["flows.report_coverage", "deployments.setup", "deployments.notify"]
+# Every Python process writes down what it connects to, what it looks up and what it starts.
+WITNESS = """
+import os, sys
+log = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def witness(event, args):
+    if event == "socket.connect" and not isinstance(args[1], (str, bytes)):
+        os.write(log, f"connects {args[1][0]}\\n".encode())
+    elif event == "socket.getaddrinfo" and args[0]:
+        os.write(log, f"looks-up {args[0]}\\n".encode())
+    elif event == "subprocess.Popen":
+        os.write(log, f"starts {' '.join(map(str, args[1]))}\\n".encode())
+sys.addaudithook(witness)
+"""
+
+
+def newcomer(home: Path, *settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of somebody who has just arrived, and has set only this."""
+    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    for each in settings:
+        environment |= each
+    return environment
+
+
+def left_running(home: Path) -> list[int]:
+    """The processes that somebody with this home has."""
+    wanted = f"HOME={home}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home of nobody yet, whose processes end with the test."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    yield folder
+    for process in left_running(folder):
+        os.kill(process, signal.SIGKILL)
+
+
+def command(environment: Mapping[str, str], module: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *options],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SHOWS_WITHIN_SECONDS,
+        check=False,
+    )
+
+
+def assert_that_it_could_not_start(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """It has said one sentence, which has these parts, and nothing else."""
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert done.stdout == ""
+    # On a machine as busy as one that runs tests, it may have to say why it takes so long.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Loading Prefect")]
+    assert len(said) == 1, done.stderr
+    assert all(part in done.stderr for part in parts), done.stderr
+
+
+# On half a core
+
+
+@contextmanager
+def one_core_that_is_busy() -> Iterator[int]:
+    """A core that half belongs to another process."""
+    core = min(os.sched_getaffinity(0))
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        os.sched_setaffinity(busy.pid, {core})
+        try:
+            yield core
+        finally:
+            busy.kill()
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """The very first command, on half a core and on a terminal.
+
+    Attributes:
+        status: Its exit status.
+        said: What was on the screen.
+        witnessed: What all its processes connected to, looked up and started, a line each.
+        left: The processes that were there afterwards.
+    """
+
+    status: int
+    said: str
+    witnessed: list[str]
+    left: list[int]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    folder = tmp_path_factory.mktemp("newcomer")
+    (folder / "sitecustomize.py").write_text(WITNESS)
+    witness, home = folder / "witnessed", folder / "home"
+    home.mkdir()
+    with Sandbox(droplets=2) as sandbox, one_core_that_is_busy() as core:
+        environment = newcomer(home, sandbox.environment())
+        environment |= {"PYTHONPATH": f"{folder}:{ROOT}", "WITNESS": str(witness), "TERM": "xterm"}
+        ours, its = pty.openpty()
+        # Started on the busy core, where it stays.
+        run = ["taskset", "--cpu-list", str(core), sys.executable, "-m", "flows.replicate_backups", "--dry-run"]
+        with subprocess.Popen(run, env=environment, cwd=folder, stdin=its, stdout=its, stderr=its) as process:
+            os.close(its)
+            said = "".join(text for text in read_terminal(ours))
+    return FirstRun(process.returncode, said, witness.read_text().splitlines(), left_running(home))
+
+
+def read_terminal(terminal: int) -> Iterator[str]:
+    """Read what a process writes to its terminal, until it ends."""
+    while True:
+        try:
+            text = os.read(terminal, 65536)
+        except OSError:
+            # On Linux, the other end is gone.
+            text = b""
+        if not text:
+            os.close(terminal)
+            return
+        yield text.decode(errors="replace")
+
+
+@pytest.mark.skipif(not shutil.which("taskset"), reason="there is no taskset")
+class TestOnHalfACore:
+    def test_it_does_what_it_was_asked_for_and_nothing_on_the_screen_worries(self, first: FirstRun) -> None:
+        assert first.status == 0, first.said
+        assert "Dry run" in first.said
+        for word in ("Traceback", "ERROR", "Error", "CRITICAL", "exception", "locked", "telemetry"):
+            assert word not in first.said
+
+    def test_it_says_at_once_what_it_waits_for(self, first: FirstRun) -> None:
+        lines = [line for line in first.said.splitlines() if "Loading Prefect" not in line]
+        assert lines[0].startswith(STARTING)
+
+    def test_it_talks_to_nobody_but_this_machine(self, first: FirstRun) -> None:
+        hosts = {line.split()[1] for line in first.witnessed if line.startswith(("connects", "looks-up"))}
+        assert hosts
+        assert {host for host in hosts if host != "localhost" and not ip_address(host).is_loopback} == set()
+
+    def test_it_starts_one_server_and_leaves_nothing_running(self, first: FirstRun) -> None:
+        assert sum("uvicorn" in line for line in first.witnessed if line.startswith("starts")) == 1
+        assert first.left == []
+
+
+def test_a_server_that_began_with_the_command_is_prefects_own_and_the_only_one(
+    home: Path, tmp_path: Path, sandbox: Sandbox
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITNESS)
+    witness = tmp_path / "witnessed"
+    environment = newcomer(home, sandbox.environment(), {"WITNESS": str(witness)})
+    done = command({**environment, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, "flows.report_coverage")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(STARTING)
+    assert "Stopping temporary server" in done.stderr
+    assert sum("uvicorn" in line for line in witness.read_text().splitlines()) == 1
+    assert left_running(home) == []
+
+
+# What a user has set wrong
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_explains_the_exit_statuses_and_starts_nothing(home: Path, tmp_path: Path, module: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITNESS)
+    witness = tmp_path / "witnessed"
+    environment = {**newcomer(home), "WITNESS": str(witness), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = command(environment, module, "--help")
+    assert done.returncode == 0
+    assert "3 could not start" in " ".join(done.stdout.split())
+    assert "uvicorn" not in witness.read_text()
+    assert done.stderr == ""
+
+
+def test_wrong_options_are_answered_without_a_server(home: Path, sandbox: Sandbox) -> None:
+    done = command(newcomer(home, sandbox.environment()), "flows.replicate_backups", "--newest", "many")
+    assert done.returncode == 2
+    assert STARTING not in done.stdout + done.stderr
+    assert not (home / ".prefect" / "prefect.db").exists()
+    until(lambda: not left_running(home), SHOWS_WITHIN_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"DIGITALOCEAN_TOKEN": ""}, "DIGITALOCEAN_TOKEN is not set"),
+        ({"DIGITALOCEAN_RATE_LIMITS": "many"}, "DIGITALOCEAN_RATE_LIMITS"),
+        ({"PREFECT_SERVER_EPHEMERAL_ENABLED": "false"}, "PREFECT_API_URL is not set"),
+        ({"PREFECT_API_SSL_CERT_FILE": "/missing/certificates.pem"}, "PREFECT_API_SSL_CERT_FILE"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_a_sentence_before_a_server_is_started(
+    home: Path, sandbox: Sandbox, settings: dict[str, str], part: str
+) -> None:
+    done = command(newcomer(home, sandbox.environment(), settings), "flows.report_coverage")
+    assert_that_it_could_not_start(done, part)
+    assert sandbox.record.requests == []
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1", "ALL_PROXY"),
+        ("SSL_CERT_FILE", "/missing/certificates.pem", "SSL_CERT_FILE"),
+        ("PREFECT_CLIENT_MAX_RETRIES", "many", "max_retries"),
+    ],
+)
+def test_every_command_names_what_would_keep_prefect_from_being_imported(
+    home: Path, module: str, name: str, value: str, part: str
+) -> None:
+    settings = {"DIGITALOCEAN_TOKEN": "t", "PREFECT_API_URL": "http://127.0.0.1:1/api"}
+    assert_that_it_could_not_start(command(newcomer(home, settings, {name: value}), module), part)
+
+
+def test_a_proxy_is_not_asked_for_servers_on_this_machine(
+    home: Path, sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
+    proxies = dict.fromkeys(["HTTP_PROXY", "ALL_PROXY"], f"http://127.0.0.1:{free_port()}")
+    settings = {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
+    done = command(newcomer(home, sandbox.environment(), settings, proxies), "flows.report_coverage")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_line_of_the_env_file_that_cannot_be_read_is_named_and_nothing_is_called(
+    home: Path, tmp_path: Path, sandbox: Sandbox, module: str
+) -> None:
+    (tmp_path / ".env").write_text(f"# settings\n\nDIGITALOCEAN_API_URL {sandbox.url}\n")
+    settings = sandbox.environment()
+    done = command(newcomer(home, settings, {"PREFECT_API_URL": "http://127.0.0.1:1/api"}), module)
+    assert_that_it_could_not_start(done, f"{tmp_path / '.env'}, line 3")
+    assert sandbox.record.requests == []
+
+
+# A server that is not there
+
+
+@pytest.mark.parametrize(
+    ("address", "part"),
+    [
+        ("http://127.0.0.1:1/api", "does not answer"),
+        ("{prefect}", "is not Prefect's API: correct the address; the address of a Prefect server ends in /api"),
+        ("{sandbox}/api", "refuses access (401)"),
+        ("", "is not set"),
+        (" ", "is not the address of a Prefect server"),
+        ("prefect", "is not the address of a Prefect server"),
+        ("127.0.0.1:4200/api", "is not the address of a Prefect server"),
+        ("http://127.0.0.1:port/api", "is not the address of a Prefect server"),
+    ],
+)
+def test_an_address_without_prefects_api_is_explained(
+    prefect_view: PrefectView, sandbox: Sandbox, address: str, part: str
+) -> None:
+    ours = os.environ["PREFECT_API_URL"].removesuffix("/api")
+    wrong = address.format(prefect=ours, sandbox=sandbox.url)
+    with temporary_settings({PREFECT_API_URL: wrong}), pytest.raises(NotReady) as caught:
+        require_server()
+    assert "PREFECT_API_URL" in str(caught.value)
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_in_the_address_is_not_shown() -> None:
+    secret = "http://user:secret@127.0.0.1:1/api"
+    with temporary_settings({PREFECT_API_URL: secret}), pytest.raises(NotReady) as caught:
+        require_server()
+    assert "secret" not in str(caught.value)
+
+
+def test_the_address_of_a_prefect_server_is_accepted(prefect_view: PrefectView) -> None:
+    require_server()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/api", "", "http://[::1"])
+@pytest.mark.parametrize(
+    "line", ["flows.report_coverage", "deployments.setup --check", "deployments.setup", "deployments.notify"]
+)
+def test_every_command_says_in_a_sentence_that_there_is_no_server(
+    home: Path, sandbox: Sandbox, address: str, line: str
+) -> None:
+    environment = newcomer(home, sandbox.environment(), {"PREFECT_API_URL": address})
+    assert_that_it_could_not_start(command(environment, *line.split()), "PREFECT_API_URL")
+    assert sandbox.record.requests == []
+
+
+def test_an_unset_address_is_asked_for_by_the_commands_for_a_server_and_by_make_deploy(home: Path) -> None:
+    environment = newcomer(home, {"DIGITALOCEAN_TOKEN": "t"})
+    for line in ("deployments.setup --check", "deployments.setup", "deployments.notify"):
+        assert_that_it_could_not_start(command(environment, *line.split()), "PREFECT_API_URL is not set")
+    make = ["make", "--directory", str(ROOT), "--old-file", "install", f"BIN={Path(sys.executable).parent}", "deploy"]
+    done = subprocess.run(make, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "PREFECT_API_URL is not set" in done.stderr
+    assert "created" not in done.stdout
+
+
+def test_a_temporary_server_that_cannot_start_is_explained_in_a_sentence(home: Path, sandbox: Sandbox) -> None:
+    database = home / ".prefect" / "prefect.db"
+    database.parent.mkdir()
+    database.write_bytes(b"This is no database. " * 1000)
+    done = command(newcomer(home, sandbox.environment()), "flows.report_coverage")
+    assert done.returncode == 3, done.stderr
+    starting, *waiting, reason = done.stderr.splitlines()
+    assert starting.startswith(STARTING)
+    assert all(line.startswith("Waiting") for line in waiting)
+    assert "file is not a database" in reason
+    assert sandbox.record.requests == []
+
+
+# Ended from outside
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_while_its_server_starts_leaves_nothing_running(
+    home: Path, sandbox: Sandbox, end: signal.Signals
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.report_coverage"],
+        env=newcomer(home, sandbox.environment()),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        assert process.stderr.readline().startswith(STARTING)
+        process.send_signal(end)
+        said = process.stderr.read()
+    until(lambda: not left_running(home), SHOWS_WITHIN_SECONDS)
+    if end is signal.SIGINT:
+        assert (process.returncode, said) == (130, "Interrupted before anything was started.\n")
+
+
+@pytest.mark.parametrize("moment", ["Starting a sandbox", "copying the newest backup"])
+def test_ctrl_c_ends_the_demo_with_a_sentence_and_leaves_nothing_running(home: Path, moment: str) -> None:
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "deployments.demo"],
+        env=newcomer(home),
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    ) as process:
+        os.close(its)
+        said, screen = "", read_terminal(ours)
+        while moment not in said:
+            said += next(screen)
+        os.killpg(process.pid, signal.SIGINT)
+        after = "".join(screen)
+    assert process.returncode == 130
+    assert after.count("The demo has ended") == 1
+    assert "Traceback" not in after
+    assert left_running(home) == []
+
+
+# From cron
+
+
+@pytest.mark.parametrize("module", ["flows.replicate_backups", "deployments.notify"])
+def test_the_line_for_cron_in_the_readme_works_from_cron(
+    home: Path, sandbox: Sandbox, prefect_view: PrefectView, module: str
+) -> None:
+    """Cron runs a line with `sh`, in the user's home, and sets next to nothing."""
+    lines = re.findall(r"^[\d* ]{9,}(cd /home/ops/(\w+) && .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    ((line, name),) = [each for each in lines if module in each[0]]
+    folder = home / name
+    for package in ("flows", "tasks", "deployments"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".venv").symlink_to(sys.prefix)
+    settings = sandbox.environment()
+    if module == "deployments.notify":
+        settings = {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
+    (folder / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+    sandbox.account.droplets[min(sandbox.account.droplets)].tags.append("dr")
+    done = subprocess.run(
+        ["/bin/sh", "-c", line.replace("/home/ops", str(home))],
+        cwd=home,
+        env={"HOME": str(home), "LOGNAME": "ops", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"},
+        timeout=SHOWS_WITHIN_SECONDS,
+        check=False,
+    )
+    log = "".join(file.read_text() for file in folder.glob("*.log"))
+    assert done.returncode == 0, log
+    assert "Traceback" not in log
+    assert "ERROR" not in log
