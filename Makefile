@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help install install-dev demo setup test bench bench-fleet bench-workers torture torture-faults torture-all-else pictures check format lock clean
+.PHONY: help install install-dev demo server setup test bench bench-fleet bench-workers torture torture-faults torture-all-else pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -14,6 +14,9 @@ install-dev: .venv/installed-dev  ## the same, and what the tests and checks nee
 
 demo: install  ## the main job against a sandbox of the API, through a Prefect server of its own
 	@$(BIN)/python -m deployments.demo
+
+server: install  ## Prefect's server, on PostgreSQL where that is installed; Ctrl-C ends both
+	@$(BIN)/python -m deployments.server
 
 setup: install  ## what the deployments need, on the Prefect server at PREFECT_API_URL
 	@$(BIN)/python -m deployments.setup

@@ -167,8 +167,8 @@ def postgresql(folder: Path, *, settings: Sequence[str] = ()) -> Iterator[Postgr
             raise PostgreSQLFailed(f"the database in {folder} is in use by another server") from None
         if not server.data.exists():
             server.create()
-        server.start(settings)
         try:
+            server.start(settings)
             yield server
         finally:
             server.stop()
