@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
-.PHONY: help install install-dev demo setup deploy test bench bench-start bench-fleet bench-workers torture torture-faults torture-all-else pictures check format lock clean
+.PHONY: help install install-dev demo server setup deploy test bench bench-start bench-fleet bench-workers torture torture-faults torture-all-else pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ install-dev: .venv/installed-dev  ## the same, and what the tests and checks nee
 
 demo: install  ## the main job against a sandbox of the API, through a Prefect server of its own
 	@$(BIN)/python -m deployments.demo
+
+server: install  ## Prefect's server, on PostgreSQL where that is installed; Ctrl-C ends both
+	@$(BIN)/python -m deployments.server
 
 setup: install  ## what the deployments need, on the Prefect server at PREFECT_API_URL
 	@$(BIN)/python -m deployments.setup

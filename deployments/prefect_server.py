@@ -70,14 +70,23 @@ def prefect_server(home: Path, *, environment: Mapping[str, str] | None = None) 
             _wait_until_healthy(server, url, log)
             yield url
         finally:
-            server.terminate()
-            try:
-                with suppress(subprocess.TimeoutExpired):
-                    server.wait(LONGEST_STOP_SECONDS)
-            finally:
-                # It may hang, and who waits for it may press Ctrl-C once more.
-                server.kill()
-                server.wait()
+            end(server)
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End a server in order, or by force if that takes too long or is interrupted.
+
+    Args:
+        server: Its process, which may have ended already.
+    """
+    server.terminate()
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(LONGEST_STOP_SECONDS)
+    finally:
+        # It may hang, and who waits for it may press Ctrl-C once more.
+        server.kill()
+        server.wait()
 
 
 def free_port() -> int:

@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId,
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, IntervalSchedule
 from prefect.states import AwaitingRetry, Cancelling
 
+from deployments.postgresql import PostgreSQL, PostgreSQLMissing
 from deployments.prefect_server import LOOPBACK, clean_environment, free_port, prefect_server
 from deployments.sandbox import Fault, FaultKind, Image, Sandbox
 from tests.end_to_end.accounts import (
@@ -39,7 +40,7 @@ from tests.end_to_end.accounts import (
     started,
 )
 from tests.end_to_end.conftest import SPEED
-from tests.end_to_end.postgresql import PostgreSQL, PostgreSQLMissing, postgresql
+from tests.end_to_end.postgresql import dump_of, temporary_postgresql
 from tests.end_to_end.prefect_server import until
 from tests.end_to_end.worker import PS, Worker, worker
 
@@ -113,7 +114,7 @@ def database() -> Iterator[PostgreSQL]:
     if not (CURL and PS):
         pytest.skip("curl or ps is not installed")
     try:
-        with postgresql() as running:
+        with temporary_postgresql() as running:
             yield running
     except PostgreSQLMissing as missing:
         pytest.skip(str(missing))
@@ -127,7 +128,7 @@ def production(database: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -
     of_digitalocean = Sandbox(port=api_port, speed=SPEED, token=TOKEN).environment()
     encryption_key = base64.urlsafe_b64encode(os.urandom(32)).decode()
     of_server = {
-        "PREFECT_API_DATABASE_CONNECTION_URL": database.prefect_url,
+        "PREFECT_API_DATABASE_CONNECTION_URL": database.url,
         "PREFECT_SERVER_ENCRYPTION_KEY": encryption_key,
         # Else a schedule that is added may lie a minute before it is looked at.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
@@ -326,7 +327,7 @@ def test_the_token_is_in_clear_text_neither_in_the_database_nor_in_a_log(
     assert run.state_name == "Completed", state_of(run)
     # The run was let in, so the token had come to it.
     assert started(account)
-    dump = production.database.dump()
+    dump = dump_of(production.database)
     assert "digitalocean-token" in dump
     assert str(run.id) in dump
     logs = [path.read_text() for path in production.home.glob("*.log")]

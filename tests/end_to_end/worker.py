@@ -36,7 +36,7 @@ class Worker:
 
     def runs(self) -> set[int]:
         """The ids of the processes that are alive of those it has started."""
-        self._runs |= _descendants(self.process.pid)
+        self._runs |= descendants(self.process.pid)
         self._runs = {pid for pid in self._runs if _is_alive(pid)}
         return self._runs
 
@@ -88,7 +88,7 @@ def worker(environment: Mapping[str, str], folder: Path, log: Path) -> Iterator[
         until(lambda: not running.runs(), LONGEST_STOP_SECONDS)
 
 
-def _descendants(ancestor: int) -> set[int]:
+def descendants(ancestor: int) -> set[int]:
     listed = subprocess.run([PS, "-A", "-o", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
     parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listed.splitlines())}
     found = {ancestor}

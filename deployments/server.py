@@ -1,0 +1,149 @@
+"""Prefect's server, on PostgreSQL where it is installed: `make server`, or `python -m deployments.server`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from cyclopts import App
+from prefect.settings import (
+    PREFECT_API_DATABASE_CONNECTION_URL,
+    PREFECT_HOME,
+    PREFECT_SERVER_API_HOST,
+    PREFECT_SERVER_API_PORT,
+)
+
+from deployments.postgresql import PostgreSQLFailed, PostgreSQLMissing, postgresql
+from deployments.prefect_server import end
+from flows.command_start import COULD_NOT_START, DONE
+
+# PostgreSQL does not run as root, and the user that it runs as cannot enter root's home directory.
+FOLDER_OF_ROOT = Path("/var/lib/prefect-postgresql")
+
+app = App(name="python -m deployments.server", version_flags=[])
+
+
+@app.default
+def main(*, folder: Path | None = None) -> int:
+    """Run Prefect's server until Ctrl-C, on a PostgreSQL of its own, or on SQLite where PostgreSQL is not installed.
+
+    A database that Prefect's settings name (PREFECT_API_DATABASE_CONNECTION_URL) is used as it is. Address and port are
+    those of PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT, 127.0.0.1 and 4200 unless they are set.
+
+    Args:
+        folder: Where PostgreSQL keeps its files; by default `postgresql` in PREFECT_HOME, or
+            /var/lib/prefect-postgresql as root.
+
+    Returns:
+        Exit status: 0 after Ctrl-C or SIGTERM, 3 if it could not start.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    host, port = PREFECT_SERVER_API_HOST.value(), PREFECT_SERVER_API_PORT.value()
+    try:
+        check_address(host, port)
+    except OSError as error:
+        return complain(f"cannot listen on {host}:{port} ({error.strerror}): PREFECT_SERVER_API_PORT sets another port")
+    try:
+        with ExitStack() as running:
+            return serve({"PREFECT_API_DATABASE_CONNECTION_URL": database(folder or default_folder(), running)})
+    except PostgreSQLFailed as error:
+        return complain(str(error))
+    except KeyboardInterrupt:
+        return DONE
+
+
+def database(folder: Path, running: ExitStack) -> str:
+    """Start PostgreSQL if it is installed and nothing else is configured, and say which database is used.
+
+    Args:
+        folder: Where PostgreSQL keeps its files.
+        running: Stops PostgreSQL.
+
+    Returns:
+        The database's address.
+
+    Raises:
+        PostgreSQLFailed: PostgreSQL is installed, but did not start.
+    """
+    configured: str = PREFECT_API_DATABASE_CONNECTION_URL.value()
+    sqlite = PREFECT_HOME.value() / "prefect.db"
+    if configured != f"sqlite+aiosqlite:///{sqlite}":
+        say("Prefect's server uses the database of PREFECT_API_DATABASE_CONNECTION_URL")
+        return configured
+    is_new = not (folder / "data").exists()
+    try:
+        server = running.enter_context(postgresql(folder))
+    except PostgreSQLMissing as missing:
+        say(
+            f"{missing}: Prefect's server uses SQLite ({sqlite}), which is for trying things out. "
+            "Where several runs are at work, it loses events: see deployments/production/README.md"
+        )
+        return configured
+    say(f"Prefect's server uses PostgreSQL, with its files in {folder}")
+    if is_new:
+        say("The database is new and empty: run `make setup`, then deploy")
+        if sqlite.exists():
+            say(f"What Prefect has recorded so far stays in {sqlite}, which this server does not use")
+    return server.url
+
+
+def serve(environment: dict[str, str]) -> int:
+    """Run Prefect's server until it ends or this process is told to end.
+
+    Args:
+        environment: Settings besides those of this process.
+
+    Returns:
+        Exit status.
+    """
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start"]
+    # In a session of its own, so that Ctrl-C reaches it only once, through this process.
+    server = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)  # noqa: S603  # the command is ours
+    try:
+        status = server.wait()
+    finally:
+        end(server)
+    return complain(f"Prefect's server ended with status {status}")
+
+
+def default_folder() -> Path:
+    """Say where PostgreSQL keeps its files."""
+    return PREFECT_HOME.value() / "postgresql" if os.geteuid() else FOLDER_OF_ROOT
+
+
+def check_address(host: str, port: int) -> None:
+    """Make sure that Prefect's server will be able to listen, before anything is started.
+
+    Args:
+        host: Its address.
+        port: Its port.
+
+    Raises:
+        OSError: The port is in use, or the address is not this machine's.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # As Prefect's server does: a port whose last connections have only just been closed is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
+def say(sentence: str) -> None:
+    """Tell whoever starts the server."""
+    print(sentence, flush=True)  # noqa: T201  # this is a command
+
+
+def complain(sentence: str) -> int:
+    """Say why there is no server; returns the exit status."""
+    print(sentence, file=sys.stderr)  # noqa: T201  # this is a command
+    return COULD_NOT_START
+
+
+if __name__ == "__main__":
+    sys.exit(app())
