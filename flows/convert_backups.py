@@ -42,7 +42,12 @@ def convert_backups(
         DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
     """
     connection = connect()
-    with tally_requests() as tally, locked(lambda: named_images(image_ids)) as selection:
+    with (
+        tally_requests() as tally,
+        locked(
+            lambda: named_images(image_ids), lambda selection: [each.id for each in to_convert(selection.images)]
+        ) as selection,
+    ):
         backups = to_convert(selection.images)
         actions = list_actions_on(backups) if backups else []
         tag = connection.settings.managed_tag

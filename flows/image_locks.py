@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import httpx
 from prefect import get_run_logger
@@ -44,20 +44,11 @@ SILENT_AFTER = 3 * HEARTBEAT
 _holding: ContextVar[bool] = ContextVar("holding", default=False)
 
 
-class Choice(Protocol):
-    """What a run has chosen to work on."""
-
-    @property
-    def image_ids(self) -> Collection[int]:
-        """The images it will change."""
-        ...
-
-
-ChoiceT = TypeVar("ChoiceT", bound=Choice)
+ChoiceT = TypeVar("ChoiceT")
 
 
 @contextmanager
-def locked(choose: Callable[[], ChoiceT]) -> Iterator[ChoiceT]:
+def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collection[int]]) -> Iterator[ChoiceT]:
     """Choose images, and keep other runs from changing them until the end of the block.
 
     Locks nothing without a Prefect server that other runs could share, nor within a run that holds a lock already.
@@ -65,6 +56,8 @@ def locked(choose: Callable[[], ChoiceT]) -> Iterator[ChoiceT]:
     Args:
         choose: Reads the account and chooses. Called again after a wait for another run, because that has changed what
             there is to choose from.
+        to_change: Names the images of a choice that the run is going to change. Only these are locked, so that a run
+            that has nothing to do waits for no other.
 
     Yields:
         The choice.
@@ -75,8 +68,11 @@ def locked(choose: Callable[[], ChoiceT]) -> Iterator[ChoiceT]:
         return
     locks = ImageLocks(sign)
     choice = choose()
-    while not run_blocking(locks.acquire(choice.image_ids)):
+    while (image_ids := to_change(choice)) and not run_blocking(locks.acquire(image_ids)):
         choice = choose()
+    if not image_ids:
+        yield choice
+        return
     token = _holding.set(True)
     try:
         yield choice
@@ -209,11 +205,13 @@ async def _take(client: PrefectClient) -> None:
 def _describe(holders: list[FlowRun], now: datetime | None) -> str:
     """Say for which runs this one waits, and until when at the latest if they are dead."""
     names = " and ".join(sorted(repr(run.name) for run in holders))
-    reason = f"Waiting for {names}, which has locked some of the images"
+    verb = "has" if len(holders) == 1 else "have"
+    reason = f"Waiting for {names}, which {verb} locked some of the images"
     silent = any(now and run.updated and now - run.updated > SILENT_AFTER for run in holders)
     if not silent:
         return reason
-    return f"{reason}; it shows no sign of life, and counts as dead after {DEAD_AFTER.total_seconds() / 60:.0f} minutes"
+    minutes = f"{DEAD_AFTER.total_seconds() / 60:.0f} minutes"
+    return f"{reason}; no sign of life for some time: a run counts as dead after {minutes}"
 
 
 def _written(image_ids: Collection[int]) -> str:

@@ -76,7 +76,7 @@ def prune_snapshots(
         def choose() -> Decision:
             return decide(look(take_inventory(droplet_tag)), rule, targets, max_deletions)
 
-        with nullcontext(choose()) if dry_run else locked(choose) as decision:
+        with nullcontext(choose()) if dry_run else locked(choose, lambda decision: decision.image_ids) as decision:
             delete = not dry_run and not decision.plan.exceeds(max_deletions)
             rows = tuple(_rows(decision, delete=delete))
     report = PruningReport(

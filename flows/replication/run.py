@@ -56,8 +56,13 @@ def replicate(
     with tally_requests() as tally:
         known = list_regions()
         targets, closed = target_regions(known, regions), closed_regions(known)
-        with nullcontext(choose()) if dry_run else locked(choose) as selection:
-            missing = lacking(selection.candidates, set(targets) - closed)
+        open_targets = set(targets) - closed
+
+        def to_change(selection: Selection) -> list[int]:
+            return [image.id for image in lacking(selection.candidates, open_targets)]
+
+        with nullcontext(choose()) if dry_run else locked(choose, to_change) as selection:
+            missing = lacking(selection.candidates, open_targets)
             actions = list_actions_on(missing) if missing else []
             now = connection.client.server_clock.now()
             plan = plan_replication(selection.candidates, targets, actions, now, closed)

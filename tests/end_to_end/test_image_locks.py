@@ -141,6 +141,19 @@ def test_how_long_a_run_has_been_silent_is_measured_by_the_server(
     assert outcomes(report_of(transfer(image))) == {(image.id, REGION): "transferred"}
 
 
+def test_a_run_that_has_nothing_to_do_waits_for_no_other(
+    sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun
+) -> None:
+    resize(sandbox, 2)
+    image = images_of(sandbox, "snapshot")[0]
+    assert outcomes(report_of(transfer(image))) == {(image.id, REGION): "transferred"}
+    make_run(image, Running())
+    state = transfer(image)
+    assert outcomes(report_of(state)) == {(image.id, REGION): "already_there"}
+    labels = prefect_view.run_of(state).labels
+    assert LOCKED_LABEL not in labels
+
+
 def test_a_paused_run_keeps_its_locks_however_long_it_is_silent(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
