@@ -93,6 +93,7 @@ def test_a_deployed_run_with_heartbeats_is_running_from_its_start_to_its_end_and
     server: Deployed, account: Sandbox, tmp_path: Path
 ) -> None:
     api = server.api
+    images = newest_backups(account)
     with worker(server.environment, ROOT, tmp_path / "worker.log"):
         run = api.begin(DEPLOYMENT)
         until(lambda: api.state(run).is_final, LONGEST_SECONDS)
@@ -102,4 +103,4 @@ def test_a_deployed_run_with_heartbeats_is_running_from_its_start_to_its_end_and
     assert at_work[1].at - at_work[0].at > RUN_FOR
     assert len(api.heartbeat_gaps(run)) >= HEARTBEATS - 1
     assert [alarm for alarm in api.alarms() if alarm.run_id == run] == []
-    assert lost(account, newest_backups(account)) == []
+    assert lost(account, images) == []

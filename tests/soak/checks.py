@@ -12,6 +12,7 @@ from tests.soak.stack import Stack
 from tests.soak.watch import SeenRun, Watch
 
 EVENT_AUTOMATION = "Copy backups as soon as they are complete"
+ALREADY_CRASHED = "already in terminal state CRASHED"
 # Prefect's server writes events down a few at a time.
 SECONDS_UNTIL_EVENTS_SHOW = 15
 
@@ -130,7 +131,8 @@ def check_alarms(watch: Watch, api: PrefectApi, died: Mapping[str, str] | None =
     answered = sum(not alarm.run_id for alarm in alarms)
     if events:
         watch.check(answered == events, f"each of {events} events has triggered one run", answered)
-    failed = api.failed_actions()
+    # Prefect may trigger the automation that sets a dead run to Crashed once more when it has done so.
+    failed = [reason for reason in api.failed_actions() if ALREADY_CRASHED not in reason]
     watch.check(not failed, "no automation's action has failed", failed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,11 @@ BEFORE_RUNNING = frozenset({"SCHEDULED", "PENDING"})
 RUN_PREFIX = "prefect.flow-run."
 MOST_EVENTS = 50
 MOST_LOG_LINES = 200
+BUSY = frozenset({429, 500, 502, 503})
+MOST_ATTEMPTS = 30
+# A server whose database is locked answers after a minute.
+PATIENCE_SECONDS = 90
+SECONDS_BETWEEN_ATTEMPTS = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class PrefectApi:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url, trust_env=False, timeout=30)
+        self._http = httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_SECONDS)
 
     def close(self) -> None:
         self._http.close()
@@ -78,7 +84,12 @@ class PrefectApi:
             The run's ID.
         """
         details = {"scheduled_time": (at or datetime.now(UTC)).isoformat()}
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED", "state_details": details}}
+        body = {
+            "parameters": parameters,
+            "state": {"type": "SCHEDULED", "state_details": details},
+            # Created once, however often it is asked for.
+            "idempotency_key": str(uuid4()),
+        }
         created = self._post(f"/deployments/{self.deployment_id(deployment)}/create_flow_run", body)
         return str(created["id"])
 
@@ -86,8 +97,7 @@ class PrefectApi:
         return str(self._get(f"/deployments/name/{deployment}")["id"])
 
     def pause_schedules(self, deployment: str) -> None:
-        answer = self._http.patch(f"/deployments/{self.deployment_id(deployment)}", json={"paused": True})
-        answer.raise_for_status()
+        self._ask("PATCH", f"/deployments/{self.deployment_id(deployment)}", json={"paused": True})
 
     def run(self, run_id: str) -> dict[str, Any]:
         return dict(self._get(f"/flow_runs/{run_id}"))
@@ -131,7 +141,7 @@ class PrefectApi:
             "resource": {"prefect.resource.id": "digitalocean.account"},
             "payload": payload,
         }
-        self._http.post("/events", json=[event]).raise_for_status()
+        self._ask("POST", "/events", json=[event])
 
     def alarms(self) -> list[Alarm]:
         """List the automations that were triggered, whatever they do about it."""
@@ -157,15 +167,24 @@ class PrefectApi:
         page = self._post("/events/filter", {"filter": chosen, "limit": MOST_EVENTS})
         found = list(page["events"])
         while page["next_page"]:
-            page = self._http.get(page["next_page"]).raise_for_status().json()
+            page = self._get(page["next_page"])
             found += page["events"]
         return found
 
     def _get(self, path: str, **query: str) -> Any:
-        return self._http.get(path, params=query).raise_for_status().json()
+        return self._ask("GET", path, params=query or None).json()
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._http.post(path, json=body).raise_for_status().json()
+        return self._ask("POST", path, json=body).json()
+
+    def _ask(self, method: str, path: str, **what: Any) -> httpx.Response:
+        """Send a request; again while the server's database is locked, as Prefect's own client does."""
+        for _ in range(MOST_ATTEMPTS - 1):
+            answer = self._http.request(method, path, **what)
+            if answer.status_code not in BUSY:
+                return answer.raise_for_status()
+            time.sleep(SECONDS_BETWEEN_ATTEMPTS)
+        return self._http.request(method, path, **what).raise_for_status()
 
 
 def _moment(text: str) -> datetime:
