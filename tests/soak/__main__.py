@@ -9,7 +9,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from tests.soak.kills import both, run_or_worker
 from tests.soak.outages import outage, restart
 from tests.soak.plan import Plan
 from tests.soak.reboot import reboot
-from tests.soak.stack import Stack
+from tests.soak.stack import ROOT, Stack
 from tests.soak.table import section
 from tests.soak.undisturbed import undisturbed
-from tests.soak.upgrade import upgrade, write_earlier_version
+from tests.soak.upgrade import EARLIER_VERSION, upgrade, write_version
 from tests.soak.watch import Halted, Watch
 from tests.torture.reliability import write_section
 
@@ -43,12 +43,12 @@ class Lane:
     Attributes:
         scenarios: The scenarios by name.
         droplets: How many Droplets the account has.
-        prepare: What writes the code into a folder; None for the code as it is here.
+        version: The commit whose code is set up; None for the code as it is here.
     """
 
     scenarios: dict[str, Scenario]
     droplets: int
-    prepare: Callable[[Path], None] | None = None
+    version: str | None = None
 
 
 # The longest first: they are set up one after the other.
@@ -59,24 +59,27 @@ LANES = [
     Lane({"kills": run_or_worker}, droplets=2),
     Lane({"undisturbed": undisturbed}, droplets=2),
     Lane({"restart": restart}, droplets=1),
-    Lane({"upgrade": upgrade}, droplets=2, prepare=write_earlier_version),
+    Lane({"upgrade": upgrade}, droplets=2, version=EARLIER_VERSION),
 ]
 
 app = cyclopts.App(name="python -m tests.soak", version_flags=[])
 
 
 @app.default
-def main(*, only: Sequence[str] = (), quick: float = 1.0) -> int:
+def main(*, only: Sequence[str] = (), quick: float = 1.0, version: str | None = None) -> int:
     """Run all scenarios side by side, in real time, and write the section of tests/RELIABILITY.md.
 
     Args:
         only: Names of scenarios; those before them on the same machine run as well. Writes nothing.
         quick: What the long times are divided by, to develop the soak itself. Writes nothing.
+        version: A commit to run instead of the code as it is here, to see what fails there. Writes nothing.
 
     Returns:
         Exit status: 0 if every check holds.
     """
-    lanes = [lane for lane in LANES if not only or set(only) & set(lane.scenarios)]
+    lanes = [
+        replace(lane, version=lane.version or version) for lane in LANES if not only or set(only) & set(lane.scenarios)
+    ]
     halt = threading.Event()
     watches = {name: Watch(name, halt) for lane in lanes for name in lane.scenarios}
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -89,7 +92,7 @@ def main(*, only: Sequence[str] = (), quick: float = 1.0) -> int:
     interrupted = _run(threads, halt, watches)
     text = section(list(watches.values()), began, datetime.now(UTC))
     print(f"\n{text}\n", flush=True)  # noqa: T201
-    if not (only or interrupted or quick != 1):
+    if not (only or interrupted or version or quick != 1):
         write_section(TITLE, text, command=COMMAND)
     failures = [f"{watch.scenario}: {failure}" for watch in watches.values() for failure in watch.failed]
     for failure in failures:
@@ -127,11 +130,11 @@ def _drive(lane: Lane, watches: dict[str, Watch], folder: Path, plan: Plan) -> N
     """Run the scenarios of a lane; what fails is noted in their watches."""
     first = watches[next(iter(lane.scenarios))]
     try:
-        code = {}
-        if lane.prepare:
-            lane.prepare(folder / "code")
-            code = {"code": folder / "code"}
-        with real_time_sandbox(lane.droplets) as sandbox, Stack(first, folder, sandbox, **code) as stack:
+        code = ROOT
+        if lane.version:
+            code = folder / "code"
+            write_version(lane.version, code)
+        with real_time_sandbox(lane.droplets) as sandbox, Stack(first, folder, sandbox, code) as stack:
             stack.set_up()
             for name, scenario in lane.scenarios.items():
                 stack.watch = watches[name]

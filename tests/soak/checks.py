@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from deployments.sandbox import Image
@@ -51,6 +51,22 @@ def running(watch: Watch, api: PrefectApi, label: str, run_id: str, within: time
     watch.say(f"{label} is Running")
 
 
+def started(watch: Watch, api: PrefectApi, label: str, run_id: str, within: timedelta) -> None:
+    """Wait until a run is Running or has been.
+
+    Raises:
+        TookTooLong: It is not.
+    """
+    watch.until(f"{label} has started", lambda: api.run(run_id)["start_time"], within)
+    watch.say(f"{label} has started")
+
+
+def ran_without_a_break(states: Sequence[SeenState]) -> bool:
+    """Tell whether a run had no state but Running from its start to its end, and is Completed."""
+    names = [state.name for state in states if state.type not in BEFORE_RUNNING]
+    return names == ["Running", "Completed"] and [state.name for state in states[-2:]] == names
+
+
 def check_lived(watch: Watch, api: PrefectApi, label: str, run_id: str, at_least: timedelta = timedelta()) -> None:
     """Check that a run was Running without a break from its start to its end, and is Completed.
 
@@ -63,12 +79,10 @@ def check_lived(watch: Watch, api: PrefectApi, label: str, run_id: str, at_least
     """
     states = api.states(run_id)
     watch.runs.append(SeenRun(label, states, _longest_gap(api, run_id)))
-    before = [state for state in states if state.type in BEFORE_RUNNING]
-    after = states[len(before) :]
-    as_expected = [state.name for state in after] == ["Running", "Completed"] and states[: len(before)] == before
-    watch.check(as_expected, f"{label} had no state but Running from its start to its end", described(states))
-    if as_expected and at_least:
-        lasted = after[1].at - after[0].at
+    whole = ran_without_a_break(states)
+    watch.check(whole, f"{label} had no state but Running from its start to its end", described(states))
+    if whole and at_least:
+        lasted = states[-1].at - states[-2].at
         watch.check(lasted >= at_least, f"{label} took at least {_minutes(at_least)}", _minutes(lasted))
 
 

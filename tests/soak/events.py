@@ -15,6 +15,7 @@ from tests.soak.watch import Watch
 
 AFTER_BACKUP = "replicate-backups/after-backup"
 EVENTS = 12
+IMAGES = 3
 LIMIT = 2
 # What a run takes that has nothing to do, on two cores that are busy with others.
 QUICK = timedelta(minutes=1)
@@ -24,14 +25,13 @@ LONGEST_ALL = timedelta(minutes=20)
 def twelve_events(watch: Watch, stack: Stack, plan: Plan) -> None:
     """Twelve events within a second name three backups; a nightly run starts meanwhile."""
     api, sandbox = stack.api, stack.sandbox
-    every = backups(sandbox)
-    images = [newest for newest, *_ in every[-3:]]
+    images = [newest for newest, *_ in backups(sandbox)[-IMAGES:]]
     for image in images:
         stretch(sandbox, image, plan.shortened(3))
     before = set(api.runs_of(AFTER_BACKUP))
     first = time.monotonic()
     for number in range(EVENTS):
-        api.send_backup_completed(image_ids=[images[number % len(images)].id])
+        api.send_backup_completed(image_ids=[images[number % IMAGES].id])
     took = time.monotonic() - first
     watch.say(f"{EVENTS} events sent within {took:.2f} s")
     processes: list[int] = []
@@ -58,7 +58,7 @@ def twelve_events(watch: Watch, stack: Stack, plan: Plan) -> None:
         check_lived(watch, api, f"the run after event {number}", run)
     check_lived(watch, api, "the nightly run among them", nightly)
     histories = {run: api.states(run) for run in runs}
-    most = _most_at_once(histories.values())
+    most = most_at_once(histories.values())
     watch.check(most <= LIMIT, f"at most {LIMIT} runs after events were Pending or Running at once", most)
     watch.check(max(processes) <= LIMIT + 1, f"at most {LIMIT + 1} processes with the nightly run", max(processes))
     idle = _without_work(histories, api)
@@ -69,7 +69,7 @@ def twelve_events(watch: Watch, stack: Stack, plan: Plan) -> None:
         took_too_long,
     )
     watch.check(not api.slots_taken("events"), "no slot of the queue events is taken", api.slots_taken("events"))
-    check_account(watch, stack, [newest for newest, *_ in every])
+    check_account(watch, stack, images)
     check_alarms(watch, api, events=EVENTS)
 
 
@@ -77,7 +77,7 @@ def _of_type(api: PrefectApi, runs: Collection[str], kind: str) -> list[str]:
     return [run for run in runs if api.state(run).type == kind]
 
 
-def _most_at_once(histories: Iterable[list[SeenState]]) -> int:
+def most_at_once(histories: Iterable[list[SeenState]]) -> int:
     """Count the most runs that were Pending or Running at the same time."""
     changes = []
     for states in histories:

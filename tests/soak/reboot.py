@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from deployments.sandbox import Image
 from tests.soak.account import backups, stretch
-from tests.soak.checks import check_account, check_alarms, check_died, check_lived, described, ended, running
+from tests.soak.checks import check_account, check_alarms, check_died, check_lived, described, ended, running, started
 from tests.soak.events import AFTER_BACKUP, LIMIT
 from tests.soak.history import PrefectApi
 from tests.soak.plan import RECOGNISED_WITHIN, SEEN_WITHIN, SOON, Plan
@@ -33,33 +34,13 @@ def reboot(watch: Watch, stack: Stack, plan: Plan) -> None:
     Of `nightly` there are runs that are Running, waiting for an image lock, Pending, Late and Scheduled; of
     `after-backup`, whose queue admits two at once, one is Running, one Pending, and one waits.
     """
-    api, sandbox = stack.api, stack.sandbox
-    every = backups(sandbox)
-    (night, *_), (event, *_) = every[0], every[1]
-    stretch(sandbox, night, plan.work)
-    # The other images take a few minutes each.
+    api = stack.api
+    every = backups(stack.sandbox)
+    night, event, pending = every[0][0], every[1][0], every[0][1]
+    stretch(stack.sandbox, night, plan.work)
     for image in [image for images in every for image in images if image is not night]:
-        stretch(sandbox, image, plan.shortened(3))
-    older = [images[1].id for images in every]
-
-    runs = {"Running": api.begin(NIGHTLY, image_ids=[night.id])}
-    running(watch, api, "the nightly run", runs["Running"], SOON)
-    watch.until("it has started a transfer", lambda: sandbox.record.actions, SOON)
-    runs["waiting for a lock"] = api.begin(NIGHTLY, image_ids=[night.id])
-    runs["after an event, Running"] = _begin_after_event(watch, api, event.id)
-    running(watch, api, "the run after an event", runs["after an event, Running"], SOON)
-    running(watch, api, "the run that waits for an image", runs["waiting for a lock"], SOON)
-    watch.until("it says that it waits", lambda: WAITS in api.log(runs["waiting for a lock"]), SOON)
-
-    runs["Scheduled"] = api.begin(NIGHTLY, at=datetime.now(UTC) + SCHEDULED_IN, image_ids=[older[2]])
-    runs["Pending"] = api.begin(NIGHTLY, image_ids=[older[0]])
-    runs["after an event, Pending"] = _begin_after_event(watch, api, every[2][0].id)
-    runs["after an event, waiting"] = _begin_after_event(watch, api, every[3][0].id)
-    for label in ("Pending", "after an event, Pending"):
-        _keep_pending(watch, stack, runs[label])
-    stack.freeze_worker()
-    runs["Late"] = api.begin(NIGHTLY, image_ids=[older[1]])
-    watch.until("a run is Late", lambda: api.state(runs["Late"]).name == "Late", SOON)
+        stretch(stack.sandbox, image, plan.shortened(3))
+    runs = _begin_runs(watch, stack, every)
     for label, run_id in runs.items():
         watch.say(f"before the reboot, {label}: {described(api.states(run_id))}")
     unlike = {label: api.state(run_id) for label, run_id in runs.items() if api.state(run_id).type != STATES[label]}
@@ -67,7 +48,7 @@ def reboot(watch: Watch, stack: Stack, plan: Plan) -> None:
     killed_at = datetime.now(UTC)
     stack.reboot()
     next_night = api.begin(NIGHTLY)
-    after_pending = api.begin(NIGHTLY, image_ids=[older[0]])
+    after_pending = api.begin(NIGHTLY, image_ids=[pending.id])
     for label, run_id in (("the next nightly run", next_night), ("the run after the Pending one", after_pending)):
         running(watch, api, label, run_id, SOON)
     for label in ("Late", "Scheduled"):
@@ -82,10 +63,12 @@ def reboot(watch: Watch, stack: Stack, plan: Plan) -> None:
     for run_id, label in died.items():
         check_died(watch, api, label, run_id, killed_at, RECOGNISED_WITHIN)
     label, run_id = "the run after an event that was waiting", runs["after an event, waiting"]
-    ended(watch, api, label, run_id, SOON + SEEN_WITHIN + SEEN_WITHIN)
-    check_lived(watch, api, label, run_id)
+    started(watch, api, label, run_id, SOON)
+    # Now it waits for the nightly run, which has locked all images.
     ended(watch, api, "the next nightly run", next_night, plan.work + SEEN_WITHIN)
     check_lived(watch, api, "the next nightly run", next_night)
+    ended(watch, api, label, run_id, SEEN_WITHIN)
+    check_lived(watch, api, label, run_id)
     new_event = _begin_after_event(watch, api, event.id)
     ended(watch, api, "a run after a new event", new_event, SOON + SEEN_WITHIN)
     check_lived(watch, api, "a run after a new event", new_event)
@@ -94,6 +77,30 @@ def reboot(watch: Watch, stack: Stack, plan: Plan) -> None:
     named = [images[1] for images in every[:3]]
     check_account(watch, stack, [*named, *(images[0] for images in every)])
     check_alarms(watch, api, died, events=4)
+
+
+def _begin_runs(watch: Watch, stack: Stack, every: list[list[Image]]) -> dict[str, str]:
+    """Begin a run for each state, and keep it there; `every` has the newest backup and an older one of each Droplet."""
+    api = stack.api
+    newest, older = [images[0].id for images in every], [images[1].id for images in every]
+    runs = {"Running": api.begin(NIGHTLY, image_ids=newest[:1])}
+    running(watch, api, "the nightly run", runs["Running"], SOON)
+    watch.until("it has started a transfer", lambda: stack.sandbox.record.actions, SOON)
+    runs["waiting for a lock"] = api.begin(NIGHTLY, image_ids=newest[:1])
+    runs["after an event, Running"] = _begin_after_event(watch, api, newest[1])
+    running(watch, api, "the run after an event", runs["after an event, Running"], SOON)
+    running(watch, api, "the run that waits for an image", runs["waiting for a lock"], SOON)
+    watch.until("it says that it waits", lambda: WAITS in api.log(runs["waiting for a lock"]), SOON)
+    runs["Scheduled"] = api.begin(NIGHTLY, at=datetime.now(UTC) + SCHEDULED_IN, image_ids=[older[2]])
+    runs["Pending"] = api.begin(NIGHTLY, image_ids=[older[0]])
+    runs["after an event, Pending"] = _begin_after_event(watch, api, newest[2])
+    runs["after an event, waiting"] = _begin_after_event(watch, api, newest[3])
+    for label in ("Pending", "after an event, Pending"):
+        _keep_pending(watch, stack, runs[label])
+    stack.freeze_worker()
+    runs["Late"] = api.begin(NIGHTLY, image_ids=[older[1]])
+    watch.until("a run is Late", lambda: api.state(runs["Late"]).name == "Late", SOON)
+    return runs
 
 
 def _begin_after_event(watch: Watch, api: PrefectApi, image_id: int) -> str:

@@ -16,16 +16,20 @@ from tests.soak.watch import Watch
 EARLIER_VERSION = "9ed3a81"
 
 
-def write_earlier_version(folder: Path) -> None:
-    """Write the code of the earlier version into a folder.
+def write_version(commit: str, folder: Path) -> None:
+    """Write the code of a commit into a folder.
+
+    Args:
+        commit: The commit.
+        folder: The folder, which is made.
 
     Raises:
         subprocess.CalledProcessError: The repository does not hold that commit.
     """
     folder.mkdir(parents=True)
     archive = folder / "code.tar"
-    # tar and git are wherever a developer has them.
-    subprocess.run(["git", "archive", "--output", archive, EARLIER_VERSION, *CODE], cwd=ROOT, check=True)  # noqa: S607
+    # git and tar are wherever a developer has them.
+    subprocess.run(["git", "archive", "--output", archive, commit, *CODE], cwd=ROOT, check=True)  # noqa: S607
     subprocess.run(["tar", "--extract", "--file", archive, "--directory", folder], check=True)  # noqa: S607
     archive.unlink()
 

@@ -63,7 +63,7 @@ class Watch:
     """
 
     scenario: str
-    halt: threading.Event
+    halt: threading.Event = field(default_factory=threading.Event)
     passed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     runs: list[SeenRun] = field(default_factory=list)
