@@ -81,8 +81,10 @@ class Stack:
 
     def deploy(self) -> None:
         """Set up what the deployments need, and deploy them."""
-        self.watch.say(self.command("deployments.setup").strip().replace("\n", "; "))
+        self.command("deployments.setup")
+        self.watch.say("set up")
         self.command("prefect", "--no-prompt", "deploy", "--all")
+        self.watch.say("deployed")
         now = datetime.now(UTC)
         due = now.replace(hour=NIGHTLY_HOUR, minute=0, second=0)
         if now <= due <= now + LONGEST_SOAK or due + timedelta(days=1) <= now + LONGEST_SOAK:
@@ -91,13 +93,12 @@ class Stack:
 
     def environment(self) -> dict[str, str]:
         """Compose what a new user has in a shell after the README's exports."""
-        kept = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
-        return {
-            **{name: os.environ[name] for name in kept if name in os.environ},
-            "HOME": str(self.folder / "home"),
-            "PREFECT_API_URL": self.api.url,
-            **self.sandbox.environment(),
-        }
+        return {**self._fresh_shell(), "PREFECT_API_URL": self.api.url, **self.sandbox.environment()}
+
+    def server_shell(self) -> dict[str, str]:
+        """Compose what the README has in the other shell, in which the server is started."""
+        exported = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        return {**self._fresh_shell(), **exported}
 
     def command(self, *module: str, status: int = 0) -> str:
         """Run a command of the README in the project's directory.
@@ -129,10 +130,8 @@ class Stack:
 
     def start_server(self) -> None:
         """Start Prefect's server, and wait until it answers."""
-        environment = self.environment()
-        # As the README has it: the server is started before anything is exported.
-        shell = {name: environment[name] for name in environment if not name.startswith(("PREFECT_", "DIGITALOCEAN_"))}
-        server = self._spawn("server", shell, "prefect", "server", "start", "--port", str(self._port))
+        port = str(self._port)
+        server = self._spawn("server", self.server_shell(), "prefect", "--no-prompt", "server", "start", "--port", port)
         self.server = server
 
         def answers() -> bool:
@@ -243,6 +242,10 @@ class Stack:
                 shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, place)
+
+    def _fresh_shell(self) -> dict[str, str]:
+        kept = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
+        return {**{name: os.environ[name] for name in kept if name in os.environ}, "HOME": str(self.folder / "home")}
 
     def _spawn(self, name: str, environment: dict[str, str], *module: str) -> subprocess.Popen[bytes]:
         with self._log(name).open("ab") as output:

@@ -50,11 +50,10 @@ def upgrade(watch: Watch, stack: Stack, plan: Plan) -> None:
 
     stack.upgrade()
     missing = stack.command("deployments.setup", "--check", status=1)
-    watch.say(f"setup --check: {'; '.join(missing.strip().splitlines())}")
+    watch.say(f"setup --check: {' '.join(missing.split())}")
     stack.deploy()
-    said = stack.command("deployments.setup", "--check")
+    stack.command("deployments.setup", "--check")
     watch.check(True, "setup corrects what the earlier version has made, and then finds nothing to correct")
-    watch.say(f"setup --check: {'; '.join(said.strip().splitlines())}")
     nightly = api.begin(NIGHTLY)
     running(watch, api, "the next nightly run", nightly, SOON)
     ended(watch, api, "the run in flight", in_flight, SOON + SEEN_WITHIN)
