@@ -7,8 +7,10 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,12 +86,11 @@ def main(*, only: Sequence[str] = (), quick: float = 1.0, version: str | None = 
     watches = {name: Watch(name, halt) for lane in lanes for name in lane.scenarios}
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threads = [
-        threading.Thread(target=_drive, args=(lane, watches, folder / next(iter(lane.scenarios)), Plan(quick)))
-        for lane in lanes
-    ]
     began = datetime.now(UTC)
-    interrupted = _run(threads, halt, watches)
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for lane in lanes:
+            pool.submit(_drive, lane, watches, folder / next(iter(lane.scenarios)), Plan(quick))
+        interrupted = _wait(watches, halt)
     text = section(list(watches.values()), began, datetime.now(UTC))
     print(f"\n{text}\n", flush=True)  # noqa: T201
     if not (only or interrupted or version or quick != 1):
@@ -104,25 +105,23 @@ def main(*, only: Sequence[str] = (), quick: float = 1.0, version: str | None = 
     return 0
 
 
-def _run(threads: list[threading.Thread], halt: threading.Event, watches: dict[str, Watch]) -> bool:
-    """Run the threads to their end, however that comes; returns whether somebody has interrupted them."""
-    interrupted = False
+def _wait(watches: dict[str, Watch], halt: threading.Event) -> bool:
+    """Wait until all scenarios have ended, or have them end; returns whether somebody has interrupted them."""
     deadline = datetime.now(UTC) + LONGEST
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        try:
-            for thread in threads:
-                thread.join(SECONDS_BETWEEN_LOOKS)
-        except KeyboardInterrupt:
-            interrupted = True
-            halt.set()
-            print("Ending everything that was started", flush=True)  # noqa: T201
-        if datetime.now(UTC) > deadline and not halt.is_set():
-            for watch in watches.values():
-                if watch.ended is None:
-                    watch.check(False, f"it ends within {LONGEST.total_seconds() / 60:.0f} minutes")
-            halt.set()
+    interrupted = False
+    try:
+        while any(watch.ended is None for watch in watches.values()) and datetime.now(UTC) < deadline:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    except KeyboardInterrupt:
+        interrupted = True
+        print("Ending everything that was started", flush=True)  # noqa: T201
+    # Ignored from now on, because the threads end what they have started.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for watch in watches.values():
+        if watch.ended is None and not interrupted:
+            watch.check(False, f"it ends within {LONGEST.total_seconds() / 60:.0f} minutes")
+    halt.set()
     return interrupted
 
 
@@ -144,6 +143,9 @@ def _drive(lane: Lane, watches: dict[str, Watch], folder: Path, plan: Plan) -> N
     except Exception as error:  # noqa: BLE001  # the other lanes go on, and it is reported
         traceback.print_exc()
         first.check(False, "the machine can be set up as the README says", repr(error))
+    finally:
+        for name in lane.scenarios:
+            watches[name].ended = watches[name].ended or datetime.now(UTC)
 
 
 def _carry_out(watch: Watch, stack: Stack, plan: Plan, scenario: Scenario) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from tests.soak.account import backups, stretch
-from tests.soak.checks import check_account, check_alarms, check_lived, described, ended, running
+from tests.soak.checks import check_account, check_alarms, check_all_lived, check_lived, described, ended, running
 from tests.soak.history import BEFORE_RUNNING, PrefectApi, SeenState
 from tests.soak.plan import SEEN_WITHIN, SOON, Plan
 from tests.soak.stack import NIGHTLY, Stack
@@ -54,8 +54,8 @@ def twelve_events(watch: Watch, stack: Stack, plan: Plan) -> None:
 
     watch.until("all runs have ended", done, LONGEST_ALL)
     ended(watch, api, "the nightly run among them", nightly, SEEN_WITHIN)
-    for number, run in enumerate(runs, 1):
-        check_lived(watch, api, f"the run after event {number}", run)
+    named = {f"the run after event {number}": run for number, run in enumerate(runs, 1)}
+    check_all_lived(watch, api, f"all {EVENTS} runs after events", named)
     check_lived(watch, api, "the nightly run among them", nightly)
     histories = {run: api.states(run) for run in runs}
     most = most_at_once(histories.values())
