@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
-.PHONY: help install install-dev demo server setup deploy test bench bench-start bench-fleet bench-workers torture torture-faults torture-all-else pictures check format lock clean
+.PHONY: help install install-dev demo server setup deploy test bench bench-start bench-fleet bench-workers torture torture-faults torture-all-else soak pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ torture-faults:
 
 torture-all-else:
 	$(BIN)/python -m pytest --torture tests/torture --deselect tests/torture/test_fault_matrix.py
+
+soak: install-dev  ## long runs in real time, restarts, kills and reboots, and tests/RELIABILITY.md (three quarters of an hour)
+	@$(BIN)/python -m tests.soak
 
 pictures: install-dev  ## the README's pictures of Prefect's UI, with Chromium
 	$(BIN)/python -m tests.browser.pictures

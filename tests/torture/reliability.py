@@ -1,4 +1,4 @@
-"""`tests/RELIABILITY.md`: a section for each torture test, written by the test itself."""
+"""`tests/RELIABILITY.md`: a section for each torture test and for the soak, written by the test itself."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ What came of them is judged by the sandbox's own record, never by what the clien
 measured against DigitalOcean itself. The tables are written by the tests; what failed is named in them."""
 
 
-def write_section(title: str, text: str, page: Path = PAGE) -> None:
+def write_section(title: str, text: str, page: Path = PAGE, *, command: str = COMMAND) -> None:
     """Write a section of the page, leaving the others as they are.
 
     Args:
         title: Title of the section.
         text: Its contents, in Markdown.
         page: The page.
+        command: The command that makes it.
     """
     sections = read_sections(page)
-    made = f"`{COMMAND}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}"
+    made = f"`{command}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}"
     sections[title] = f"## {title}\n\nMade by {made}.\n\n{text.strip()}"
     body = "\n\n".join(
         f"<!-- section: {name} -->\n{sections[name]}\n<!-- end of section -->" for name in sorted(sections)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.soak.checks import ran_without_a_break
+from tests.soak.events import most_at_once
+from tests.soak.history import SeenState
+from tests.soak.table import section
+from tests.soak.watch import SeenRun, Watch
+
+BEGINNING = datetime(2026, 11, 25, 3, tzinfo=UTC)
+TYPES = {"Late": "SCHEDULED", "Submitting": "PENDING", "AwaitingRetry": "SCHEDULED"}
+
+
+def history(*names: str, begins: float = 0) -> list[SeenState]:
+    """States that follow each other minute after minute."""
+    return [
+        SeenState(name, TYPES.get(name, name.upper()), BEGINNING + timedelta(minutes=begins + minute), "")
+        for minute, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Scheduled", "Pending", "Submitting", "Running", "Completed"),
+        ("Scheduled", "Late", "Pending", "Running", "Completed"),
+        ("Running", "Completed"),
+    ],
+)
+def test_a_run_that_was_running_until_it_was_completed_had_no_break(names: tuple[str, ...]) -> None:
+    assert ran_without_a_break(history(*names))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Scheduled", "Pending", "Running", "Crashed"),
+        ("Scheduled", "Pending", "Running", "Crashed", "Completed"),
+        ("Scheduled", "Pending", "Running", "AwaitingRetry", "Completed"),
+        ("Scheduled", "Pending", "Running", "Running", "Completed"),
+        ("Scheduled", "Pending", "Running"),
+        ("Scheduled", "Pending", "Completed"),
+        (),
+    ],
+)
+def test_a_run_that_had_any_other_state_had_a_break(names: tuple[str, ...]) -> None:
+    assert not ran_without_a_break(history(*names))
+
+
+def test_runs_that_are_pending_or_running_count_at_once_and_those_that_wait_do_not() -> None:
+    first = history("Scheduled", "Pending", "Running", "Completed")
+    beside = history("Scheduled", "Pending", "Running", "Completed", begins=1)
+    after = history("Scheduled", "Pending", "Running", "Completed", begins=3)
+    assert most_at_once([first, beside, after]) == 2
+    assert most_at_once([first]) == 1
+
+
+def test_a_failed_check_is_named_in_the_section() -> None:
+    watch = Watch("restart", began=BEGINNING)
+    watch.check(True, "the sun rises")
+    watch.check(False, "the run lived", "Crashed 03:04:05")
+    watch.runs.append(SeenRun("the run", history("Running", "Crashed"), dead_for=timedelta(minutes=12)))
+    text = section([watch], BEGINNING, BEGINNING + timedelta(minutes=40))
+    assert "1 of 2 checks failed" in text
+    assert "restart: the run lived; seen: Crashed 03:04:05" in text
+    assert "Running 0:00, Crashed 1:00" in text
