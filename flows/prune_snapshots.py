@@ -50,17 +50,17 @@ def prune_snapshots(
     in, nothing of its Droplet is deleted. Snapshots that this project did not make are left alone.
 
     Args:
-        droplet_tag: Only snapshots of Droplets with this tag; empty for all, also of Droplets that are gone.
+        droplet_tag: Only snapshots of Droplets with this tag; if not given, of all, also of Droplets that are gone.
         keep_last: Keep the N newest snapshots.
         keep_daily: Keep the newest snapshot of each of the last N days; days without one are skipped.
         keep_weekly: Keep the newest snapshot of each of the last N weeks, which begin on Monday; weeks without one are
             skipped.
         keep_monthly: Keep the newest snapshot of each of the last N months; months without one are skipped.
-        older_than_days: Delete nothing younger than N days; empty for no such limit.
+        older_than_days: Delete nothing younger than N days; no such limit if not given.
         dry_run: Only say what would be deleted. Switch it off to delete.
         max_deletions: If more than this would be deleted, delete nothing and fail, because a rule may be wrong.
-        regions: The regions in which the newest recovery point should be, separated by commas or spaces; empty for all
-            that are available.
+        regions: The regions in which the newest recovery point should be, separated by commas or spaces; all available
+            ones if not given.
 
     Returns:
         The report, with one row per snapshot.

@@ -36,8 +36,8 @@ def replicate_backups(
     that was cut short is finished by the next one.
 
     Args:
-        droplet_tag: Only Droplets with this tag; empty for all.
-        regions: The regions to copy to, separated by commas or spaces; empty for all that are available. In the form,
+        droplet_tag: Only Droplets with this tag; all if not given.
+        regions: The regions to copy to, separated by commas or spaces; all available ones if not given. In the form,
             the list opens at its arrow.
         newest: How many of the newest backups of each Droplet, 1 to 100.
         wait: Whether to wait until the copies have arrived. Conversions are always waited for.

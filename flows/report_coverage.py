@@ -32,11 +32,11 @@ def report_coverage(
     Changes nothing. Volumes are in no copy; the report names the Droplets that have any.
 
     Args:
-        droplet_tag: Only Droplets with this tag; empty for all.
-        regions: The regions to look at, separated by commas or spaces; empty for all that are available. In the form,
+        droplet_tag: Only Droplets with this tag; all if not given.
+        regions: The regions to look at, separated by commas or spaces; all available ones if not given. In the form,
             the list opens at its arrow.
         max_age_hours: The recovery-point objective, in hours: the run fails where a region has no copy of a Droplet
-            that is younger, and where a Droplet has no backups. Empty for a report only.
+            that is younger, and where a Droplet has no backups. A report only if not given.
 
     Returns:
         The report, with one row per newest image and region: `already_there`, or `planned` where `replicate_backups`

@@ -30,7 +30,7 @@ def transfer_images(
 
     Args:
         image_ids: IDs of backups, snapshots or custom images, separated by commas or spaces.
-        regions: The regions to copy to, separated by commas or spaces; empty for all that are available. In the form,
+        regions: The regions to copy to, separated by commas or spaces; all available ones if not given. In the form,
             the list opens at its arrow.
         wait: Whether to wait until the copies have arrived. Conversions are always waited for.
         timeout_minutes: When to stop waiting, in minutes, at most a week. Transfers that are in progress by then go on,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,7 +28,12 @@ def print_report(report: RunReport) -> None:
         report: The report.
     """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(_encodable(text_of(report, width), sys.stdout.encoding or "utf-8"))  # noqa: T201
+    try:
+        print(_encodable(text_of(report, width), sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain when it flushes what is left at its end:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def text_of(report: RunReport, width: int | None) -> str:

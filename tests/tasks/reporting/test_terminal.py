@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,6 +29,7 @@ from tasks.reporting.tables import LEGEND, MOST_REASONS
 from tasks.reporting.terminal import print_report, text_of
 from tests.flows.images import NOW, action
 
+ROOT = Path(__file__).parents[3]
 REGIONS = ("ams3", "atl1", "blr1", "fra1", "lon1", "nyc1", "nyc3", "ric1", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
 DROPLETS = {167002701: "web-01 (448000739)", 167005714: "worker-01 (448001575)"}
 NO_SUCH_IMAGE = "there is no image 4711, or it was deleted"
@@ -206,3 +210,20 @@ def test_case_34_signs_that_an_encoding_lacks_are_shown_as_others(
     assert "= there before | + copied by this run | @ copy was under way already" in written
     assert "x failed" in written
     assert ("wéb" if encoding == "latin-1" else "w?b") in written
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    program = (
+        "from tasks.reporting.report import ReplicationReport\n"
+        "from tasks.reporting.terminal import print_report\n"
+        "input()\n"
+        "print_report(ReplicationReport(without_backups=tuple(map(str, range(100_000)))))"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.close()
+        _, errors = process.communicate("go on\n", timeout=60)
+    assert (process.returncode, errors) == (0, "")
