@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import sys
 from typing import Any, cast
 
@@ -11,19 +9,14 @@ import cyclopts
 from prefect import Flow, State
 from prefect.exceptions import MissingResult
 from prefect.states import get_state_exception
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from flows.command_start import COULD_NOT_START, EXIT_STATUSES, raise_when_interrupted
+from flows.command_start import COULD_NOT_START, EXIT_STATUSES, USAGE, raise_when_interrupted
 from flows.endings import Incomplete
 from flows.messages import say
+from flows.parameters import ContradictoryParameters
 from flows.readiness import NotReady, make_ready_to_run
-from tasks.reporting.report import ReplicationReport, RunReport
-from tasks.reporting.tables import LEGEND, table_of
-
-WIDE = 200
+from flows.usage_errors import read_options, run_command, signature_for_text
+from tasks.reporting.terminal import print_report
 
 
 def run_from_command_line(flow: Flow[Any, Any]) -> None:
@@ -34,10 +27,9 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     Args:
         flow: The flow.
     """
-    # An address in pydantic's documentation helps nobody who has mistyped an option.
-    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
 
-    def run(**parameters: Any) -> int:
+    def run(**options: Any) -> int:
+        parameters = read_options(flow, options)
         try:
             make_ready_to_run()
         except NotReady as problem:
@@ -46,12 +38,9 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
         raise_when_interrupted()
         return tell_the_end(cast(Any, flow)(**parameters, return_state=True))
 
-    signature = inspect.signature(flow.fn)
-    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()],
-        return_annotation=int,
-    )
-    run.__annotations__ = {**flow.fn.__annotations__, "return": int}
+    signature = signature_for_text(flow)
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()} | {"return": int}
     run.__doc__ = flow.fn.__doc__
     app = cyclopts.App(
         name=f"python -m {flow.fn.__module__ if flow.fn.__module__ != '__main__' else 'flows.' + flow.fn.__name__}",
@@ -60,7 +49,7 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
         default_parameter=cyclopts.Parameter(negative_iterable="", consume_multiple=True),
     )
     app.default(run)
-    sys.exit(app())
+    sys.exit(run_command(app))
 
 
 def tell_the_end(state: State[Any]) -> int:
@@ -70,7 +59,7 @@ def tell_the_end(state: State[Any]) -> int:
         state: The run's last state.
 
     Returns:
-        Exit status: 0 if everything was done, 1 if not.
+        Exit status: 0 if everything was done, 1 if not, 2 if the parameters contradict each other.
     """
     if state.is_completed():
         try:
@@ -83,25 +72,4 @@ def tell_the_end(state: State[Any]) -> int:
     if isinstance(error, Incomplete):
         print_report(error.report)
     print(f"Failed: {state.message}", file=sys.stderr)  # noqa: T201
-    return 1
-
-
-def print_report(report: RunReport) -> None:
-    """Print a report for people.
-
-    Args:
-        report: The report.
-    """
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # A file or a pipe has no width: nothing needs to be cut.
-        console = Console(highlight=False, width=WIDE, soft_wrap=True)
-    rows = table_of(report)
-    if rows:
-        table = Table(*rows[0], box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for row in rows:
-            table.add_row(*map(escape, row.values()))
-        console.print(table)
-    if isinstance(report, ReplicationReport):
-        console.print(LEGEND)
-    console.print(report.summary)
+    return USAGE if isinstance(error, ContradictoryParameters) else 1

@@ -1,5 +1,7 @@
 """Named backups, made into snapshots."""
 
+from collections.abc import Iterable
+
 from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
@@ -12,9 +14,9 @@ from flows.replication.conversion import Conversion, to_convert
 from flows.replication.run import mark_images
 from tasks.account_actions import list_actions_on
 from tasks.connection import connect
-from tasks.digitalocean import Tally, run_blocking, tally_requests
+from tasks.digitalocean import Image, Tally, run_blocking, tally_requests
 from tasks.reporting.artifacts import publish_or_log
-from tasks.reporting.report import ConversionReport, ConversionRow
+from tasks.reporting.report import ConversionReport, ConversionRow, added_snapshots, count
 from tasks.reporting.tables import conversion_table, escaped
 
 CONVERSIONS_KEY = "conversions"
@@ -27,37 +29,52 @@ def convert_backups(
     wait: bool = True,
     timeout_minutes: TimeoutMinutes = 360,
 ) -> ConversionReport:
-    """Convert named backups to snapshots, which are kept until somebody deletes them, and cost money until then.
+    """Convert named backups to snapshots, which are kept until they are deleted, and cost money until then.
+
+    A converted backup is no longer among its Droplet's backups, so the Droplet cannot be restored from it in place.
 
     Args:
-        image_ids: Ids of backups, each from 1 on. Snapshots among them are left as they are.
+        image_ids: IDs of backups, separated by commas or spaces. Snapshots among them are left as they are.
         wait: Whether to wait until the conversions are done.
-        timeout_minutes: When to stop waiting, in minutes, up to a week.
+        timeout_minutes: When to stop waiting, in minutes, at most a week.
 
     Returns:
-        The report, with a row an image.
+        The report, with one row per image.
 
     Raises:
         Incomplete: Some images were not converted; its `report` says which and why.
-        DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
+        DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     connection = connect()
     with (
         tally_requests() as tally,
         locked(
-            lambda: named_images(image_ids), lambda selection: [each.id for each in to_convert(selection.images)]
+            lambda: named_images(image_ids), lambda selection: [each.id for each in backups_among(selection.images)]
         ) as selection,
     ):
-        backups = to_convert(selection.images)
+        backups = backups_among(selection.images)
         actions = list_actions_on(backups) if backups else []
         tag = connection.settings.managed_tag
-        untagged = mark_images(backups, tag)
+        chosen = to_convert(backups, actions)
+        _announce_cost(chosen, connection.settings.snapshot_price_per_gib_month)
+        untagged = mark_images(chosen, tag)
         conversion = Conversion(connection, actions, wait=wait, tag=tag, tag_once_converted=untagged)
         rows = run_blocking(conversion.run(selection.images, timeout_minutes * 60))
     rows += tuple(
         ConversionRow(image_id=each, outcome="failed", error="there is no such image") for each in selection.gone
     )
     return _conclude(rows, tally)
+
+
+def _announce_cost(images: list[Image], price_per_gib_month: float | None) -> None:
+    sizes = [image.size_gigabytes for image in images]
+    added = added_snapshots(sum(size or 0.0 for size in sizes), price_per_gib_month, sizes.count(None))
+    get_run_logger().info("%s to convert; adds %s", count(len(images), "backup"), added)
+
+
+def backups_among(images: Iterable[Image]) -> list[Image]:
+    """Choose the backups among images."""
+    return [image for image in images if image.type == "backup"]
 
 
 def _conclude(rows: tuple[ConversionRow, ...], tally: Tally) -> ConversionReport:

@@ -21,18 +21,18 @@ def image_action_history(image_ids: ImageIds) -> ActionHistory:
     """List every action ever run on some images; changes nothing.
 
     Args:
-        image_ids: Ids of images, each from 1 on.
+        image_ids: IDs of images, separated by commas or spaces.
 
     Returns:
         The actions of each image.
 
     Raises:
         Incomplete: The actions of some images could not be read; its `report` says which and why.
-        DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
+        DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     wanted = list(dict.fromkeys(image_ids))
     if not wanted:
-        raise InvalidArgument("the list of images is empty: name at least one image id")
+        raise InvalidArgument("the list of images is empty: name at least one image ID")
     with tally_requests() as tally:
         images = tuple(_history_of(image_id) for image_id in wanted)
     report = ActionHistory(images=images, api_requests=tally.requests, seconds=tally.seconds)

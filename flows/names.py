@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect.runtime import flow_run
+from pydantic_core import PydanticCustomError
 
-from flows.parameters import slugs_of
+from flows.parameters import ids_of, slugs_of, tag_of
 
 # All of this project, as Prefect knows them.
 FLOWS = (
@@ -21,15 +22,17 @@ FLOWS = (
 )
 MOST_NAMED = 3
 
+T = TypeVar("T")
+
 
 def replication_run_name() -> str:
     """Such as `dr -> all regions, 2026-11-23 03:00`."""
     parameters = flow_run.parameters
-    regions = parameters.get("regions")
-    tag = parameters.get("droplet_tag")
+    regions = _read(slugs_of, parameters.get("regions"))
+    tag = _read(tag_of, parameters.get("droplet_tag"))
     named = _images(parameters) if parameters.get("image_ids") is not None else ""
-    what = " and ".join(each for each in (tag, named) if each) or "all Droplets"
-    where = "all regions" if regions is None else _some(slugs_of(regions), "regions")
+    what = " and ".join(str(each) for each in (tag, named) if each) or "all Droplets"
+    where = "all regions" if regions is None else _some(regions, "regions")
     dry_run = " (dry run)" if parameters.get("dry_run") else ""
     return f"{what} -> {where}, {_now()}{dry_run}"
 
@@ -41,21 +44,35 @@ def images_run_name() -> str:
 
 def coverage_run_name() -> str:
     """Such as `coverage of dr, 2026-11-23 03:00`."""
-    return f"coverage of {flow_run.parameters.get('droplet_tag') or 'all Droplets'}, {_now()}"
+    return f"coverage of {_droplets(flow_run.parameters)}, {_now()}"
 
 
 def pruning_run_name() -> str:
     """Such as `prune dr, 2026-11-23 03:00`."""
     parameters = flow_run.parameters
     dry_run = " (dry run)" if parameters.get("dry_run", True) else ""
-    return f"prune {parameters.get('droplet_tag') or 'all Droplets'}, {_now()}{dry_run}"
+    return f"prune {_droplets(parameters)}, {_now()}{dry_run}"
+
+
+def _droplets(parameters: dict[str, Any]) -> str:
+    return str(_read(tag_of, parameters.get("droplet_tag")) or "all Droplets")
 
 
 def _images(parameters: dict[str, Any]) -> str:
-    return _some(parameters.get("image_ids") or [], "images")
+    return _some(_read(ids_of, parameters.get("image_ids")) or [], "images")
 
 
-def _some(things: Sequence[object], noun: str) -> str:
+def _read(read: Callable[[object], T], value: Any) -> T | Any:
+    """Read a parameter; leave alone what cannot be read, because the run itself will say so."""
+    try:
+        return read(value)
+    except PydanticCustomError:
+        return value
+
+
+def _some(things: Any, noun: str) -> str:
+    if not isinstance(things, (list, tuple)):
+        return str(things)
     return ", ".join(map(str, things)) if 0 < len(things) <= MOST_NAMED else f"{len(things)} {noun}"
 
 

@@ -1,14 +1,28 @@
-"""Parameters that several flows have, as the command line, Prefect's run form and its server check them."""
+"""Parameters that several flows have, as the command line, Prefect's run form and its server check them.
+
+What a validator here accepts, the JSON schema beside it accepts, and nothing else: Prefect's server and its form know
+only the schema. Commas, spaces and capitals are understood, and so are ids as text, because that is how shells and
+events write them. A refusal is a sentence that says what is expected.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
-from tasks.digitalocean import ResourceId, TagName
-from tasks.digitalocean.models import SLUG_PATTERN, TAG_PATTERN
+from tasks.digitalocean import InvalidArgument
+from tasks.digitalocean.models import TAG_PATTERN
+
+
+class ContradictoryParameters(InvalidArgument):
+    """Parameters each of which makes sense, but not together."""
+
 
 # What the API's list of regions called them in November 2026, so that nobody needs to know slugs by heart. Only a
 # choice: the API says which regions there are, and a slug that is not here is as good.
@@ -21,68 +35,219 @@ REGION_NAMES = {
     "nyc1": "New York 1",
     "nyc2": "New York 2",
     "nyc3": "New York 3",
+    "ric1": "Richmond 1",
     "sfo2": "San Francisco 2",
     "sfo3": "San Francisco 3",
     "sgp1": "Singapore 1",
     "syd1": "Sydney 1",
     "tor1": "Toronto 1",
 }
-_SLUG = SLUG_PATTERN.pattern
-CHOICE = re.compile(rf"({_SLUG})( \(.*\))?")
-SEPARATORS = re.compile("[ ,]+")
+# Fifteen digits: larger numbers lose digits in JavaScript, which Prefect's form is written in.
+LARGEST_ID = 10**15 - 1
+LONGEST_QUOTE = 40
+
+SPACE, SEPARATOR = r"[ \t\r\n]", r"[ ,\t\r\n]"
+SLUG, ID = "[A-Za-z][A-Za-z0-9-]{0,31}", "[1-9][0-9]{0,14}"
+# A region as the form offers it, such as `fra1 (Frankfurt 1)`, or the slug alone.
+CHOICE = rf"{SLUG}(?: \([^()]*\))?"
 
 
-def slug_of(choice: Any) -> Any:
-    """Take the slug from a choice such as `fra1 (Frankfurt 1)`; leaves alone what is none."""
-    found = CHOICE.fullmatch(choice) if isinstance(choice, str) else None
-    return found[1] if found else choice
+def _one_or_more(pattern: str) -> str:
+    """Make the pattern of a text with commas or spaces between its parts."""
+    return f"^{SEPARATOR}*{pattern}(?:{SEPARATOR}+{pattern})*{SEPARATOR}*$"
 
 
-def slugs_of(regions: Any) -> Any:
-    """Take the slugs from a list of choices, or from a text such as `fra1 nyc3`; leaves alone what is neither."""
-    if isinstance(regions, str):
-        regions = SEPARATORS.split(regions.strip(" "))
-    return [slug_of(each) for each in regions] if isinstance(regions, (list, tuple)) else regions
+REGIONS, IDS = _one_or_more(CHOICE), _one_or_more(ID)
+TAG = f"^{SPACE}*(?:{TAG_PATTERN.pattern})?{SPACE}*$"
 
 
+def _refusal(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("parameter", "{sentence}", {"sentence": sentence})
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
+
+
+def slugs_of(regions: object) -> list[str] | None:
+    """Read a choice of regions.
+
+    Args:
+        regions: A text such as `fra1, NYC3`, or a list of such texts or of the form's choices; None for all.
+
+    Returns:
+        The slugs; None for all.
+
+    Raises:
+        PydanticCustomError: Something in it cannot be a slug.
+    """
+    if regions is None:
+        return None
+    return [slug for part in _parts(regions) for slug in _slugs_in(part)]
+
+
+def _slugs_in(text: object) -> list[str]:
+    if isinstance(text, str) and re.search(REGIONS, text):
+        return [choice.partition(" ")[0].lower() for choice in re.findall(CHOICE, text)]
+    wrong = _first_wrong(text, SLUG)
+    raise _refusal(f"{_quoted(wrong)} is not a region slug; expected slugs such as fra1,nyc3")
+
+
+def ids_of(image_ids: object) -> list[int] | None:
+    """Read the ids of images.
+
+    Args:
+        image_ids: An id, a text such as `62137902, 62137903`, or a list of ids and such texts; None for none.
+
+    Returns:
+        The ids; None for none.
+
+    Raises:
+        PydanticCustomError: Something in it cannot be an id.
+    """
+    if image_ids is None:
+        return None
+    return [image_id for part in _parts(image_ids) for image_id in _ids_in(part)]
+
+
+def _required_ids_of(image_ids: object) -> list[int]:
+    return [image_id for part in _parts(image_ids) for image_id in _ids_in(part)]
+
+
+def _ids_in(part: object) -> list[int]:
+    if isinstance(part, str) and re.search(IDS, part):
+        return [int(digits) for digits in re.findall(ID, part)]
+    number = _whole(part)
+    if number is not None and 1 <= number <= LARGEST_ID:
+        return [number]
+    wrong = _first_wrong(part, ID)
+    raise _refusal(f"{_quoted(wrong)} is not an image ID; expected positive whole numbers such as 62137902,62137903")
+
+
+def tag_of(tag: object) -> str | None:
+    """Read a tag of Droplets.
+
+    Args:
+        tag: The tag, alone or in a list; None or an empty text for all Droplets.
+
+    Returns:
+        The tag; None for all Droplets.
+
+    Raises:
+        PydanticCustomError: It cannot be a tag, or there are several.
+    """
+    parts = _parts(tag)
+    if len(parts) > 1:
+        raise _refusal(f"expected one tag, not {len(parts)}")
+    text = parts[0] if parts else ""
+    if text is None:
+        return None
+    if not isinstance(text, str) or not re.search(TAG, text):
+        raise _refusal(
+            f"{_quoted(text)} is not a valid tag; expected letters, digits, colons, dashes and underscores, at most 255"
+        )
+    return text.strip() or None
+
+
+@dataclass(frozen=True)
+class Between:
+    """A whole number from `lowest` to `highest`, for `Annotated`."""
+
+    lowest: int
+    highest: int
+
+    def checked(self, value: object) -> int:
+        """Read a number.
+
+        Raises:
+            PydanticCustomError: It is not a whole number, too small or too large.
+        """
+        number = _whole(value)
+        if number is None:
+            raise _refusal(f"must be a whole number, not {_quoted(value)}")
+        if number < self.lowest:
+            raise _refusal(f"must be at least {self.lowest}")
+        if number > self.highest:
+            raise _refusal(f"must be at most {self.highest}")
+        return number
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(self.checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "integer", "minimum": self.lowest, "maximum": self.highest}
+
+
+def _parts(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _whole(value: object) -> int | None:
+    """Take a number, as JSON schema does: 7.0 is a whole number, and True is none at all."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if isinstance(value, int) or value.is_integer() else None
+
+
+def _first_wrong(value: object, pattern: str) -> object:
+    """Find the first part of a text that does not match; the whole where each does, or where it is not a text."""
+    parts = re.split(f"{SEPARATOR}+", value) if isinstance(value, str) else []
+    return next((part for part in parts if part and not re.fullmatch(pattern, part)), value)
+
+
+_ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
+_TYPED_IDS_SCHEMA = {"title": "Type or paste", "type": "string", "pattern": IDS}
+# The form shows nothing for a type such as ["null", "array"], which is right for None. What shells, programs and events
+# send is let through there, because the form takes every list for the first alternative that is nothing but a list.
 _REGIONS_SCHEMA = {
     "anyOf": [
-        # The form shows nothing for such a type, which is right for None. Lists from shells and programs are let
-        # through here, because the form takes every list for the first alternative that is nothing but a list.
-        {
-            "title": "All that take images",
-            "type": ["null", "array"],
-            "items": {"type": "string", "pattern": f"^{CHOICE.pattern}$"},
-        },
+        {"title": "All available", "type": ["null", "array"], "items": {"type": "string", "pattern": REGIONS}},
         {
             "title": "Choose",
             "type": "array",
             "items": {"type": "string", "enum": [f"{slug} ({name})" for slug, name in REGION_NAMES.items()]},
         },
-        {"title": "Type slugs", "type": "string", "pattern": f"^ *{_SLUG}({SEPARATORS.pattern}{_SLUG})* *$"},
+        {"title": "Type slugs", "type": "string", "pattern": REGIONS},
+    ]
+}
+_TAG_SCHEMA = {
+    "anyOf": [
+        {
+            "title": "All Droplets",
+            "type": ["null", "array"],
+            "items": {"type": ["null", "string"], "pattern": TAG},
+            "maxItems": 1,
+        },
+        {"title": "Only those with the tag", "type": "string", "pattern": TAG},
+    ]
+}
+_OPTIONAL_IDS_SCHEMA = {
+    "anyOf": [
+        {
+            **_ID_SCHEMA,
+            "title": "Newest of each Droplet",
+            "type": ["null", "array", "integer"],
+            "items": {**_ID_SCHEMA, "type": ["integer", "string"], "pattern": IDS},
+        },
+        _TYPED_IDS_SCHEMA,
+        {"title": "List", "type": "array", "items": _ID_SCHEMA},
+    ]
+}
+# Here is no None whose place in the form could let lists of text through.
+_IDS_SCHEMA = {
+    "anyOf": [
+        _TYPED_IDS_SCHEMA,
+        {"title": "List", "type": "array", "items": {"anyOf": [_ID_SCHEMA, {"type": "string", "pattern": IDS}]}},
+        {"title": "One", **_ID_SCHEMA},
     ]
 }
 
-Region: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{_SLUG}$")]
-Regions: TypeAlias = Annotated[list[Region] | None, BeforeValidator(slugs_of), WithJsonSchema(_REGIONS_SCHEMA)]
-DropletTag: TypeAlias = Annotated[
-    TagName | None,
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "null", "title": "All Droplets"},
-                {"title": "Only those with the tag", "type": "string", "pattern": f"^{TAG_PATTERN.pattern}$"},
-            ]
-        }
-    ),
-]
-_IDS_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 1}}
-ImageIds: TypeAlias = Annotated[list[ResourceId], WithJsonSchema(_IDS_SCHEMA)]
-OptionalImageIds: TypeAlias = Annotated[
-    list[ResourceId] | None,
-    WithJsonSchema({"anyOf": [{"type": "null", "title": "Newest of each Droplet"}, {"title": "These", **_IDS_SCHEMA}]}),
-]
-Newest: TypeAlias = Annotated[int, Field(ge=1, le=100)]
-TimeoutMinutes: TypeAlias = Annotated[int, Field(ge=1, le=10080)]
-HowMany: TypeAlias = Annotated[int, Field(ge=0, le=10000)]
-Hours: TypeAlias = Annotated[int, Field(ge=1, le=8760)]
+Regions: TypeAlias = Annotated[list[str] | None, BeforeValidator(slugs_of), WithJsonSchema(_REGIONS_SCHEMA)]
+DropletTag: TypeAlias = Annotated[str | None, BeforeValidator(tag_of), WithJsonSchema(_TAG_SCHEMA)]
+ImageIds: TypeAlias = Annotated[list[int], BeforeValidator(_required_ids_of), WithJsonSchema(_IDS_SCHEMA)]
+OptionalImageIds: TypeAlias = Annotated[list[int] | None, BeforeValidator(ids_of), WithJsonSchema(_OPTIONAL_IDS_SCHEMA)]
+Newest: TypeAlias = Annotated[int, Between(1, 100)]
+TimeoutMinutes: TypeAlias = Annotated[int, Between(1, 7 * 24 * 60)]
+HowMany: TypeAlias = Annotated[int, Between(0, 10000)]
+Hours: TypeAlias = Annotated[int, Between(1, 365 * 24)]

@@ -12,15 +12,14 @@ from flows.image_locks import locked
 from flows.inventory import take_inventory
 from flows.names import pruning_run_name
 from flows.parameters import DropletTag, HowMany, Regions
+from flows.replication.choosing import choose_targets
 from flows.replication.operations import or_else
-from flows.replication.selection import target_regions
 from flows.retention.looking import Decision, decide, look
 from flows.retention.pruning import Verdict
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
 from tasks.digitalocean import APIError, Forbidden, Unauthorized, run_blocking, tally_requests
 from tasks.digitalocean.once import delete_once
-from tasks.regions import list_regions
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.events import PRUNING_COMPLETED, PRUNING_FAILED, announce_deletion
 from tasks.reporting.pruning import PruningOutcome, PruningReport, PruningRow
@@ -48,30 +47,32 @@ def prune_snapshots(
 
     Of each Droplet, also of one that is gone, the newest snapshots are kept, and the newest of each of the last days,
     weeks and months. The newest recovery point stays in any case; and as long as it is not in every region it should be
-    in, nothing of its Droplet is deleted. Snapshots that people made are left alone.
+    in, nothing of its Droplet is deleted. Snapshots that this project did not make are left alone.
 
     Args:
-        droplet_tag: Only snapshots of Droplets that bear this tag; empty for all, also of Droplets that are gone.
-        keep_last: How many of the newest are kept.
-        keep_daily: Of how many days the newest is kept. Only days count that have a snapshot; the same holds below.
-        keep_weekly: Of how many weeks the newest is kept; weeks begin on Monday.
-        keep_monthly: Of how many months the newest is kept.
-        older_than_days: Nothing younger than so many days is deleted; empty for no such limit.
+        droplet_tag: Only snapshots of Droplets with this tag; if not given, of all, also of Droplets that are gone.
+        keep_last: Keep the N newest snapshots.
+        keep_daily: Keep the newest snapshot of each of the last N days; days without one are skipped.
+        keep_weekly: Keep the newest snapshot of each of the last N weeks, which begin on Monday; weeks without one are
+            skipped.
+        keep_monthly: Keep the newest snapshot of each of the last N months; months without one are skipped.
+        older_than_days: Delete nothing younger than N days; no such limit if not given.
         dry_run: Only say what would be deleted. Switch it off to delete.
-        max_deletions: If more than this would go, nothing is deleted and the run fails, because a rule may be wrong.
-        regions: The regions in which the newest recovery point should be; empty for every region that takes images.
+        max_deletions: If more than this would be deleted, delete nothing and fail, because a rule may be wrong.
+        regions: The regions in which the newest recovery point should be, separated by commas or spaces; all available
+            ones if not given.
 
     Returns:
-        The report, with a row a snapshot.
+        The report, with one row per snapshot.
 
     Raises:
         Incomplete: Some snapshots were not deleted, or too many would go; its `report` says which and why.
-        DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
+        DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     rule = RetentionRule(keep_last, keep_daily, keep_weekly, keep_monthly, older_than_days)
     connection = connect()
     with tally_requests() as tally:
-        targets = target_regions(list_regions(), regions)
+        targets = choose_targets(regions).regions
 
         def choose() -> Decision:
             return decide(look(take_inventory(droplet_tag)), rule, targets, max_deletions)

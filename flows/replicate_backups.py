@@ -7,12 +7,11 @@ from flows.command_line import run_from_command_line
 from flows.endings import ends_plainly
 from flows.inventory import take_inventory
 from flows.names import replication_run_name
-from flows.parameters import DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
+from flows.parameters import ContradictoryParameters, DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
 from flows.prune_snapshots import prune_snapshots
 from flows.replication.choosing import named_images, newest_backups
 from flows.replication.run import replicate
 from flows.replication.selection import Selection
-from tasks.digitalocean import InvalidArgument
 from tasks.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
 from tasks.reporting.report import ReplicationReport
 
@@ -32,31 +31,33 @@ def replicate_backups(
 ) -> ReplicationReport:
     """Copy the newest backups of Droplets to every region, and wait until they are there.
 
-    Backups are converted to snapshots first, because only snapshots can be copied; snapshots cost money until they
-    are deleted. A second run finds nothing to do; a run that was cut short is finished by the next one.
+    Backups are converted to snapshots first, because only snapshots can be copied. A snapshot costs money until it is
+    deleted, and a converted backup is no longer among its Droplet's backups. A second run finds nothing to do; a run
+    that was cut short is finished by the next one.
 
     Args:
-        droplet_tag: Only Droplets that bear this tag (letters, digits, colons, dashes, underscores), or all.
-        regions: The regions to copy to, or all that take images. In the form, the list opens at its arrow.
+        droplet_tag: Only Droplets with this tag; all if not given.
+        regions: The regions to copy to, separated by commas or spaces; all available ones if not given. In the form,
+            the list opens at its arrow.
         newest: How many of the newest backups of each Droplet, 1 to 100.
-        wait: Whether to wait until the copies have arrived. Conversions are waited for in any case.
-        timeout_minutes: When to stop waiting, in minutes, up to a week; what is under way then is taken up by the next
-            run.
+        wait: Whether to wait until the copies have arrived. Conversions are always waited for.
+        timeout_minutes: When to stop waiting, in minutes, at most a week. Transfers that are in progress by then go on,
+            and the next run adopts them.
         dry_run: Only say what would be done; nothing is changed.
-        image_ids: Instead of the newest backups of all Droplets, only these backups or snapshots; with `droplet_tag`,
-            these as well.
+        image_ids: Only these images instead of the newest backups of all Droplets; with `droplet_tag`, these as well.
+            IDs are separated by commas or spaces.
         prune: When everything has arrived, delete the snapshots of these Droplets that `prune_snapshots` would not keep
-            with its usual rule. Not with `image_ids` alone, which name no Droplets.
+            by default. Not with `image_ids` alone, which name no Droplets.
 
     Returns:
-        The report, with a row an image and region.
+        The report, with one row per image and region.
 
     Raises:
         Incomplete: Some copies did not arrive; its `report` says which and why.
-        DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
+        DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     if prune and image_ids is not None and not droplet_tag:
-        raise InvalidArgument("prune=True is for Droplets: leave image_ids out, or name a droplet_tag as well")
+        raise ContradictoryParameters("prune is for Droplets: leave image_ids out, or name a droplet_tag as well")
 
     def choose() -> Selection:
         if image_ids is None:

@@ -9,15 +9,14 @@ from flows.endings import ends_plainly
 from flows.inventory import Inventory, take_inventory
 from flows.names import coverage_run_name
 from flows.parameters import DropletTag, Hours, Regions
-from flows.replication.choosing import newest_backups
+from flows.replication.choosing import choose_targets, newest_backups
 from flows.replication.planning import plan_replication
 from flows.replication.run import conclude, planned_rows
-from flows.replication.selection import Selection, closed_regions, is_tagged, target_regions
+from flows.replication.selection import Selection, is_tagged
 from flows.retention.looking import Stock, decide, look
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
 from tasks.digitalocean import Forbidden, NotFound, tally_requests
-from tasks.regions import list_regions
 from tasks.reporting.report import CoverageReport, Outcome, Row
 
 
@@ -30,38 +29,46 @@ def report_coverage(
 ) -> CoverageReport:
     """Report which Droplet's newest recovery point is in which region, and how old the newest copy there is.
 
-    Changes nothing.
+    Changes nothing. Volumes are in no copy; the report names the Droplets that have any.
 
     Args:
-        droplet_tag: Only Droplets that bear this tag (letters, digits, colons, dashes, underscores), or all.
-        regions: The regions to look at, or all that take images. In the form, the list opens at its arrow.
+        droplet_tag: Only Droplets with this tag; all if not given.
+        regions: The regions to look at, separated by commas or spaces; all available ones if not given. In the form,
+            the list opens at its arrow.
         max_age_hours: The recovery-point objective, in hours: the run fails where a region has no copy of a Droplet
-            that is younger, and where a Droplet has no backups. Empty for a report only.
+            that is younger, and where a Droplet has no backups. A report only if not given.
 
     Returns:
-        The report, with a row a newest image and region: `already_there`, or `planned` where `replicate_backups` would
-        have to copy it; `failed` where the objective is missed.
+        The report, with one row per newest image and region: `already_there`, or `planned` where `replicate_backups`
+        would have to copy it; `failed` where the objective is missed.
 
     Raises:
         Incomplete: The objective is missed; its `report` says where.
-        DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
+        DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     connection = connect()
     with tally_requests() as tally:
-        known = list_regions()
-        targets = target_regions(known, regions)
+        targets = choose_targets(regions)
         inventory = take_inventory(droplet_tag)
         selection, stock = newest_backups(inventory), _look(inventory)
         # Nothing is deleted, so nothing is looked at more closely.
-        unkept = decide(stock, RetentionRule(), targets, max_deletions=0).plan
+        unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0).plan
     now = connection.client.server_clock.now()
-    rows = planned_rows(plan_replication(selection.candidates, targets, (), now, closed_regions(known)))
+    plan = plan_replication(selection.candidates, targets.regions, (), now)
     copies = newest_copies(selection, stock, connection.settings.managed_tag)
     return conclude(
         CoverageReport(
-            rows=tuple(_with_age(row, copies.get((row.droplet_id, row.region)), now, max_age_hours) for row in rows),
-            regions=targets,
+            rows=tuple(
+                _with_age(row, copies.get((row.droplet_id, row.region)), now, max_age_hours)
+                for row in planned_rows(plan)
+            ),
+            regions=targets.regions,
+            doubtful_regions=targets.doubtful,
             without_backups=selection.without_backups,
+            volumes=dict(selection.volumes),
+            added_gib=plan.added_gib,
+            added_unsized=plan.unsized_conversions,
+            price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
             max_age_hours=max_age_hours,
             unkept=len(unkept.to_delete),
             unkept_gib=unkept.gib_to_delete,
@@ -93,7 +100,7 @@ def newest_copies(selection: Selection, stock: Stock, managed_tag: str) -> dict[
         The moments, by Droplet and region.
     """
     points = [(each.droplet_id, each.image.regions, each.image.created_at) for each in selection.candidates]
-    managed = [each for each in stock.snapshots if is_tagged(each, managed_tag)]
+    managed = [each for each in stock.snapshots if is_tagged(each, managed_tag) and each.id not in stock.unavailable]
     points += [(each.resource_id, each.regions, each.created_at) for each in managed]
     newest: dict[tuple[int | None, str], datetime] = {}
     for droplet_id, regions, made in points:

@@ -25,22 +25,24 @@ def transfer_images(
 ) -> ReplicationReport:
     """Copy named images to every region, and wait until they are there.
 
-    Backups among them are converted to snapshots first.
+    Backups among them are converted to snapshots first. Which images and regions can be copied to is for the API to
+    say: a row has its answer.
 
     Args:
-        image_ids: Ids of backups or snapshots, each from 1 on.
-        regions: The regions to copy to, or all that take images. In the form, the list opens at its arrow.
-        wait: Whether to wait until the copies have arrived. Conversions are waited for in any case.
-        timeout_minutes: When to stop waiting, in minutes, up to a week; what is under way then is taken up by the next
-            run.
+        image_ids: IDs of backups, snapshots or custom images, separated by commas or spaces.
+        regions: The regions to copy to, separated by commas or spaces; all available ones if not given. In the form,
+            the list opens at its arrow.
+        wait: Whether to wait until the copies have arrived. Conversions are always waited for.
+        timeout_minutes: When to stop waiting, in minutes, at most a week. Transfers that are in progress by then go on,
+            and the next run adopts them.
         dry_run: Only say what would be done; nothing is changed.
 
     Returns:
-        The report, with a row an image and region.
+        The report, with one row per image and region.
 
     Raises:
         Incomplete: Some copies did not arrive; its `report` says which and why.
-        DigitalOceanError: The run could not begin: a setting, a parameter or the token is wrong.
+        DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     return replicate(
         lambda: named_images(image_ids), regions, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run

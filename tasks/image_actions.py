@@ -76,14 +76,16 @@ async def list_image_actions(image_id: int) -> list[Action]:
 
 
 def _post_name() -> str:
+    """Such as `start transfer of 42 to nyc3`: the task ends as soon as the action has started."""
     parameters = task_run.parameters
     request = parameters.get("request")
     kind, region = (
         (request.get("type"), request.get("region"))
         if isinstance(request, dict)
-        else (getattr(request, "type", "act on"), getattr(request, "region", None))
+        else (getattr(request, "type", "action"), getattr(request, "region", None))
     )
-    return f"{kind} {parameters.get('image_id')}" + (f" to {region}" if region else "")
+    noun = "conversion" if kind == "convert" else kind
+    return f"start {noun} of {parameters.get('image_id')}" + (f" to {region}" if region else "")
 
 
 @api_task(task_run_name=_post_name)

@@ -18,6 +18,7 @@ from deployments.sandbox.quirks import Quirks
 from deployments.sandbox.regions import REGIONS, Region, Size
 
 ImageType = Literal["base", "snapshot", "backup", "custom"]
+ImageStatus = Literal["NEW", "available", "pending", "deleted", "retired"]
 ActionStatus = Literal["in-progress", "completed", "errored"]
 Outcome = Literal["completed", "errored"]
 
@@ -73,6 +74,7 @@ class Image:
     description: str = ""
     droplet_id: int | None = None
     tags: list[str] = field(default_factory=list)
+    status: ImageStatus = "available"
     actions: list[Action] = field(default_factory=list)
     shown_as_backup_until: float = -math.inf
     locked_until: float = -math.inf
@@ -106,6 +108,7 @@ class Droplet:
     backup_hour: int | None = None
     tags: list[str] = field(default_factory=list)
     image_ids: list[int] = field(default_factory=list)
+    volume_ids: list[str] = field(default_factory=list)
 
     def backup_name(self, created_at: float) -> str:
         """What a backup of that moment is called."""

@@ -61,7 +61,7 @@ def image_body(image: Image, now: float) -> Body:
         "size_gigabytes": image.size_gigabytes,
         "description": image.description,
         "tags": image.tags,
-        "status": "available",
+        "status": image.status,
         "error_message": "",
     }
 
@@ -107,7 +107,7 @@ def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
         "next_backup_window": _next_backup_window(droplet.backup_hour, now),
         "snapshot_ids": [image_id for image_id, kind in types.items() if kind == "snapshot"],
         "image": image_body(droplet.base_image, now),
-        "volume_ids": [],
+        "volume_ids": droplet.volume_ids,
         "size": _size_body(size, account),
         "size_slug": size.slug,
         "networks": _networks(droplet),

@@ -9,6 +9,8 @@ from deployments.sandbox.regions import Region
 
 def why_not_convert(image: Image, now: float) -> str | None:
     """Whether an image can be made a snapshot."""
+    if image.status != "available":
+        return "Image is not available."
     if _is_locked(image, now):
         return "Image already has a pending event."
     if image.type == "snapshot":
@@ -24,9 +26,11 @@ def why_not_transfer(image: Image, region: Region | None, now: float, quirks: Qu
         return "Region is invalid."
     if not region.takes_images:
         return f"Region {region.slug} is not available for image transfers."
+    if image.status != "available":
+        return "Image is not available."
     if _is_locked(image, now):
         return "Image already has a pending event."
-    if image.type != "snapshot":
+    if image.type not in ("snapshot", "custom"):
         return "Only snapshots can be transferred. Convert the image to a snapshot first."
     if region.slug in image.regions:
         return f"Image is already available in region {region.slug}."

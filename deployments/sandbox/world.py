@@ -21,6 +21,8 @@ PUBLIC_IMAGES = (
 )
 FEWEST_WITH_UNPROTECTED = 6
 """An account of so many Droplets has one without backups."""
+FEWEST_WITH_VOLUMES = 6
+"""An account of so many Droplets has one with two volumes."""
 FEWEST_WITH_GPU = 10
 """An account of so many Droplets has a GPU Droplet besides."""
 
@@ -76,6 +78,9 @@ class _World:
             self.add_backups(droplet, 0 if index == unprotected else backups)
             if index % 3 == 0:
                 self.add_snapshot(droplet)
+        if droplets >= FEWEST_WITH_VOLUMES:
+            first = next(iter(self.account.droplets.values()))
+            first.volume_ids = [str(UUID(int=first.id + number, version=4)) for number in range(2)]
         if droplets >= FEWEST_WITH_GPU:
             trainer = self.add_droplet("trainer-01", GPU_SIZE, public[1], region="tor1")
             self.add_backups(trainer, backups)

@@ -3,18 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from prefect import get_run_logger
 
 from flows.inventory import Inventory
-from flows.replication.selection import Candidate, Selection, choose_recovery_points, newer_snapshots
+from flows.replication.selection import (
+    Candidate,
+    Selection,
+    attached_volumes,
+    choose_recovery_points,
+    doubtful_regions,
+    newer_snapshots,
+    target_regions,
+)
 from tasks.account_actions import list_actions_on
 from tasks.connection import connect
-from tasks.digitalocean import ConvertImage, InvalidArgument
+from tasks.digitalocean import APIError, ConvertImage, InvalidArgument, Unauthorized
 from tasks.images import get_image, list_private_images
+from tasks.regions import list_regions
 
 # A list shows up to 200 images a request, but nobody knows how many pages it has; a few images are asked for singly.
 MOST_SINGLE_LOOKS = 10
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The regions to copy to.
+
+    Attributes:
+        regions: Their slugs, the doubtful ones last: an image's first transfer shows whether the image is still locked
+            after its conversion, unless the region is to blame.
+        doubtful: Those that were named, but are not available for image transfers by the API's list of regions.
+    """
+
+    regions: tuple[str, ...]
+    doubtful: tuple[str, ...] = ()
+
+
+def choose_targets(wanted: Sequence[str] | None) -> Targets:
+    """Choose the regions to copy to.
+
+    Args:
+        wanted: Slugs asked for; None for every region that is available and has the feature `image_transfer`.
+
+    Returns:
+        The regions. Those that were named are tried in any case.
+
+    Raises:
+        InvalidArgument: The list of slugs is empty, or no region is available.
+        APIError: The regions cannot be listed, and none was named.
+    """
+    try:
+        known = list_regions()
+    except APIError as error:
+        if not wanted or isinstance(error, Unauthorized):
+            raise
+        get_run_logger().warning("The list of regions cannot be read; the named ones are tried all the same: %s", error)
+        return Targets(target_regions((), wanted))
+    regions = target_regions(known, wanted)
+    doubtful = doubtful_regions(known, regions)
+    return Targets((*(each for each in regions if each not in doubtful), *doubtful), doubtful)
 
 
 def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
@@ -22,7 +71,7 @@ def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
 
     Args:
         inventory: What there is.
-        newest: How many of each Droplet.
+        newest: How many of each Droplet, at least 1.
 
     Returns:
         The recovery points, and the Droplets that have none.
@@ -43,11 +92,11 @@ def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
         )
     if not selection.candidates:
         raise InvalidArgument(
-            f"none of {len(droplets)} Droplets has a backup; turn backups on in DigitalOcean's control panel"
+            f"none of {len(droplets)} Droplets has an available backup; turn backups on in DigitalOcean's control panel"
         )
     for source in selection.without_backups:
-        get_run_logger().warning("Droplet %s has no backup", source)
-    return selection
+        get_run_logger().warning("Droplet %s has no available backup", source)
+    return replace(selection, volumes=attached_volumes(droplets))
 
 
 def named_images(image_ids: Sequence[int]) -> Selection:
@@ -64,7 +113,7 @@ def named_images(image_ids: Sequence[int]) -> Selection:
     """
     wanted = list(dict.fromkeys(image_ids))
     if not wanted:
-        raise InvalidArgument("the list of images is empty: name at least one image id")
+        raise InvalidArgument("the list of images is empty: name at least one image ID")
     listed = {image.id: image for image in list_private_images()} if len(wanted) > MOST_SINGLE_LOOKS else {}
     found = {each: listed.get(each) or get_image(each) for each in wanted}
     return Selection(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from prefect.context import AsyncClientContext
 
 from flows.replication.action_runner import ActionErrored, ActionRunner, Ending, explain, largest_first
-from flows.replication.planning import refusal_of, running
+from flows.replication.planning import conversion_refusal_of, running
 from tasks.digitalocean import Action, APIError, Connection, ConvertImage, Image
 from tasks.reporting.report import ConversionRow
 
@@ -21,9 +21,13 @@ OUTCOMES = {
 }
 
 
-def to_convert(images: Iterable[Image]) -> list[Image]:
-    """Choose the backups among images."""
-    return [image for image in images if image.type == "backup" and not refusal_of(image)]
+def to_convert(images: Iterable[Image], actions: Sequence[Action]) -> list[Image]:
+    """Choose the images that can be converted, by the actions on them."""
+    return [image for image in images if not conversion_refusal_of(image, _on(image, actions))]
+
+
+def _on(image: Image, actions: Iterable[Action]) -> list[Action]:
+    return [action for action in actions if action.resource_id == image.id]
 
 
 class Conversion:
@@ -80,9 +84,12 @@ class Conversion:
         return tuple(self._rows.get(image.id) or self._row(image, "timed_out", "still in progress") for image in images)
 
     async def _convert(self, image: Image) -> None:
-        if image.type != "backup":
-            reason = refusal_of(image)
-            self._rows[image.id] = self._row(image, "failed" if reason else "already_a_snapshot", reason)
+        actions = _on(image, self._actions)
+        if image.type == "snapshot" and not image.public:
+            self._rows[image.id] = self._row(image, "already_a_snapshot")
+            return
+        if reason := conversion_refusal_of(image, actions):
+            self._rows[image.id] = self._row(image, "failed", reason)
             return
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -91,7 +98,7 @@ class Conversion:
                 image,
                 ConvertImage(),
                 (largest_first(image),),
-                running([each for each in self._actions if each.resource_id == image.id], ConvertImage()),
+                running(actions, ConvertImage()),
                 lambda action: self._started.update({image.id: action}),
                 wait=self._wait,
             )

@@ -113,8 +113,8 @@ class Execution:
         )
         for plan in self._plan.images:
             for region in self._plan.regions:
-                if refusal := plan.refusal_in(region):
-                    self._note(plan, region, Outcome.FAILED, error=refusal)
+                if plan.refusal:
+                    self._note(plan, region, Outcome.FAILED, error=plan.refusal)
             for region in plan.there:
                 self._note(plan, region, Outcome.ALREADY_THERE)
 

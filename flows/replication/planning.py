@@ -6,9 +6,10 @@ the API says.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import fsum
 
 from flows.replication.selection import Candidate
 from tasks.digitalocean import Action, ConvertImage, Image, TransferImage
@@ -27,7 +28,6 @@ class ImagePlan:
         there: Regions it is in.
         under_way: Transfers that run already, by region.
         transfer_to: Regions it has to be sent to.
-        closed: Regions it should be in, but which take no images now.
         convert: Whether it has to become a snapshot first.
         converting: The conversion that runs already.
         refusal: Why it cannot be copied at all; empty if it can.
@@ -37,7 +37,6 @@ class ImagePlan:
     there: tuple[str, ...] = ()
     under_way: Mapping[str, Action] = field(default_factory=dict)
     transfer_to: tuple[str, ...] = ()
-    closed: tuple[str, ...] = ()
     convert: bool = False
     converting: Action | None = None
     refusal: str = ""
@@ -46,10 +45,6 @@ class ImagePlan:
     def image(self) -> Image:
         """The image as the API listed it."""
         return self.candidate.image
-
-    def refusal_in(self, region: str) -> str:
-        """Say why it cannot be copied to a region; empty if it can, or need not be."""
-        return self.refusal or (f"region {region} takes no images at present" if region in self.closed else "")
 
 
 @dataclass(frozen=True)
@@ -74,11 +69,25 @@ class ReplicationPlan:
         """How many transfers are to be started."""
         return sum(len(image.transfer_to) for image in self.images)
 
+    @property
+    def added_gib(self) -> float:
+        """What the conversions add to the account's snapshots; further regions of a snapshot cost nothing."""
+        return fsum(each.image.size_gigabytes or 0.0 for each in self.images if each.convert)
+
+    @property
+    def unsized_conversions(self) -> int:
+        """How many of the images to convert have no size, so that more is added than `added_gib` says."""
+        return sum(each.convert and each.image.size_gigabytes is None for each in self.images)
+
 
 def lacking(candidates: Iterable[Candidate], regions: Iterable[str]) -> list[Image]:
     """List the images that are not known to be everywhere, so that their actions have to be looked at."""
     wanted = set(regions)
-    return [each.image for each in candidates if not wanted <= set(each.image.regions) and not refusal_of(each.image)]
+    return [
+        each.image
+        for each in candidates
+        if not each.image.public and not (each.image.available and wanted <= set(each.image.regions))
+    ]
 
 
 def plan_replication(
@@ -86,7 +95,6 @@ def plan_replication(
     regions: Sequence[str],
     actions: Iterable[Action],
     now: datetime,
-    closed: Collection[str] = (),
 ) -> ReplicationPlan:
     """Compute what has to be done so that every image is in every region.
 
@@ -95,7 +103,6 @@ def plan_replication(
         regions: Slugs of the regions.
         actions: Actions on these images, as far as they are known.
         now: The time, to tell actions that have just finished.
-        closed: Slugs of regions that take no images.
 
     Returns:
         The plan, largest images first, because they take longest.
@@ -105,16 +112,14 @@ def plan_replication(
         if action.resource_id is not None:
             by_image.setdefault(action.resource_id, []).append(action)
     chosen = {candidate.image.id: candidate for candidate in candidates}.values()
-    plans = [_plan_image(each, tuple(regions), by_image.get(each.image.id, ()), now, closed) for each in chosen]
+    plans = [_plan_image(each, tuple(regions), by_image.get(each.image.id, ()), now) for each in chosen]
     plans.sort(key=lambda plan: (-(plan.image.size_gigabytes or 0), plan.image.id))
     return ReplicationPlan(tuple(plans), tuple(regions))
 
 
-def _plan_image(
-    candidate: Candidate, regions: tuple[str, ...], actions: Iterable[Action], now: datetime, closed: Collection[str]
-) -> ImagePlan:
+def _plan_image(candidate: Candidate, regions: tuple[str, ...], actions: Sequence[Action], now: datetime) -> ImagePlan:
     image = candidate.image
-    if refusal := refusal_of(image):
+    if refusal := refusal_of(image, actions):
         return ImagePlan(candidate, refusal=refusal)
     current = [action for action in actions if action.in_progress or just_done(action, now)]
     done = {action.region_slug for action in current if action.completed and action.type == "transfer"}
@@ -126,8 +131,7 @@ def _plan_image(
         for action in [running(current, TransferImage(region=region))]
         if action is not None
     }
-    missing = [region for region in regions if region not in there and region not in under_way]
-    transfer_to = tuple(region for region in missing if region not in closed)
+    transfer_to = tuple(region for region in regions if region not in there and region not in under_way)
     is_backup = image.type == "backup" and not any(
         action.completed and ConvertImage().matches(action) for action in current
     )
@@ -137,19 +141,33 @@ def _plan_image(
         there=there,
         under_way=under_way,
         transfer_to=transfer_to,
-        closed=tuple(region for region in missing if region in closed),
         convert=is_backup and bool(transfer_to) and converting is None,
         converting=converting if transfer_to else None,
     )
 
 
-def refusal_of(image: Image) -> str:
-    """Say why an image can be neither converted nor copied; empty if it can."""
+def refusal_of(image: Image, actions: Iterable[Action] = ()) -> str:
+    """Say why an image is not copied; empty if it is for the API to decide.
+
+    Args:
+        image: The image; a backup, a snapshot and a custom image can all be copied.
+        actions: Actions on it. While one is in progress, the image may show that in its status.
+
+    Returns:
+        The reason.
+    """
     if image.public:
-        return "it is a public image, which is in every region by itself"
-    if image.type not in {"backup", "snapshot"}:
-        return f"it is a {image.type} image; only backups and snapshots can be copied"
+        return "it is a public image, which DigitalOcean itself keeps in every region"
+    if not image.available and not any(action.in_progress for action in actions):
+        return f"its status is {image.status}: an image can be used once its status is available"
     return ""
+
+
+def conversion_refusal_of(image: Image, actions: Iterable[Action] = ()) -> str:
+    """Say why an image is not converted; empty if it is for the API to decide."""
+    if image.type != "backup" and not image.public:
+        return f"it is a {image.type} image: only backups can be converted to snapshots"
+    return refusal_of(image, actions)
 
 
 def running(actions: Iterable[Action], request: ConvertImage | TransferImage) -> Action | None:

@@ -12,16 +12,16 @@ from prefect.context import AsyncClientContext
 
 from flows.endings import Incomplete
 from flows.image_locks import locked
+from flows.replication.choosing import choose_targets
 from flows.replication.execution import Execution, Progress
 from flows.replication.planning import ReplicationPlan, lacking, plan_replication
 from flows.replication.progress import ProgressReporter
-from flows.replication.selection import Selection, closed_regions, target_regions
+from flows.replication.selection import Selection
 from tasks.account_actions import list_actions_on
 from tasks.connection import connect
 from tasks.digitalocean import Connection, Image, run_blocking, tally_requests
-from tasks.regions import list_regions
 from tasks.reporting.artifacts import publish_or_log
-from tasks.reporting.report import Outcome, ReplicationReport, Row, count
+from tasks.reporting.report import Outcome, ReplicationReport, Row, added_snapshots, count
 from tasks.reporting.tables import coverage_description, coverage_markdown
 from tasks.tags import tag_images
 
@@ -54,29 +54,33 @@ def replicate(
     """
     connection = connect()
     with tally_requests() as tally:
-        known = list_regions()
-        targets, closed = target_regions(known, regions), closed_regions(known)
-        open_targets = set(targets) - closed
+        targets = choose_targets(regions)
 
         def to_change(selection: Selection) -> list[int]:
-            return [image.id for image in lacking(selection.candidates, open_targets)]
+            return [image.id for image in lacking(selection.candidates, targets.regions)]
 
         with nullcontext(choose()) if dry_run else locked(choose, to_change) as selection:
-            missing = lacking(selection.candidates, open_targets)
+            missing = lacking(selection.candidates, targets.regions)
             actions = list_actions_on(missing) if missing else []
             now = connection.client.server_clock.now()
-            plan = plan_replication(selection.candidates, targets, actions, now, closed)
-            _announce_plan(plan)
+            plan = plan_replication(selection.candidates, targets.regions, actions, now)
+            price = connection.settings.snapshot_price_per_gib_month
+            _announce_plan(plan, price)
             if dry_run:
                 rows = planned_rows(plan)
             else:
                 rows = _carry_out(plan, connection, wait=wait, timeout_seconds=timeout_minutes * 60)
     return conclude(
         ReplicationReport(
-            rows=rows + _rows_of_gone(selection, targets),
-            regions=targets,
+            rows=rows + _rows_of_gone(selection, targets.regions),
+            regions=targets.regions,
+            doubtful_regions=targets.doubtful,
             without_backups=selection.without_backups,
+            volumes=dict(selection.volumes),
             dry_run=dry_run,
+            added_gib=plan.added_gib,
+            added_unsized=plan.unsized_conversions,
+            price_per_gib_month=price,
             api_requests=tally.requests,
             too_many_requests=tally.too_many,
             seconds=tally.seconds,
@@ -84,13 +88,14 @@ def replicate(
     )
 
 
-def _announce_plan(plan: ReplicationPlan) -> None:
+def _announce_plan(plan: ReplicationPlan, price_per_gib_month: float | None) -> None:
     get_run_logger().info(
-        "%s, %s: %s and %s to start",
+        "%s, %s: %s and %s to start; adds %s",
         count(len(plan.images), "image"),
         count(len(plan.regions), "region"),
         count(plan.conversions, "conversion"),
         count(plan.transfers, "transfer"),
+        added_snapshots(plan.added_gib, price_per_gib_month, plan.unsized_conversions),
     )
 
 
@@ -142,7 +147,7 @@ def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
     rows = []
     for each in plan.images:
         for region in plan.regions:
-            if each.refusal_in(region):
+            if each.refusal:
                 outcome = Outcome.FAILED
             elif region in each.there:
                 outcome = Outcome.ALREADY_THERE
@@ -159,7 +164,7 @@ def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
                     region=region,
                     outcome=outcome,
                     action_id=each.under_way[region].id if region in each.under_way else None,
-                    error=each.refusal_in(region),
+                    error=each.refusal,
                     needs_conversion=each.convert,
                 )
             )
@@ -194,8 +199,10 @@ def conclude(report: ReportT) -> ReportT:
     """
     publish_or_log(COVERAGE_KEY, coverage_markdown(report), coverage_description(report))
     get_run_logger().info(report.summary)
-    for row in report.bad_rows:
-        get_run_logger().error("%s: image %d to %s: %s", row.source, row.image_id, row.region, row.error)
+    for note in report.notes:
+        get_run_logger().warning(note)
+    for problem in report.problems:
+        get_run_logger().error("%s in %s: %s", problem.image, problem.where, problem.error)
     if report.failure:
         raise Incomplete(report)
     return report

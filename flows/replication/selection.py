@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tasks.digitalocean import Droplet, Image, InvalidArgument, Region, Snapshot
 
@@ -29,18 +29,23 @@ class Selection:
 
     Attributes:
         candidates: The images to copy.
-        without_backups: Droplets that have none, for people.
+        without_backups: Droplets that have none, by name and id.
         gone: Ids that were asked for, but of which there is no image.
+        volumes: How many volumes are attached to each Droplet that has any, by its name and id. No image holds them.
     """
 
     candidates: tuple[Candidate, ...]
     without_backups: tuple[str, ...] = ()
     gone: tuple[int, ...] = ()
+    volumes: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Selection) -> Selection:
         """Both of two selections."""
         return Selection(
-            self.candidates + other.candidates, self.without_backups + other.without_backups, self.gone + other.gone
+            self.candidates + other.candidates,
+            self.without_backups + other.without_backups,
+            self.gone + other.gone,
+            {**self.volumes, **other.volumes},
         )
 
     @property
@@ -54,38 +59,52 @@ class Selection:
         return [image.id for image in self.images]
 
 
-def target_regions(regions: Sequence[Region], wanted: Sequence[str] | None) -> tuple[str, ...]:
+def target_regions(known: Sequence[Region], wanted: Sequence[str] | None) -> tuple[str, ...]:
     """Choose the regions to copy to.
 
+    `available` of a region only says whether Droplets can be created there, and regions closed for Droplets have taken
+    images (https://github.com/hashicorp/packer/issues/5948). So what the user names is for the API to accept or refuse.
+
     Args:
-        regions: All regions the API knows.
-        wanted: Slugs asked for; None for every region that takes images.
+        known: The regions that the API lists.
+        wanted: Slugs asked for; None for every region that is available and has the feature `image_transfer`.
 
     Returns:
-        The slugs, sorted. Those asked for are among them even if they take no images now (see `closed_regions`), so
-        that somebody hears of it.
+        The slugs, sorted.
 
     Raises:
-        InvalidArgument: No region was asked for, one is unknown, or none takes images.
+        InvalidArgument: The list of slugs is empty, or no region is available.
     """
-    taking = {region.slug for region in regions if region.takes_images}
-    if wanted is None:
-        chosen = taking
-    else:
+    if wanted is not None:
         if not wanted:
-            raise InvalidArgument(f"the list of regions is empty; leave it out for all, or choose from {_list(taking)}")
-        unknown = set(wanted) - {region.slug for region in regions}
-        if unknown:
-            raise InvalidArgument(f"no such region: {_list(unknown)}; regions that take images are {_list(taking)}")
-        chosen = set(wanted)
-    if not chosen & taking:
-        raise InvalidArgument(f"none of these regions takes images; those that do are {_list(taking)}")
-    return tuple(sorted(chosen))
+            raise InvalidArgument("the list of regions is empty: name at least one, or leave it out for all")
+        return tuple(sorted(set(wanted)))
+    if not (taking := _taking_images(known)):
+        raise InvalidArgument("no region is available for image transfers at present; name the regions to try")
+    return tuple(sorted(taking))
 
 
-def closed_regions(regions: Iterable[Region]) -> frozenset[str]:
-    """Name the regions that take no images now."""
-    return frozenset(region.slug for region in regions if not region.takes_images)
+def doubtful_regions(known: Sequence[Region], targets: Iterable[str]) -> tuple[str, ...]:
+    """Name the targets that, by the API's list of regions, are not available for image transfers."""
+    return tuple(sorted(set(targets) - _taking_images(known)))
+
+
+def _taking_images(regions: Iterable[Region]) -> set[str]:
+    return {region.slug for region in regions if region.takes_images}
+
+
+def attached_volumes(droplets: Iterable[Droplet]) -> dict[str, int]:
+    """Count the volumes of each Droplet that has any, by its name and id."""
+    return {name_of(droplet): len(droplet.volume_ids) for droplet in _by_name(droplets) if droplet.volume_ids}
+
+
+def name_of(droplet: Droplet) -> str:
+    """Such as `web-01 (448000739)`, because names are not unique."""
+    return f"{droplet.name} ({droplet.id})"
+
+
+def _by_name(droplets: Iterable[Droplet]) -> list[Droplet]:
+    return sorted(droplets, key=lambda each: (each.name, each.id))
 
 
 def choose_recovery_points(
@@ -98,8 +117,8 @@ def choose_recovery_points(
 ) -> Selection:
     """Choose each Droplet's newest recovery points.
 
-    A recovery point is a backup, or a snapshot that this project made of one: it bears the managed tag, or its
-    conversion was seen in the account's actions. Snapshots that people made are theirs.
+    A recovery point is an available backup, or an available snapshot that this project made of one: it has the managed
+    tag, or its conversion was seen in the account's actions. Snapshots that people made are theirs.
 
     Args:
         droplets: The Droplets to protect.
@@ -114,13 +133,15 @@ def choose_recovery_points(
     known = {image.id: image for image in images}
     candidates: list[Candidate] = []
     without: list[str] = []
-    for droplet in sorted(droplets, key=lambda each: (each.name, each.id)):
+    for droplet in _by_name(droplets):
         own = (known[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in known)
         points = [
-            image for image in own if image.type == "backup" or image.id in converted or is_tagged(image, managed_tag)
+            image
+            for image in own
+            if image.available and (image.type == "backup" or image.id in converted or is_tagged(image, managed_tag))
         ]
         points.sort(key=lambda image: (image.created_at, image.id), reverse=True)
-        source = f"{droplet.name} ({droplet.id})"
+        source = name_of(droplet)
         candidates += [Candidate(image, source, droplet.id) for image in points[:newest]]
         if not points:
             without.append(source)
@@ -155,6 +176,7 @@ def newer_snapshots(
             each
             for each in own
             if each.type != "backup"
+            and each.available
             and not is_tagged(each, managed_tag)
             and (oldest is None or each.created_at > oldest)
         ]
@@ -165,7 +187,3 @@ def is_tagged(image: Image | Snapshot, tag: str) -> bool:
     """Whether an image bears a tag."""
     # Tags are case stable: the API finds them in any capitals.
     return tag.lower() in map(str.lower, image.tags)
-
-
-def _list(slugs: Iterable[str]) -> str:
-    return ", ".join(sorted(slugs)) or "none"

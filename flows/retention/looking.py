@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prefect import get_run_logger
 
 from flows.inventory import Inventory
-from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
+from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning, unavailable_snapshots
 from flows.retention.rule import RetentionRule
 from tasks.connection import connect
 from tasks.digitalocean import APIError, Image, NotFound, Snapshot
@@ -24,11 +24,13 @@ class Stock:
         snapshots: The snapshots of Droplets.
         backups: The newest backup of each Droplet that has one, by the Droplet's id.
         droplets: The names of the Droplets that are still there, by id.
+        unavailable: The statuses of snapshots that are not available, by id.
     """
 
     snapshots: Sequence[Snapshot]
     backups: Mapping[int, Image]
     droplets: Mapping[int, str]
+    unavailable: Mapping[int, str] = field(default_factory=dict)
 
     def name_of(self, droplet_id: int) -> str:
         """Name a Droplet, for people."""
@@ -65,7 +67,12 @@ def look(inventory: Inventory) -> Stock:
     """
     droplets = {droplet.id: droplet.name for droplet in inventory.droplets}
     snapshots = [each for each in list_snapshots() if not inventory.droplet_tag or each.resource_id in droplets]
-    return Stock(snapshots, newest_backups(inventory.droplets, inventory.images), droplets)
+    return Stock(
+        snapshots,
+        newest_backups(inventory.droplets, inventory.images),
+        droplets,
+        unavailable_snapshots(snapshots, inventory.images),
+    )
 
 
 def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deletions: int) -> Decision:
@@ -92,6 +99,7 @@ def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deleti
             regions=regions,
             under_way=under_way,
             backups=stock.backups,
+            unavailable=stock.unavailable,
         )
 
     first = plan(())

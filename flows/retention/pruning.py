@@ -85,6 +85,7 @@ def plan_pruning(
     regions: Collection[str],
     under_way: Collection[int | None] = (),
     backups: Mapping[int, Image] | None = None,
+    unavailable: Mapping[int, str] | None = None,
 ) -> PruningPlan:
     """Decide which snapshots go.
 
@@ -96,6 +97,8 @@ def plan_pruning(
         regions: Slugs of the regions in which a recovery point should be.
         under_way: Ids of images with an action under way.
         backups: The newest backup of each Droplet that has one, by the Droplet's id.
+        unavailable: The statuses of snapshots that are not available, by id. They stay, and nothing goes because of
+            them: no part of the rule counts them, and none is a recovery point.
 
     Returns:
         The plan.
@@ -111,12 +114,20 @@ def plan_pruning(
     by_droplet: dict[int, list[Snapshot]] = {}
     for snapshot in sorted(managed, key=age_order, reverse=True):
         by_droplet.setdefault(snapshot.resource_id, []).append(snapshot)
+    statuses = unavailable or {}
     verdicts: list[Verdict] = []
     for droplet_id, own in sorted(by_droplet.items()):
         backup = (backups or {}).get(droplet_id)
-        reasons = rule.reasons(own, now)
-        protection = _protection(own, backup, regions, under_way)
-        verdicts += [Verdict(snapshot, reasons[snapshot.id] + protection[snapshot.id]) for snapshot in own]
+        unusable = {each.id: statuses[each.id] for each in own if each.id in statuses}
+        usable = [each for each in own if each.id not in unusable]
+        reasons = rule.reasons(usable, now)
+        protection = _protection(usable, backup, regions, under_way)
+        verdicts += [
+            Verdict(each, (f"status {unusable[each.id]}",))
+            if each.id in unusable
+            else Verdict(each, reasons[each.id] + protection[each.id])
+            for each in own
+        ]
     return PruningPlan(tuple(verdicts), left_alone=len(listed) - len(managed))
 
 
@@ -128,21 +139,38 @@ def newest_backups(droplets: Iterable[Droplet], images: Iterable[Image]) -> dict
         images: The account's images.
 
     Returns:
-        The backups by the Droplets' ids. One that was listed as a backup and is a snapshot by now counts as well.
+        The available backups by the Droplets' ids. One that was listed as a backup and is a snapshot by now counts as
+        well.
     """
     known = {image.id: image for image in images}
     found = {}
     for droplet in droplets:
-        own = [known[each] for each in droplet.backup_ids if each in known]
+        own = [known[each] for each in droplet.backup_ids if each in known and known[each].available]
         if own:
             found[droplet.id] = max(own, key=lambda image: (image.created_at, image.id))
     return found
+
+
+def unavailable_snapshots(snapshots: Iterable[Snapshot], images: Iterable[Image]) -> dict[int, str]:
+    """Find the snapshots that are not available: the list of snapshots does not say so, the list of images does.
+
+    Args:
+        snapshots: The snapshots.
+        images: The account's images.
+
+    Returns:
+        The statuses by the snapshots' ids. One that is not among the images may be in any.
+    """
+    statuses = {image.id: "" if image.available else image.status for image in images}
+    return {each.id: status for each in snapshots if (status := statuses.get(each.id, "unknown"))}
 
 
 def _protection(
     newest_first: Sequence[Snapshot], backup: Image | None, regions: Collection[str], under_way: Collection[int | None]
 ) -> dict[int, tuple[str, ...]]:
     """Say what keeps each snapshot of a Droplet besides the rule."""
+    if not newest_first:
+        return {}
     newest = newest_first[0]
     backup_is_newer = backup is not None and (backup.created_at, backup.id) > age_order(newest)
     there = backup.regions if backup is not None and backup_is_newer else newest.regions

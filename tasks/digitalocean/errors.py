@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tasks.digitalocean.scopes import scope_for
+
 
 class DigitalOceanError(Exception):
     """Base of all errors of this package."""
@@ -81,7 +83,7 @@ class APIError(DigitalOceanError):
         text = f"{self.method} {self.path}: " + ": ".join(part for part in (answer, self.message) if part)
         if self.request_id:
             text += f" (request id {self.request_id})"
-        return f"{text}. {self.advice}" if self.advice else text
+        return f"{text.removesuffix('.')}. {self.advice}" if self.advice else text
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -109,10 +111,12 @@ class Unauthorized(APIError):
 class Forbidden(APIError):
     """403: the token lacks a scope."""
 
-    advice = (
-        "The token in DIGITALOCEAN_TOKEN needs read and write scopes for images, actions, regions, Droplets, snapshots "
-        "and tags, and to delete images if it is to prune"
-    )
+    @property
+    def advice(self) -> str:  # type: ignore[override]  # it depends on the request
+        """Name the scope that the refused request needs."""
+        scope = scope_for(self.method, self.path)
+        needed = f"This request needs the scope {scope}" if scope else "This request needs a scope that the token lacks"
+        return f"{needed}: check the scopes of the token in DIGITALOCEAN_TOKEN against the README's list"
 
 
 class NotFound(APIError):

@@ -36,6 +36,13 @@ TagName: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TAG_PATTERN.pa
 Text: TypeAlias = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(lambda value: () if value is None else value)]
 Ids: TypeAlias = Annotated[tuple[int, ...], BeforeValidator(lambda value: () if value is None else value)]
+# Only counted: what cannot be read as a list is as good as none.
+VolumeIds: TypeAlias = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: tuple(map(str, value)) if isinstance(value, (list, tuple)) else ())
+]
+AVAILABLE = "available"
+# Older answers have no status.
+Status: TypeAlias = Annotated[str, BeforeValidator(lambda value: AVAILABLE if value is None else value)]
 
 
 class Resource(BaseModel):
@@ -80,7 +87,12 @@ class Action(Resource):
 
 
 class Image(Resource):
-    """A backup, snapshot, custom or base image."""
+    """A backup, snapshot, custom or base image.
+
+    Attributes:
+        status: `NEW`, `available`, `pending`, `deleted` or `retired`:
+            https://docs.digitalocean.com/reference/api/digitalocean/#tag/Images.
+    """
 
     id: int
     type: str
@@ -90,6 +102,12 @@ class Image(Resource):
     size_gigabytes: float | None = None
     tags: Texts = ()
     public: bool = False
+    status: Status = AVAILABLE
+
+    @property
+    def available(self) -> bool:
+        """Whether it can be used: only then does it count as a copy."""
+        return self.status == AVAILABLE
 
 
 class Snapshot(Resource):
@@ -123,13 +141,18 @@ class Region(Resource):
 
 
 class Droplet(Resource):
-    """A virtual machine, with the ids of the images made of it."""
+    """A virtual machine, with the ids of the images made of it.
+
+    Attributes:
+        volume_ids: Volumes attached to it, which are in none of those images.
+    """
 
     id: int
     name: Text
     backup_ids: Ids
     snapshot_ids: Ids
     tags: Texts = ()
+    volume_ids: VolumeIds = ()
 
 
 class ConvertImage(BaseModel):

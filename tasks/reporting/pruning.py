@@ -8,11 +8,11 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.reporting.report import RunReport, count
+from tasks.reporting.report import RunReport, count, gib
 
 
 class PruningOutcome(StrEnum):
-    """What became of one snapshot."""
+    """What happened to one snapshot."""
 
     KEPT = "kept"
     PLANNED = "to_delete"
@@ -32,7 +32,7 @@ class PruningRow(BaseModel):
         created_at: When it was made, as a backup.
         regions: Slugs of the regions it is or was in.
         size_gigabytes: Its size, counted once however many regions it is in.
-        outcome: What became of it. `already_gone`: somebody else has deleted it meanwhile.
+        outcome: What happened to it. `already_gone`: it was deleted by someone else meanwhile.
         reason: What keeps it, or why it goes.
         error: What went wrong, in the API's own words where it said something.
     """
@@ -74,7 +74,7 @@ class PruningReport(RunReport):
 
     @property
     def bad_rows(self) -> tuple[PruningRow, ...]:
-        """Rows that somebody has to look at."""
+        """Rows of what was not deleted."""
         return self.having(PruningOutcome.FAILED)
 
     @property
@@ -115,6 +115,6 @@ class PruningReport(RunReport):
         return len(self.having(PruningOutcome.PLANNED)) > self.max_deletions
 
     def _worth(self, rows: Sequence[PruningRow]) -> str:
-        gib = sum(row.size_gigabytes for row in rows)
-        price = f", {gib * self.price_per_gib_month:.2f} a month" if self.price_per_gib_month else ""
-        return f" ({gib:g} GiB{price})"
+        size = sum(row.size_gigabytes for row in rows)
+        price = f", {size * self.price_per_gib_month:.2f} a month" if self.price_per_gib_month else ""
+        return f" ({gib(size)}{price})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +25,9 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out"
 
 
+REQUEST_ID = re.compile(r" \(request id [^)]*\)")
+MOST_NAMED = 20
+FEW_REGIONS = 3
 BAD_OUTCOMES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 ARRIVED = frozenset({Outcome.ALREADY_THERE, Outcome.TRANSFERRED, Outcome.ADOPTED})
 
@@ -59,6 +64,45 @@ class Row(BaseModel):
     needs_conversion: bool = False
     age_hours: float | None = None
 
+    @property
+    def reason(self) -> str:
+        """What went wrong, without the request id, so that it is the same where the cause is."""
+        return REQUEST_ID.sub("", self.error) or self.outcome.replace("_", " ")
+
+
+class Problem(BaseModel):
+    """What went wrong with an image, in all regions in which it is the same.
+
+    Attributes:
+        source: What the image is a copy of: a Droplet's name and id, or the image's own name.
+        image_id: The image.
+        regions: Slugs of the regions.
+        everywhere: Whether these are all regions that the image was to be copied to.
+        error: What went wrong, with the id of the first request.
+        reason: The same without it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    image_id: int
+    regions: tuple[str, ...]
+    everywhere: bool
+    error: str
+    reason: str
+
+    @property
+    def image(self) -> str:
+        """The image, and what it is a copy of."""
+        image = f"image {self.image_id}"
+        return image if self.source == str(self.image_id) else f"{self.source}, {image}"
+
+    @property
+    def where(self) -> str:
+        """The regions."""
+        few = len(self.regions) <= FEW_REGIONS
+        return f"all {len(self.regions)} regions" if self.everywhere and not few else ", ".join(self.regions)
+
 
 class RunReport(BaseModel):
     """What every run has to say.
@@ -87,7 +131,7 @@ class RunReport(BaseModel):
 
     @property
     def spent(self) -> str:
-        """What the run has cost, in words."""
+        """How many requests the run has sent."""
         return f"{count(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
 
 
@@ -95,16 +139,26 @@ class ReplicationReport(RunReport):
     """What a run that copies images did.
 
     Attributes:
-        rows: One an image and region.
-        regions: The regions asked for that take images.
-        without_backups: Droplets that have nothing to copy, for people.
+        rows: One per image and region.
+        regions: The regions to copy to.
+        doubtful_regions: Those of them that were named, but are not available for image transfers by the API's list.
+        without_backups: Droplets that have nothing to copy, by name and id.
+        volumes: How many volumes are attached to each Droplet that has any, by its name and id. No copy holds them.
         dry_run: Whether nothing was to be changed.
+        added_gib: What the planned conversions add to the account's snapshots.
+        added_unsized: How many of the images to convert have no size, and are not in `added_gib`.
+        price_per_gib_month: What a GiB of snapshots costs a month, if the user has said so.
     """
 
     rows: tuple[Row, ...] = ()
     regions: tuple[str, ...] = ()
+    doubtful_regions: tuple[str, ...] = ()
     without_backups: tuple[str, ...] = ()
+    volumes: dict[str, int] = {}
     dry_run: bool = False
+    added_gib: float = 0.0
+    added_unsized: int = 0
+    price_per_gib_month: float | None = None
 
     @property
     def totals(self) -> dict[Outcome, int]:
@@ -114,8 +168,41 @@ class ReplicationReport(RunReport):
 
     @property
     def bad_rows(self) -> tuple[Row, ...]:
-        """Rows that somebody has to look at."""
+        """Rows of what did not arrive."""
         return tuple(row for row in self.rows if row.outcome in BAD_OUTCOMES)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What went wrong, once per image and reason."""
+        wanted = Counter((row.source, row.image_id) for row in self.rows)
+        alike: dict[tuple[str, int, str], list[Row]] = {}
+        for row in self.bad_rows:
+            alike.setdefault((row.source, row.image_id, row.reason), []).append(row)
+        return tuple(
+            Problem(
+                source=source,
+                image_id=image_id,
+                regions=tuple(row.region for row in rows),
+                everywhere=len(rows) == wanted[source, image_id],
+                error=rows[0].error or reason,
+                reason=reason,
+            )
+            for (source, image_id, reason), rows in alike.items()
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know besides, a sentence each."""
+        notes = []
+        if self.volumes:
+            attached = [f"{droplet} has {count(number, 'volume')}" for droplet, number in self.volumes.items()]
+            notes.append(f"Volumes are not covered, only the Droplets' own disks: {listed(attached)}.")
+        if self.doubtful_regions:
+            notes.append(
+                f"DigitalOcean's list of regions does not offer {listed(self.doubtful_regions)} for image transfers. "
+                "Regions that are named are tried all the same: check the spelling."
+            )
+        return tuple(notes)
 
     @property
     def summary(self) -> str:
@@ -123,7 +210,14 @@ class ReplicationReport(RunReport):
         images = len({row.image_id for row in self.rows})
         counts = ", ".join(f"{number} {outcome.replace('_', ' ')}" for outcome, number in self.totals.items())
         copies = f"{count(images, 'image')} in {count(len(self.regions), 'region')}: {counts or 'nothing to do'}"
-        return f"{'Dry run, ' if self.dry_run else ''}{copies}; {self.spent}"
+        if not self.dry_run:
+            return f"{copies}; {self.spent}"
+        return f"Dry run, {copies}; would add {self.added}; {self.spent}"
+
+    @property
+    def added(self) -> str:
+        """What the planned conversions add, such as `12.5 GiB of snapshots, 0.75 a month`."""
+        return added_snapshots(self.added_gib, self.price_per_gib_month, self.added_unsized)
 
     @property
     def failure(self) -> str:
@@ -154,10 +248,10 @@ class CoverageReport(ReplicationReport):
     @property
     def summary(self) -> str:
         """The report in one line."""
-        unkept = (
-            f"{count(self.unkept, 'snapshot')} ({self.unkept_gib:g} GiB) that no rule keeps; " if self.unkept else ""
-        )
-        return super().summary.replace(self.spent, unkept + self.spent)
+        parts = [super().summary.removesuffix(f"; {self.spent}"), f"replicate_backups would add {self.added}"]
+        if self.unkept:
+            parts.append(f"{count(self.unkept, 'snapshot')} ({gib(self.unkept_gib)}) that no rule keeps")
+        return "; ".join([*parts, self.spent])
 
     @property
     def failure(self) -> str:
@@ -263,3 +357,29 @@ class ActionHistory(RunReport):
 def count(number: int, noun: str) -> str:
     """Such as `1 image` or `2 images`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def gib(size: float) -> str:
+    """Such as `12.5 GiB`."""
+    return f"{size:.2f}".rstrip("0").rstrip(".") + " GiB"
+
+
+def added_snapshots(size: float, price_per_gib_month: float | None, unsized: int = 0) -> str:
+    """Say what new snapshots come to.
+
+    Args:
+        size: Their size in GiB, as far as it is known.
+        price_per_gib_month: What a GiB costs a month; None where nobody has said.
+        unsized: How many of them have no size.
+
+    Returns:
+        Such as `12.5 GiB of snapshots, 0.75 a month`.
+    """
+    price = f", {size * price_per_gib_month:.2f} a month" if price_per_gib_month else ""
+    return f"{'at least ' if unsized else ''}{gib(size)} of snapshots{price}"
+
+
+def listed(things: Sequence[str]) -> str:
+    """Name things, but not more than a reader can take in."""
+    more = len(things) - MOST_NAMED
+    return ", ".join([*things[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])

@@ -1,4 +1,4 @@
-"""Reports as tables that a person reads: one row a source and image, one column a region."""
+"""Reports as tables: one row per source and image, one column per region."""
 
 from __future__ import annotations
 
@@ -29,14 +29,11 @@ LEGEND = (
     "✓ there before · + copied by this run · ⊕ copy was under way already · ○ to be copied · … started, not waited for"
     " · ✗ failed · ! not there in time"
 )
-WHAT_TO_DO = (
-    "Nothing has to be repaired by hand: when the reason is gone, the next run does what is missing, and nothing twice."
-)
+WHAT_TO_DO = "No manual repair needed: once the cause is fixed, the next run copies only what is still missing."
 CONTROL_PANEL = "https://cloud.digitalocean.com"
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20
 ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
-REQUEST_ID = re.compile(r" \(request id [^)]*\)")
 HOURS_TWO_DAYS = 48
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 
@@ -59,7 +56,7 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
         line = {"Droplet": source, "Image": str(image_id)}
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
-            line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(_reason(row) for row in rows if row.error))
+            line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(row.reason for row in rows if _is_bad([row])))
         lines.append(line)
     titles = lines[0] if lines else dict.fromkeys(["Droplet", "Image", *report.regions])
     nothing = dict.fromkeys(titles, "") | {"Image": "no backups"}
@@ -88,27 +85,20 @@ def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
 
 
 def coverage_description(report: ReplicationReport) -> str:
-    """Say in Markdown what stands above the table: the summary, the signs, and what went wrong, and why.
+    """Say in Markdown what stands above the table: the summary, the signs, what went wrong and why, and the notes.
 
     Args:
         report: The report.
 
     Returns:
-        Paragraphs, and an item for each Droplet and reason.
+        Paragraphs, and an item for each image and reason.
     """
-    regions: dict[tuple[str, str], list[str]] = {}
-    for row in report.bad_rows:
-        regions.setdefault((row.source, _reason(row)), []).append(row.region)
-    items = [f"- {_escape(source)}: {', '.join(where)}: {_escape(error)}" for (source, error), where in regions.items()]
-    if len(items) > MOST_REASONS:
-        items[MOST_REASONS:] = [f"- and {len(items) - MOST_REASONS} more: see the run's log"]
-    paragraphs = [f"**{report.summary}**", LEGEND, *(["\n".join(items), WHAT_TO_DO] if items else [])]
-    return "\n\n".join(paragraphs)
-
-
-def _reason(row: Row) -> str:
-    """What went wrong, without the request id, so that what is the same in several regions is said once."""
-    return REQUEST_ID.sub("", row.error)
+    problems = report.problems
+    items = [f"- {_escape(each.image)} in {each.where}: {_escape(each.reason)}" for each in problems[:MOST_REASONS]]
+    if len(problems) > MOST_REASONS:
+        items.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
+    reasons = ["\n".join(items), WHAT_TO_DO] if items else []
+    return "\n\n".join([f"**{report.summary}**", LEGEND, *reasons, *map(_escape, report.notes)])
 
 
 def _linked(source: str) -> str:

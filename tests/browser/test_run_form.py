@@ -76,6 +76,22 @@ def test_a_region_that_is_newer_than_the_code_is_typed_by_hand(screen: Screen, i
     screen.shows(re.compile(r"Dry run, \d images in 1 region: \d planned"))
 
 
+def test_ids_and_regions_are_typed_with_commas_spaces_and_capitals(screen: Screen, installed: Installation) -> None:
+    first, second = (newest_backup_of(installed, droplet) for droplet in droplets_with(installed, "dr")[:2])
+    screen.open_run_form("transfer-images", "manual")
+    screen.take("image_ids", "Type or paste")
+    screen.fill("image_ids", f"{first}, {second}")
+    screen.take("regions", "Type slugs")
+    screen.fill("regions", "RIC1 fra1")
+    screen.switch("dry_run")
+    screen.start_run()
+    assert screen.end_of_run() == "Completed"
+    screen.shows(re.compile(rf"{first}, {second} -> ric1, fra1, .*\(dry run\)"))
+    screen.open_artifact(COVERAGE)
+    screen.shows(re.compile(r"Dry run, 2 images in 2 regions: .*; would add [\d.]+ GiB of snapshots"))
+    screen.shows("DigitalOcean's list of regions does not offer ric1 for image transfers.")
+
+
 def test_what_cannot_be_a_tag_is_refused_in_the_form(screen: Screen) -> None:
     screen.open_run_form("replicate-backups", "manual")
     screen.take("droplet_tag", "Only those with the tag")
@@ -108,8 +124,10 @@ def test_copies_that_failed_come_first_with_the_reason_and_without_a_traceback(
     screen.shows("2 of 4 copies did not arrive")
     screen.open_artifact(COVERAGE)
     screen.shows("2 images in 2 regions: 2 transferred, 2 failed")
-    screen.shows(f"{bad.name} ({bad.id}): fra1, sgp1: the action ended errored, as did each of 3 starts")
-    screen.shows("Nothing has to be repaired by hand")
+    screen.shows(
+        f"{bad.name} ({bad.id}), image {image} in fra1, sgp1: the action ended errored, as did each of 3 starts"
+    )
+    screen.shows("No manual repair needed")
     screen.shows_table(
         ["Droplet", "Image", "fra1", "sgp1"],
         [

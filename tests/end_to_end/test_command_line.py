@@ -62,7 +62,8 @@ def test_a_run_that_does_all_prints_the_table_and_exits_with_0(sandbox: Sandbox)
 
 def test_a_run_that_leaves_something_undone_prints_table_and_reason_and_exits_with_1(sandbox: Sandbox) -> None:
     custom, snapshot = images_of(sandbox, "custom")[0], images_of(sandbox, "snapshot")[0]
-    ids = ["--image-ids", str(custom.id), str(snapshot.id)]
+    custom.status = "pending"
+    ids = ["--image-ids", f"{custom.id},{snapshot.id}"]
     done = command("transfer_images", *ids, "--regions", "fra1", "--dry-run")
     assert done.returncode == 1
     assert str(snapshot.id) in done.stdout
@@ -72,14 +73,25 @@ def test_a_run_that_leaves_something_undone_prints_table_and_reason_and_exits_wi
     assert changes(sandbox) == []
 
 
+def test_case_36_an_unknown_image_and_all_regions_are_one_line_of_error_and_one_reason(sandbox: Sandbox) -> None:
+    regions = [region.slug for region in sandbox.account.regions.values() if region.takes_images]
+    assert len(regions) == 12
+    done = command("transfer_images", "--image-ids", "4711", PREFECT_LOGGING_LEVEL="INFO")
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if "| ERROR" in line and "image 4711" in line]
+    assert len(errors) == 1
+    assert "image 4711 in all 12 regions: there is no image 4711, or it was deleted" in errors[0]
+    assert done.stdout.count("there is no image 4711") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["transfer_images", "--image-ids", "0"], 2, "greater than or equal to 1"),
-        (["transfer_images", "--image-ids", "web"], 2, "image-ids"),
-        (["transfer_images"], 2, "--image-ids"),
-        (["transfer_images", "--image-ids"], 1, "the list of images is empty"),
-        (["replicate_backups", "--regions", "fra1", "--regions", "moon1"], 1, "no such region: moon1"),
+        (["transfer_images", "--image-ids", "web"], 2, "--image-ids: 'web' is not an image ID"),
+        (["transfer_images"], 2, "--image-ids: this option is required"),
+        (["transfer_images", "--image-ids"], 2, "--image-ids: expected at least one value"),
+        (["replicate_backups", "--newest", "0"], 2, "--newest: must be at least 1"),
+        (["replicate_backups", "--image-ids", "7", "--prune"], 2, "leave image_ids out"),
     ],
 )
 def test_bad_input_is_answered_with_a_sentence_and_a_status_that_is_not_0(

@@ -118,7 +118,7 @@ def test_mapping_over_regions_starts_each_copy_once_under_a_telling_name(
     runs = prefect_view.task_runs_of(prefect_view.run_of(state).id, at_least=2 * len(REGIONS) + 1)
     assert {run.name for run in runs} == {
         f"list actions of {image.id}",
-        *(f"transfer {image.id} to {region}" for region in REGIONS),
+        *(f"start transfer of {image.id} to {region}" for region in REGIONS),
         *(f"get action {action.id} of {image.id}" for action in sandbox.record.actions),
     }
     assert not any(run.tags for run in runs)
@@ -130,7 +130,7 @@ def test_a_conversion_can_be_waited_for(sandbox: Sandbox, prefect_view: PrefectV
     assert state.result().completed
     assert backup.type == "snapshot"
     names = {run.name for run in prefect_view.task_runs_of(prefect_view.run_of(state).id, at_least=2)}
-    assert f"convert {backup.id}" in names
+    assert f"start conversion of {backup.id}" in names
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_post_with_an_unclear_answer_is_looked_into_and_adopted_and_never_doub
     (posted,) = states_of(state)
     assert posted.is_completed()
     assert [posted.result().id] == [action.id for action in sandbox.record.actions]
-    assert run_counts(state, 1) == {f"transfer {image.id} to {REQUESTS[0].region}": runs}
+    assert run_counts(state, 1) == {f"start transfer of {image.id} to {REQUESTS[0].region}": runs}
 
 
 def test_what_will_be_refused_again_is_tried_only_once(

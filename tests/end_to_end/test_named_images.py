@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from prefect.states import get_state_exception
 
 from deployments.sandbox import Fault, FaultKind, Sandbox
+from deployments.sandbox.account import ImageStatus
 from flows.convert_backups import convert_backups
 from flows.endings import Incomplete
 from flows.image_action_history import image_action_history
@@ -33,7 +35,7 @@ from tests.end_to_end.accounts import (
 MISSING = 4711
 
 
-def test_named_backups_and_snapshots_arrive_each_once_and_the_others_are_refused_with_reasons(
+def test_case_17_named_backups_snapshots_and_custom_images_arrive_each_once_and_others_are_refused_with_reasons(
     sandbox: Sandbox,
 ) -> None:
     resize(sandbox, 2)
@@ -41,26 +43,47 @@ def test_named_backups_and_snapshots_arrive_each_once_and_the_others_are_refused
     public = public_image(sandbox)
     ids = [backup.id, snapshot.id, custom.id, public.id, MISSING, backup.id]
     state = transfer_images(ids, REGIONS, return_state=True)
-    assert str(state.message).startswith("9 of 15 copies did not arrive")
+    assert str(state.message).startswith("6 of 15 copies did not arrive")
     report = report_of(state)
     assert outcomes(report) == {
-        **dict.fromkeys(pairs([backup, snapshot], REGIONS), "transferred"),
-        **dict.fromkeys(pairs([custom, public], REGIONS), "failed"),
+        **dict.fromkeys(pairs([backup, snapshot, custom], REGIONS), "transferred"),
+        **dict.fromkeys(pairs([public], REGIONS), "failed"),
         **{(MISSING, region): "failed" for region in REGIONS},
     }
     errors = {row.image_id: row.error for row in report.bad_rows}
     assert errors == {
-        custom.id: "it is a custom image; only backups and snapshots can be copied",
-        public.id: "it is a public image, which is in every region by itself",
+        public.id: "it is a public image, which DigitalOcean itself keeps in every region",
         MISSING: f"there is no image {MISSING}, or it was deleted",
     }
-    assert goals(started(sandbox)) == pairs([backup, snapshot], REGIONS)
+    assert goals(started(sandbox)) == pairs([backup, snapshot, custom], REGIONS)
     assert {action.resource_id for action in started(sandbox, "convert")} == {backup.id}
     assert {seen.path for seen in changes(sandbox) if seen.path.endswith("/actions")} == {
-        f"/v2/images/{image.id}/actions" for image in (backup, snapshot)
+        f"/v2/images/{image.id}/actions" for image in (backup, snapshot, custom)
     }
-    assert (backup.tags, snapshot.tags) == ([MANAGED_TAG], [])
+    assert (backup.tags, snapshot.tags, custom.tags) == ([MANAGED_TAG], [], [])
     assert report.api_requests == len(sandbox.record.requests)
+
+
+@pytest.mark.parametrize("status", ["NEW", "pending"])
+def test_case_17_an_image_that_is_not_available_yet_is_a_row_with_its_status_and_stops_no_other(
+    sandbox: Sandbox, status: ImageStatus
+) -> None:
+    resize(sandbox, 2)
+    backup, snapshot, custom = (images_of(sandbox, kind)[0] for kind in ("backup", "snapshot", "custom"))
+    backup.status = custom.status = status
+    state = transfer_images([backup.id, snapshot.id, custom.id], REGIONS, return_state=True)
+    assert str(state.message).startswith("6 of 9 copies did not arrive")
+    report = report_of(state)
+    assert {row.error for row in report.bad_rows} == {
+        f"its status is {status}: an image can be used once its status is available"
+    }
+    assert {row.image_id for row in report.bad_rows} == {backup.id, custom.id}
+    assert goals(started(sandbox)) == pairs([snapshot], REGIONS)
+
+    converted = convert_backups([backup.id, snapshot.id], return_state=True)
+    assert f"{backup.id}: its status is {status}" in str(converted.message)
+    assert started(sandbox, "convert") == []
+    assert backup.tags == []
 
 
 def test_more_images_than_are_worth_single_looks_are_found_in_the_list(sandbox: Sandbox) -> None:

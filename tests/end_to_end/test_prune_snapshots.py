@@ -200,10 +200,10 @@ def test_more_than_may_go_at_once_fails_with_the_plan_and_deletes_nothing(
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"keep_last": -1}, "keep_last: Input should be greater than or equal to 0"),
+        ({"keep_last": -1}, "keep_last: must be at least 0"),
         ({"droplet_tag": "nobody"}, "no Droplet bears the tag 'nobody'"),
         ({"regions": []}, "the list of regions is empty"),
-        ({"regions": ["moon1"]}, "no such region: moon1"),
+        ({"regions": ["moon 1"]}, "regions: '1' is not a region slug"),
     ],
 )
 def test_wrong_parameters_end_the_run_with_a_sentence_and_before_any_change(
@@ -269,6 +269,20 @@ def test_a_droplet_whose_newest_recovery_point_is_not_everywhere_keeps_all_and_s
     newest.regions.update(dict.fromkeys(REGIONS, 0.0))
     assert prune_snapshots(**TWO, dry_run=False, return_state=True).is_completed()
     assert deleted(sandbox) == [old.id, older[1].id]
+
+
+def test_a_newer_snapshot_that_is_not_available_makes_no_older_one_deletable(sandbox: Sandbox) -> None:
+    droplet = droplets_of(sandbox)[0]
+    pending, last, older, oldest = add_snapshots(sandbox, droplet, 0, 0, 2, 3)
+    pending.status = "pending"
+    report = pruning_report_of(prune_snapshots(**TWO, dry_run=False, return_state=True))
+    assert reasons(report)[pending.id] == "status pending"
+    assert deleted(sandbox) == [oldest.id]
+
+    last.regions.pop(REGIONS[0])
+    report = pruning_report_of(prune_snapshots(**TWO, dry_run=False, return_state=True))
+    assert reasons(report)[older.id].endswith(f"newest copy not yet in {REGIONS[0]}")
+    assert deleted(sandbox) == [oldest.id]
 
 
 def test_a_backup_that_was_not_copied_yet_keeps_all_older_snapshots_of_its_droplet(sandbox: Sandbox) -> None:

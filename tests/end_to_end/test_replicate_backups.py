@@ -9,7 +9,9 @@ import pytest
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from deployments.sandbox.regions import Region
 from flows.replicate_backups import replicate_backups
+from flows.replication.run import COVERAGE_KEY
 from flows.report_coverage import report_coverage
+from flows.transfer_images import transfer_images
 from tests.end_to_end.accounts import (
     MANAGED_TAG,
     REGIONS,
@@ -17,6 +19,7 @@ from tests.end_to_end.accounts import (
     changes,
     finish_all,
     goals,
+    images_of,
     make_transfers_endless,
     meanwhile,
     newest_backups,
@@ -27,6 +30,7 @@ from tests.end_to_end.accounts import (
     resize,
     started,
 )
+from tests.end_to_end.prefect_server import PrefectView
 
 UNRELIABLE = [
     FaultKind.BURST_LIMIT,
@@ -188,23 +192,105 @@ def test_a_bad_region_does_not_stop_the_others_and_the_api_is_quoted(sandbox: Sa
     assert report.totals == {"transferred": 4, "failed": 2}
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_a_region_asked_for_that_takes_no_images_is_told_of_and_the_others_get_theirs(
-    sandbox: Sandbox, dry_run: bool
+@pytest.mark.parametrize("region", ["sfo1", "ams2", "atlantis1"])
+def test_case_18_a_region_that_is_named_is_tried_whatever_the_list_says_and_the_row_shows_the_apis_answer(
+    sandbox: Sandbox, region: str
 ) -> None:
     resize(sandbox, 2)
+    known = sandbox.account.regions.get(region)
+    assert known is None or not known.takes_images
     images = newest_backups(sandbox)
-    closed = next(region.slug for region in sandbox.account.regions.values() if not region.takes_images)
-    state = replicate_backups(regions=[REGIONS[0], closed], dry_run=dry_run, return_state=True)
+    planned = report_of(replicate_backups(regions=[REGIONS[0], region], dry_run=True, return_state=True))
+    assert set(outcomes(planned).values()) == {"planned"}
+    assert planned.notes[0].startswith(f"DigitalOcean's list of regions does not offer {region} for image transfers")
+
+    state = replicate_backups(regions=[REGIONS[0], region], return_state=True)
     assert str(state.message).startswith("2 of 4 copies did not arrive")
     report = report_of(state)
+    # Its refusals must not be taken for a lock that keeps out the others.
+    assert report.regions == (REGIONS[0], region)
     assert outcomes(report) == {
-        **dict.fromkeys(pairs(images, [closed]), "failed"),
-        **dict.fromkeys(pairs(images, REGIONS[:1]), "planned" if dry_run else "transferred"),
+        **dict.fromkeys(pairs(images, [region]), "failed"),
+        **dict.fromkeys(pairs(images, REGIONS[:1]), "transferred"),
     }
-    assert {row.error for row in report.bad_rows} == {f"region {closed} takes no images at present"}
-    assert goals(started(sandbox)) == ([] if dry_run else pairs(images, REGIONS[:1]))
-    assert 422 not in sandbox.record.requests_by_status()
+    words = f"Region {region} is not available for image transfers." if known else "Region is invalid."
+    assert all(f"422 unprocessable_entity: {words}" in row.error for row in report.bad_rows)
+    assert goals(started(sandbox)) == pairs(images, REGIONS[:1])
+
+
+class ClosedForDroplets(Region):
+    """A region in which no Droplet can be created, and which accepts images all the same."""
+
+    @property
+    def takes_images(self) -> bool:
+        return True
+
+
+def test_case_18_a_region_that_is_closed_for_droplets_gets_images_if_it_is_named_and_the_api_accepts_them(
+    sandbox: Sandbox,
+) -> None:
+    resize(sandbox, 2)
+    sandbox.account.regions["nyc2"] = ClosedForDroplets("nyc2", "New York 2", available=False)
+    images = newest_backups(sandbox)
+    assert "nyc2" not in report_of(replicate_backups(dry_run=True, return_state=True)).regions
+    state = replicate_backups(regions=["nyc2"], return_state=True)
+    assert state.is_completed()
+    assert outcomes(report_of(state)) == dict.fromkeys(pairs(images, ["nyc2"]), "transferred")
+
+
+def test_regions_that_are_named_are_tried_although_the_list_of_regions_cannot_be_read(
+    start_quirky: Callable[..., Sandbox],
+) -> None:
+    sandbox = start_quirky(out_of_scope=frozenset({"/v2/regions"}))
+    state = replicate_backups(regions=REGIONS, dry_run=True, return_state=True)
+    assert state.is_completed()
+    assert set(outcomes(report_of(state)).values()) == {"planned"}
+    state = replicate_backups(dry_run=True, return_state=True)
+    assert "needs the scope regions:read" in str(state.message)
+    assert changes(sandbox) == []
+
+
+def test_case_19_a_droplets_volumes_are_reported_as_not_covered(sandbox: Sandbox, prefect_view: PrefectView) -> None:
+    with_volumes, _ = sandbox.account.droplets.values()
+    with_volumes.volume_ids = ["506f78a4-e098-11e5-ad9f-000f53306ae1", "506f78a4-e098-11e5-ad9f-000f53306ae2"]
+    sentence = f"{with_volumes.name} ({with_volumes.id}) has 2 volumes."
+    for state in (
+        replicate_backups(regions=REGIONS, dry_run=True, return_state=True),
+        report_coverage(regions=REGIONS, return_state=True),
+    ):
+        assert report_of(state).volumes == {f"{with_volumes.name} ({with_volumes.id})": 2}
+        (note,) = report_of(state).notes
+        assert note == f"Volumes are not covered, only the Droplets' own disks: {sentence}"
+        run = prefect_view.run_of(state)
+        assert [log.message for log in prefect_view.logs_of(run) if log.message == note]
+        description = str(prefect_view.artifacts_of(run)[COVERAGE_KEY].description)
+        assert "has 2 volumes" in description
+
+
+@pytest.mark.parametrize("price", [None, "0.06"])
+def test_a_dry_run_and_a_coverage_report_say_what_the_new_snapshots_come_to(
+    sandbox: Sandbox, price: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resize(sandbox, 12.5)
+    if price:
+        monkeypatch.setenv("DIGITALOCEAN_SNAPSHOT_PRICE_PER_GIB_MONTH", price)
+    words = f"would add 25 GiB of snapshots{', 1.50 a month' if price else ''};"
+    assert words in str(replicate_backups(regions=REGIONS, dry_run=True, return_state=True).message)
+    assert words in str(report_coverage(regions=REGIONS, return_state=True).message)
+    snapshot = next(iter(images_of(sandbox, "snapshot")))
+    further = transfer_images([snapshot.id], REGIONS, dry_run=True, return_state=True)
+    assert "would add 0 GiB of snapshots" in str(further.message)
+
+
+def test_a_backup_that_is_still_being_made_leaves_the_one_before_it_the_newest(sandbox: Sandbox) -> None:
+    resize(sandbox, 2)
+    droplet, other = sandbox.account.droplets.values()
+    being_made, before = backups_of(sandbox, droplet)[:2]
+    being_made.status = "pending"
+    expected = [before, backups_of(sandbox, other)[0]]
+    state = replicate_backups(regions=REGIONS, return_state=True)
+    assert state.is_completed()
+    assert goals(started(sandbox)) == pairs(expected, REGIONS)
 
 
 def test_an_image_that_is_deleted_meanwhile_fails_alone(sandbox: Sandbox) -> None:

@@ -78,6 +78,21 @@ def test_the_backup_itself_is_a_copy_where_it_was_made(sandbox: Sandbox) -> None
     assert row.age_hours == pytest.approx((time.time() - newest.created_at) / 3600, abs=0.1)
 
 
+def test_a_copy_that_is_not_available_does_not_count(sandbox: Sandbox) -> None:
+    droplet, other = droplets_of(sandbox)
+    pending, older = add_snapshots(sandbox, droplet, 0, 3)
+    add_snapshots(sandbox, other, 0)
+    pending.status = "pending"
+    report = coverage_of(report_coverage(regions=REGIONS, return_state=True))
+    newest_backup = backups_of(sandbox, droplet)[0]
+    assert {row.image_id for row in report.rows if row.droplet_id == droplet.id} == {newest_backup.id}
+    assert days(report, droplet) == dict.fromkeys(REGIONS, 3)
+    state = report_coverage(regions=REGIONS, max_age_hours=24, return_state=True)
+    assert "the newest copy here is 72 h old" in str(state.message)
+    older.status = "retired"
+    assert days(coverage_of(report_coverage(regions=REGIONS, return_state=True)), droplet) == dict.fromkeys(REGIONS)
+
+
 def test_an_objective_that_is_met_ends_well_also_with_copies_that_are_not_the_newest(sandbox: Sandbox) -> None:
     for droplet in droplets_of(sandbox):
         add_snapshots(sandbox, droplet, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from typing import Any
 
@@ -46,8 +47,13 @@ def test_a_run_shows_its_name_its_progress_and_its_table(sandbox: Sandbox, prefe
     assert report_of(state).summary in prefect_view.log_text_of(run)
 
     names = {task.name for task in prefect_view.task_runs_of(run.id, at_least=6 + 2 + 6)}
-    assert names >= {f"transfer {image.id} to {region}" for image in images for region in REGIONS}
-    assert names >= {"list regions", "list Droplets", "list images", *(f"convert {image.id}" for image in images)}
+    assert names >= {f"start transfer of {image.id} to {region}" for image in images for region in REGIONS}
+    assert names >= {
+        "list regions",
+        "list Droplets",
+        "list images",
+        *(f"start conversion of {image.id}" for image in images),
+    }
 
 
 def test_a_failed_run_shows_how_many_failed_and_why_and_the_failures_first(
@@ -72,7 +78,7 @@ def test_a_failed_run_shows_how_many_failed_and_why_and_the_failures_first(
     assert "](" not in table[0]["Droplet"]
     assert "<b>" not in table[0]["Droplet"]
     text = prefect_view.log_text_of(run)
-    assert f"image {bad.id} to fra1" in text
+    assert f"image {bad.id} in fra1" in text
     assert "Traceback" not in text
 
 
@@ -80,12 +86,11 @@ def test_a_failed_run_shows_how_many_failed_and_why_and_the_failures_first(
     ("parameters", "message"),
     [
         ({"regions": []}, "the list of regions is empty"),
-        ({"regions": ["moon1"]}, "no such region: moon1; regions that take images are ams3, atl1"),
         ({"droplet_tag": "nobody"}, "no Droplet bears the tag 'nobody'"),
-        ({"droplet_tag": "no tag!"}, "droplet_tag: String should match pattern"),
-        ({"regions": ["NYC 3"]}, "regions.0: String should match pattern"),
-        ({"newest": 0}, "newest: Input should be greater than or equal to 1"),
-        ({"timeout_minutes": 0}, "timeout_minutes: Input should be greater than or equal to 1"),
+        ({"droplet_tag": "no tag!"}, "droplet_tag: 'no tag!' is not a valid tag"),
+        ({"regions": ["NYC 3"]}, "regions: '3' is not a region slug"),
+        ({"newest": 0}, "newest: must be at least 1"),
+        ({"timeout_minutes": 0}, "timeout_minutes: must be at least 1"),
     ],
 )
 def test_wrong_parameters_end_the_run_with_a_sentence_and_before_any_change(
@@ -105,10 +110,10 @@ def test_wrong_parameters_end_the_run_with_a_sentence_and_before_any_change(
 @pytest.mark.parametrize(
     ("image_ids", "message"),
     [
-        ([], "the list of images is empty: name at least one image id"),
-        ([0], "image_ids.0: Input should be greater than or equal to 1"),
-        ([-7], "image_ids.0: Input should be greater than or equal to 1"),
-        (["web"], "image_ids.0: Input should be a valid integer"),
+        ([], "the list of images is empty: name at least one image ID"),
+        ([0], "image_ids: 0 is not an image ID"),
+        ([-7], "image_ids: -7 is not an image ID"),
+        (["web"], "image_ids: 'web' is not an image ID"),
     ],
 )
 def test_wrong_image_ids_end_the_run_with_a_sentence_and_before_any_change(
@@ -122,10 +127,31 @@ def test_wrong_image_ids_end_the_run_with_a_sentence_and_before_any_change(
 
 def test_images_that_cannot_be_copied_are_refused_before_any_change(sandbox: Sandbox) -> None:
     custom = images_of(sandbox, "custom")[0]
+    custom.status = "pending"
     state = transfer_images([custom.id], REGIONS, return_state=True)
     assert "3 of 3 copies did not arrive" in str(state.message)
-    assert "only backups and snapshots can be copied" in str(state.message)
+    assert "its status is pending" in str(state.message)
     assert {seen.method for seen in sandbox.record.requests} == {"GET"}
+
+
+def test_case_36_what_went_wrong_in_all_regions_of_an_image_is_one_line_of_the_log(
+    sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
+    resize(sandbox, 2)
+    unlucky = newest_backups(sandbox)[0]
+    sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED, path=f"/images/{unlucky.id}/", times=None))
+    state = transfer_images([4711, unlucky.id], return_state=True)
+    run = prefect_view.run_of(state)
+    errors = [
+        log.message for log in prefect_view.logs_of(run) if log.level >= logging.ERROR and ", image " in log.message
+    ]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"{unlucky.name}, image {unlucky.id} in ams3, ")
+    assert errors[0].endswith(": not converted: the action ended errored, as did each of 3 starts")
+    unknown = [log.message for log in prefect_view.logs_of(run) if log.message.startswith("image 4711 in")]
+    assert unknown == ["image 4711 in all 12 regions: there is no image 4711, or it was deleted"]
+    description = str(prefect_view.artifacts_of(run)["replication-coverage"].description)
+    assert description.count("there is no image 4711") == 1
 
 
 def test_without_a_token_nothing_is_sent_and_the_message_says_what_to_do(

@@ -34,9 +34,13 @@ def action(
 
 
 def droplet(
-    droplet_id: int = 1, name: str = "web", backups: tuple[int, ...] = (), snapshots: tuple[int, ...] = ()
+    droplet_id: int = 1,
+    name: str = "web",
+    backups: tuple[int, ...] = (),
+    snapshots: tuple[int, ...] = (),
+    volumes: tuple[str, ...] = (),
 ) -> Droplet:
-    return Droplet(id=droplet_id, name=name, backup_ids=backups, snapshot_ids=snapshots)
+    return Droplet(id=droplet_id, name=name, backup_ids=backups, snapshot_ids=snapshots, volume_ids=volumes)
 
 
 def region(slug: str, *features: str, available: bool = True) -> Region:

@@ -1,4 +1,4 @@
-"""What people may type or choose: the flows and Prefect's server agree on it."""
+"""What people may type or choose: the flows and Prefect's server agree on it, and refusals are plain sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from prefect.utilities.schema_tools import validate
 
 from flows.convert_backups import convert_backups
 from flows.image_action_history import image_action_history
-from flows.parameters import REGION_NAMES, slug_of
+from flows.parameters import LARGEST_ID, REGION_NAMES, slugs_of
+from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
 from flows.report_coverage import report_coverage
 from flows.transfer_images import transfer_images
@@ -23,22 +24,27 @@ FLOWS: list[Flow[Any, Any]] = [
     replicate_backups,
     transfer_images,
     convert_backups,
+    prune_snapshots,
     report_coverage,
     image_action_history,
 ]
 CHOICES = [f"{slug} ({name})" for slug, name in REGION_NAMES.items()]
-NO_SLUGS = [
+NOT_SLUGS = [
     "",
-    "NYC3",
+    ",",
     "nyc 3",
+    "3",
+    "-fra1",
+    "fra1;nyc3",
     "fra1/../x",
     "fra1(Frankfurt 1)",
     " (Frankfurt 1)",
     "x" * 33,
     "frå1",
     7,
-    None,
+    True,
     ["fra1"],
+    {"fra1": True},
 ]
 
 
@@ -59,8 +65,16 @@ def server_accepts(flow: Flow[Any, Any], **values: Any) -> bool:
     return not validate(values, schema_of(flow))
 
 
-def validated(regions: object) -> Any:
-    return replicate_backups.validate_parameters({"regions": regions})["regions"]
+def read(flow: Flow[Any, Any], **values: Any) -> dict[str, Any]:
+    """A flow's parameters, as its code gets them."""
+    given = flow.validate_parameters(values)
+    return {name: given[name] for name in values}
+
+
+def refusal_of(flow: Flow[Any, Any], **values: Any) -> str:
+    with pytest.raises(ParameterTypeError) as error:
+        flow.validate_parameters(values)
+    return str(error.value)
 
 
 def choices_in(schema: Any) -> list[str]:
@@ -74,53 +88,158 @@ def choices_in(schema: Any) -> list[str]:
 
 
 def test_the_form_offers_every_known_region_by_slug_and_name() -> None:
-    for flow in (replicate_backups, transfer_images, report_coverage):
+    for flow in (replicate_backups, transfer_images, report_coverage, prune_snapshots):
         assert choices_in(schema_of(flow)) == CHOICES
+    assert "ric1 (Richmond 1)" in CHOICES
 
 
 def test_every_choice_is_a_slug_with_a_name() -> None:
-    for choice in CHOICES:
-        slug = slug_of(choice)
+    for choice, slug in zip(CHOICES, REGION_NAMES, strict=True):
         assert SLUG_PATTERN.fullmatch(slug)
+        assert slugs_of(choice) == [slug]
         assert choice == f"{slug} ({REGION_NAMES[slug]})"
         assert REGION_NAMES[slug].strip()
 
 
-def test_a_choice_is_taken_for_its_slug() -> None:
-    assert validated(CHOICES) == list(REGION_NAMES)
-    assert validated(["fra1 (Frankfurt 1)", "nyc3"]) == ["fra1", "nyc3"]
+@pytest.mark.parametrize(
+    ("regions", "slugs"),
+    [
+        (CHOICES, list(REGION_NAMES)),
+        (["fra1 (Frankfurt 1)", "nyc3"], ["fra1", "nyc3"]),
+        ("fra1 nyc3", ["fra1", "nyc3"]),
+        ("fra1, nyc3", ["fra1", "nyc3"]),
+        (" fra1,nyc3,\n", ["fra1", "nyc3"]),
+        ("FRA1", ["fra1"]),
+        ("fra1 (Frankfurt 1), NYC3", ["fra1", "nyc3"]),
+        (["fra1,nyc3", "SGP1"], ["fra1", "nyc3", "sgp1"]),
+        (["mars1", "moon-2"], ["mars1", "moon-2"]),
+        ([], []),
+        (None, None),
+    ],
+)
+def test_case_33_regions_are_understood_with_commas_spaces_and_capitals(regions: object, slugs: list[str]) -> None:
+    for flow in (replicate_backups, transfer_images, report_coverage, prune_snapshots):
+        assert flow_reads_regions(flow, regions) == slugs
+        assert server_accepts(flow, **required(flow), regions=regions)
 
 
-@pytest.mark.parametrize("text", ["fra1 nyc3", "fra1, nyc3", "fra1,nyc3"])
-def test_slugs_may_be_typed_as_one_text(text: str) -> None:
-    assert validated(text) == ["fra1", "nyc3"]
-    assert server_accepts(replicate_backups, regions=text)
+def required(flow: Flow[Any, Any]) -> dict[str, Any]:
+    return dict.fromkeys(schema_of(flow).get("required", []), 1)
 
 
-@pytest.mark.parametrize("regions", [None, [], ["fra1"], ["mars1", "moon-2"], CHOICES, CHOICES[:1]])
-def test_choices_and_slugs_and_regions_that_are_newer_than_the_list_are_accepted(regions: list[str] | None) -> None:
-    assert flow_accepts(replicate_backups, regions=regions)
-    assert server_accepts(replicate_backups, regions=regions)
+def flow_reads_regions(flow: Flow[Any, Any], regions: object) -> Any:
+    return flow.validate_parameters({**required(flow), "regions": regions})["regions"]
 
 
-@pytest.mark.parametrize("bad", NO_SLUGS)
-def test_what_is_no_slug_is_refused(bad: object) -> None:
+@pytest.mark.parametrize("bad", NOT_SLUGS)
+def test_what_cannot_be_a_slug_is_refused(bad: object) -> None:
     for regions in ([bad], ["fra1", bad], [CHOICES[0], bad]):
         assert not flow_accepts(replicate_backups, regions=regions)
         assert not server_accepts(replicate_backups, regions=regions)
+    if bad != ["fra1"]:
+        assert not flow_accepts(replicate_backups, regions=bad)
+        assert not server_accepts(replicate_backups, regions=bad)
 
 
-@pytest.mark.parametrize("bad", ["", "FRA1", "fra1;nyc3", "fra1 (Frankfurt 1)", 7, {"fra1": True}])
-def test_what_is_no_list_and_no_text_of_slugs_is_refused(bad: object) -> None:
-    assert not flow_accepts(replicate_backups, regions=bad)
-    assert not server_accepts(replicate_backups, regions=bad)
+@pytest.mark.parametrize(
+    ("image_ids", "ids"),
+    [
+        ([62137902, 62137903], [62137902, 62137903]),
+        (["62137902"], [62137902]),
+        (62137902, [62137902]),
+        ("62137902", [62137902]),
+        ("62137902,62137903", [62137902, 62137903]),
+        (" 62137902 62137903\n", [62137902, 62137903]),
+        ([62137902, "62137903,62137904"], [62137902, 62137903, 62137904]),
+        ([LARGEST_ID], [LARGEST_ID]),
+        ([], []),
+    ],
+)
+def test_cases_24_and_33_ids_are_understood_as_numbers_as_text_and_alone(image_ids: object, ids: list[int]) -> None:
+    for flow in (replicate_backups, transfer_images, convert_backups, image_action_history):
+        assert read(flow, image_ids=image_ids) == {"image_ids": ids}
+        assert server_accepts(flow, image_ids=image_ids)
+
+
+@pytest.mark.parametrize(
+    "bad", [0, -7, "0", "-7", "web", 1.5, True, LARGEST_ID + 1, "9" * 5000, "", "1;2", {"id": 1}, [[1]]]
+)
+def test_what_cannot_be_an_id_is_refused(bad: object) -> None:
+    for flow in (replicate_backups, transfer_images, convert_backups, image_action_history):
+        for image_ids in (bad, [bad], [62137902, bad]):
+            assert not flow_accepts(flow, image_ids=image_ids)
+            assert not server_accepts(flow, image_ids=image_ids)
+
+
+def test_images_have_to_be_named_where_a_flow_works_on_images_alone() -> None:
+    for flow in (transfer_images, convert_backups, image_action_history):
+        assert not flow_accepts(flow, image_ids=None)
+        assert not server_accepts(flow, image_ids=None)
+        assert not server_accepts(flow)
+
+
+@pytest.mark.parametrize(
+    ("tag", "read_as"),
+    [("dr", "dr"), (" env:prod ", "env:prod"), (["dr"], "dr"), ("", None), ([], None), ([""], None), (None, None)],
+)
+def test_case_24_an_empty_tag_means_all_droplets_and_a_list_of_one_is_that_one(
+    tag: object, read_as: str | None
+) -> None:
+    for flow in (replicate_backups, report_coverage, prune_snapshots):
+        assert read(flow, droplet_tag=tag) == {"droplet_tag": read_as}
+        assert server_accepts(flow, droplet_tag=tag)
+
+
+@pytest.mark.parametrize("bad", ["no tag", "dr!", "x" * 256, 7, True, ["dr", "web"], [7], {"dr": True}])
+def test_what_cannot_be_a_tag_is_refused(bad: object) -> None:
+    for flow in (replicate_backups, report_coverage, prune_snapshots):
+        assert not flow_accepts(flow, droplet_tag=bad)
+        assert not server_accepts(flow, droplet_tag=bad)
+
+
+@pytest.mark.parametrize(
+    ("flow", "values", "sentence"),
+    [
+        (replicate_backups, {"newest": 0}, "newest: must be at least 1"),
+        (replicate_backups, {"newest": 101}, "newest: must be at most 100"),
+        (replicate_backups, {"newest": "many"}, "newest: must be a whole number, not 'many'"),
+        (replicate_backups, {"newest": True}, "newest: must be a whole number, not True"),
+        (replicate_backups, {"timeout_minutes": 10**9}, "timeout_minutes: must be at most 10080"),
+        (prune_snapshots, {"older_than_days": -1}, "older_than_days: must be at least 0"),
+        (report_coverage, {"max_age_hours": 1.5}, "max_age_hours: must be a whole number, not 1.5"),
+        (
+            replicate_backups,
+            {"regions": "fra1 nyc_3"},
+            "regions: 'nyc_3' is not a region slug; expected slugs such as fra1,nyc3",
+        ),
+        (
+            transfer_images,
+            {"image_ids": "62137902, web"},
+            "image_ids: 'web' is not an image ID; expected positive whole numbers such as 62137902,62137903",
+        ),
+        (
+            replicate_backups,
+            {"droplet_tag": "disaster recovery"},
+            (
+                "droplet_tag: 'disaster recovery' is not a valid tag; "
+                "expected letters, digits, colons, dashes and underscores, at most 255"
+            ),
+        ),
+        (replicate_backups, {"droplet_tag": ["dr", "web"]}, "droplet_tag: expected one tag, not 2"),
+    ],
+)
+def test_a_refusal_names_the_parameter_and_says_what_is_expected(
+    flow: Flow[Any, Any], values: dict[str, Any], sentence: str
+) -> None:
+    refusal = refusal_of(flow, **values)
+    assert refusal == f"Flow run received invalid parameters:\n - {sentence}"
 
 
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 REGIONS = st.one_of(
-    st.sampled_from([*CHOICES, *REGION_NAMES, "mars1"]),
+    st.sampled_from([*CHOICES, *REGION_NAMES, "mars1", "FRA1", "fra1,nyc3"]),
     st.from_regex(SLUG_PATTERN, fullmatch=True),
-    st.sampled_from(NO_SLUGS),
+    st.sampled_from(NOT_SLUGS),
     PRINTABLE,
 )
 
@@ -133,31 +252,50 @@ def test_flow_and_server_agree_on_any_mixture_of_regions(regions: list[Any]) -> 
 
 
 @settings(deadline=None)
-@given(text=st.one_of(st.lists(st.sampled_from(["fra1", "mars1", "NYC 3", ",", ""])).map(" ".join), PRINTABLE))
+@given(
+    text=st.one_of(
+        st.lists(st.sampled_from(["fra1", "mars1", "NYC 3", ",", "", "\n", *CHOICES])).map(" ".join), PRINTABLE
+    )
+)
 def test_flow_and_server_agree_on_any_text_of_regions(text: str) -> None:
     assert flow_accepts(replicate_backups, regions=text) == server_accepts(replicate_backups, regions=text)
 
 
+TAGS = st.one_of(st.none(), st.integers(), st.sampled_from(["dr", " env:prod\n", ""]), PRINTABLE)
+
+
 @settings(deadline=None)
-@given(tag=st.one_of(st.none(), st.integers(), PRINTABLE))
+@given(tag=st.one_of(TAGS, st.lists(TAGS, max_size=2)))
 def test_flow_and_server_agree_on_any_tag(tag: object) -> None:
     assert flow_accepts(replicate_backups, droplet_tag=tag) == server_accepts(replicate_backups, droplet_tag=tag)
 
 
-@settings(deadline=None)
-@given(
-    ids=st.one_of(st.none(), st.lists(st.one_of(st.integers(), st.none(), st.sampled_from(["web", 1.5]))), st.text())
+IDS = st.one_of(
+    st.integers(),
+    st.none(),
+    st.booleans(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["web", 1.5, 7.0, "7", "7, 8", "007", "\u0667"]),
+    st.text(),
 )
+
+
+@settings(deadline=None)
+@given(ids=st.one_of(IDS, st.lists(IDS, max_size=4)))
 def test_flow_and_server_agree_on_any_image_ids(ids: object) -> None:
     for flow in (replicate_backups, transfer_images):
         assert flow_accepts(flow, image_ids=ids) == server_accepts(flow, image_ids=ids)
 
 
 @settings(deadline=None)
-@given(number=st.one_of(st.integers(), st.none(), st.sampled_from([1.5, "many"])))
+@given(
+    number=st.one_of(st.integers(-1, 101), st.integers(), st.none(), st.booleans(), st.sampled_from([1.5, 7.0, "7"]))
+)
 def test_flow_and_server_agree_on_any_number(number: object) -> None:
     for values in ({"newest": number}, {"timeout_minutes": number}):
         assert flow_accepts(replicate_backups, **values) == server_accepts(replicate_backups, **values)
+    for values in ({"older_than_days": number}, {"keep_last": number}, {"max_deletions": number}):
+        assert flow_accepts(prune_snapshots, **values) == server_accepts(prune_snapshots, **values)
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)

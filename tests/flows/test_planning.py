@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.replication.planning import BELIEVE_ACTIONS_FOR, ImagePlan, ReplicationPlan, lacking, plan_replication
+from flows.replication.planning import (
+    BELIEVE_ACTIONS_FOR,
+    ImagePlan,
+    ReplicationPlan,
+    conversion_refusal_of,
+    lacking,
+    plan_replication,
+)
 from flows.replication.selection import Candidate
 from tasks.digitalocean import Action, Image
 from tests.flows.images import NOW, action, image
@@ -30,6 +37,7 @@ def worlds(draw: st.DrawFn) -> World:
             *draw(st.sets(st.sampled_from((*REGIONS, ELSEWHERE)), min_size=1)),
             size_gigabytes=draw(st.none() | st.floats(0.5, 500)),
             public=draw(st.sampled_from([False, False, False, True])),
+            status=draw(st.sampled_from(["available", "available", "available", "pending"])),
         )
         for image_id in draw(st.sets(st.integers(1, 9), max_size=5))
     ]
@@ -66,6 +74,7 @@ def carried_out(plan: ReplicationPlan) -> list[Image]:
         if each.refusal
         else each.image.model_copy(
             update={
+                "status": "available",
                 "type": "snapshot" if each.convert or each.converting else each.image.type,
                 "regions": tuple({*each.image.regions, *each.there, *each.under_way, *each.transfer_to}),
             }
@@ -109,9 +118,12 @@ def test_nothing_is_sent_to_where_it_is_or_is_already_on_its_way(world: World) -
 
 
 @given(worlds())
-def test_only_what_can_be_copied_is_and_the_rest_is_refused_with_a_reason(world: World) -> None:
-    for each in plan_for(*world).images:
-        assert bool(each.refusal) == (each.image.public or each.image.type not in {"backup", "snapshot"})
+def test_only_what_is_public_or_neither_available_nor_being_changed_is_refused_and_with_a_reason(world: World) -> None:
+    images, actions = world
+    busy = {each.resource_id for each in actions if each.in_progress}
+    for each in plan_for(images, actions).images:
+        usable = each.image.status == "available" or each.image.id in busy
+        assert bool(each.refusal) == (each.image.public or not usable)
         if each.refusal:
             assert each == ImagePlan(each.candidate, refusal=each.refusal)
 
@@ -150,10 +162,11 @@ def test_a_plan_that_was_just_carried_out_leaves_nothing_although_the_images_do_
 
 @given(worlds())
 def test_images_that_lack_nothing_are_not_looked_into(world: World) -> None:
-    images, actions = world
+    images, _ = world
     missing = {each.id for each in lacking([Candidate(each, "") for each in images], REGIONS)}
-    for each in plan_for(images, actions).images:
-        assert (each.image.id in missing) == (not each.refusal and not set(REGIONS) <= set(each.image.regions))
+    for each in images:
+        complete = each.available and set(REGIONS) <= set(each.regions)
+        assert (each.id in missing) == (not each.public and not complete)
 
 
 @given(worlds())
@@ -169,17 +182,50 @@ def test_an_image_chosen_twice_is_copied_once() -> None:
     assert plan_for([image(1), image(1)], []).transfers == len(REGIONS) - 1
 
 
-@pytest.mark.parametrize(
-    ("refused", "reason"),
-    [
-        (image(1, "custom"), "custom image; only backups and snapshots"),
-        (image(1, "snapshot", public=True), "public image, which is in every region"),
-        (image(1, "base"), "base image"),
-    ],
-)
-def test_a_refusal_says_why(refused: Image, reason: str) -> None:
-    assert reason in plan_of(refused).refusal
+@pytest.mark.parametrize("status", ["NEW", "pending", "deleted", "retired", "something-new"])
+@pytest.mark.parametrize("kind", ["custom", "snapshot", "backup"])
+def test_case_17_an_image_that_is_not_available_is_refused_with_its_status(kind: str, status: str) -> None:
+    plan = plan_of(image(1, kind, status=status))
+    assert plan.refusal == f"its status is {status}: an image can be used once its status is available"
+    assert nothing_to_start(plan_for([plan.image], []))
+
+
+def test_a_public_image_is_refused_because_it_is_not_the_accounts() -> None:
+    refused = image(1, "snapshot", public=True)
+    assert "public image" in plan_of(refused).refusal
     assert lacking([Candidate(refused, "")], REGIONS) == []
+
+
+@pytest.mark.parametrize("kind", ["custom", "admin", "base"])
+def test_case_17_whatever_an_image_is_called_it_is_for_the_api_to_refuse_its_transfer(kind: str) -> None:
+    plan = plan_of(image(1, kind))
+    assert (plan.refusal, plan.transfer_to, plan.convert) == ("", ("ams3", "nyc3", "sgp1"), False)
+
+
+def test_an_image_whose_status_changes_while_it_is_copied_is_taken_up_all_the_same() -> None:
+    transferring = action("transfer", "in-progress", "nyc3")
+    plan = plan_of(image(1, status="pending"), transferring)
+    assert plan.refusal == ""
+    assert plan.under_way == {"nyc3": transferring}
+    assert plan.transfer_to == ("ams3", "sgp1")
+
+
+def test_only_an_available_backup_can_be_converted() -> None:
+    converting = action("convert", "in-progress", "fra1")
+    assert conversion_refusal_of(image(1, "backup")) == ""
+    assert conversion_refusal_of(image(1, "backup", status="pending"), [converting]) == ""
+    assert "its status is pending" in conversion_refusal_of(image(1, "backup", status="pending"))
+    assert "it is a custom image: only backups can be converted" in conversion_refusal_of(image(1, "custom"))
+    assert "public image" in conversion_refusal_of(image(1, "snapshot", public=True))
+
+
+def test_a_plan_tells_how_much_its_conversions_add_to_the_snapshots() -> None:
+    backup, unsized = image(1, "backup", size_gigabytes=12.5), image(2, "backup")
+    nowhere_missing = image(3, "backup", *REGIONS, size_gigabytes=7)
+    plan = plan_for([backup, unsized, nowhere_missing, image(4, "snapshot", size_gigabytes=30)], [])
+    assert (plan.conversions, plan.added_gib, plan.unsized_conversions) == (2, 12.5, 1)
+    converting = action("convert", "in-progress", "fra1")
+    assert plan_for([backup], [converting]).added_gib == 0
 
 
 def test_a_transfer_that_has_just_completed_is_believed_although_the_image_does_not_show_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -78,7 +79,25 @@ def test_the_summary_tells_images_regions_outcomes_and_what_it_cost() -> None:
 
 def test_the_summary_of_a_dry_run_says_so() -> None:
     dry = report(row(1, "nyc3", Outcome.PLANNED), row(2, "nyc3", Outcome.PLANNED), dry_run=True, api_requests=1)
-    assert dry.summary == "Dry run, 2 images in 2 regions: 2 planned; 1 API request, 0 answered with 429"
+    assert dry.summary == (
+        "Dry run, 2 images in 2 regions: 2 planned; would add 0 GiB of snapshots; 1 API request, 0 answered with 429"
+    )
+
+
+@pytest.mark.parametrize(
+    ("added", "words"),
+    [
+        ({"added_gib": 12.5}, "would add 12.5 GiB of snapshots;"),
+        ({"added_gib": 12.5, "price_per_gib_month": 0.06}, "would add 12.5 GiB of snapshots, 0.75 a month;"),
+        ({"added_gib": 1234567.891}, "would add 1234567.89 GiB of snapshots;"),
+        ({"added_gib": 10.0, "added_unsized": 1}, "would add at least 10 GiB of snapshots;"),
+    ],
+)
+def test_every_dry_run_and_coverage_report_says_what_new_snapshots_come_to(added: dict[str, Any], words: str) -> None:
+    planned = row(outcome=Outcome.PLANNED)
+    assert words in report(planned, dry_run=True, **added).summary
+    assert f"replicate_backups {words}" in coverage(planned, **added).summary
+    assert "would add" not in report(row(), **added).summary
 
 
 def test_the_summary_of_nothing_is_no_riddle() -> None:
@@ -305,8 +324,8 @@ def test_coverage_fails_only_where_an_objective_is_set_and_missed() -> None:
 def test_coverage_counts_the_snapshots_that_no_rule_keeps() -> None:
     rows = [row(outcome=Outcome.ALREADY_THERE)]
     assert coverage(*rows, unkept=1, unkept_gib=2.5).summary == (
-        "1 image in 2 regions: 1 already there; 1 snapshot (2.5 GiB) that no rule keeps; "
-        "0 API requests, 0 answered with 429"
+        "1 image in 2 regions: 1 already there; replicate_backups would add 0 GiB of snapshots; "
+        "1 snapshot (2.5 GiB) that no rule keeps; 0 API requests, 0 answered with 429"
     )
     assert "keeps" not in coverage(*rows).summary
 
@@ -385,11 +404,56 @@ def test_above_an_artifact_stands_what_went_wrong_once_a_droplet_and_reason_and_
     summary, legend, reasons, what_to_do = coverage_description(bad).split("\n\n")
     assert summary == f"**{bad.summary}**"
     assert (legend, what_to_do) == (LEGEND, WHAT_TO_DO)
-    assert reasons.splitlines() == [r"- web \(1\): fra1, nyc3: gone", r"- db \(2\): nyc3: late"]
+    assert reasons.splitlines() == [
+        r"- web \(1\), image 1 in fra1, nyc3: gone",
+        r"- db \(2\), image 2 in nyc3: late",
+    ]
 
 
 def test_above_an_artifact_of_a_good_run_stands_nothing_that_went_wrong() -> None:
     assert coverage_description(report(row())).split("\n\n") == [f"**{report(row()).summary}**", LEGEND]
+
+
+def test_case_19_volumes_are_said_to_be_not_covered_by_droplet_and_number() -> None:
+    sentence = "Volumes are not covered, only the Droplets' own disks: db (3) has 1 volume, web (1) has 2 volumes."
+    for each in (
+        report(row(), volumes={"db (3)": 1, "web (1)": 2}),
+        coverage(row(), volumes={"db (3)": 1, "web (1)": 2}),
+    ):
+        assert each.notes == (sentence,)
+        assert links_in(coverage_description(each).split("\n\n")[-1]) == ([], sentence)
+    assert report(row()).notes == ()
+    many = report(row(), volumes={f"web ({number})": 1 for number in range(30)})
+    assert many.notes[0].endswith("web (19) has 1 volume, and 10 more.")
+
+
+def test_regions_that_are_named_but_not_offered_are_pointed_out() -> None:
+    (note,) = report(row(), doubtful_regions=("moon1", "nyc2")).notes
+    assert note.startswith("DigitalOcean's list of regions does not offer moon1, nyc2 for image transfers.")
+
+
+def test_case_36_a_reason_that_is_the_same_for_all_regions_of_an_image_is_one_problem() -> None:
+    regions = [f"reg{number}" for number in range(12)]
+    error = "POST /v2/images/7/actions: 422 unprocessable_entity: No."
+    rows = [
+        *(row(4711, each, Outcome.FAILED, source="4711", error="there is no image 4711") for each in regions),
+        *(row(7, each, Outcome.FAILED, error=f"{error} (request id {each})") for each in regions[:2]),
+        *(row(7, each) for each in regions[2:]),
+        *(row(8, each, Outcome.TIMED_OUT) for each in regions),
+    ]
+    failed = report(*rows, regions=regions)
+    assert [(each.image, each.where, each.error) for each in failed.problems] == [
+        ("image 4711", "all 12 regions", "there is no image 4711"),
+        ("web (1), image 7", "reg0, reg1", f"{error} (request id reg0)"),
+        ("web (1), image 8", "all 12 regions", "timed out"),
+    ]
+    assert [line for line in coverage_description(failed).splitlines() if line.startswith("- ")] == [
+        "- image 4711 in all 12 regions: there is no image 4711",
+        f"- {escaped([{'': 'web (1), image 7'}])[0]['']} in reg0, reg1: {escaped([{'': error}])[0]['']}",
+        f"- {escaped([{'': 'web (1), image 8'}])[0]['']} in all 12 regions: timed out",
+    ]
+    reasons = {line["Image"]: line[WHAT_WENT_WRONG] for line in coverage_table(failed)}
+    assert reasons == {"4711": "there is no image 4711", "7": error, "8": "timed out"}
 
 
 def test_of_very_many_reasons_the_first_are_shown_and_the_others_counted() -> None:
@@ -411,4 +475,4 @@ def test_whatever_droplets_and_errors_are_called_only_the_control_panel_is_linke
     (line,) = coverage_markdown(failed)
     assert links_in(line["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/{droplet_id}"], source)
     (item,) = (line for line in coverage_description(failed).splitlines() if line.startswith("- "))
-    assert links_in(item.removeprefix("- ")) == ([], f"{source}: nyc3: {error}")
+    assert links_in(item.removeprefix("- ")) == ([], f"{source}, image 7 in nyc3: {error}")

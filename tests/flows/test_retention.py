@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
+from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning, unavailable_snapshots
 from flows.retention.rule import RetentionRule
 from tasks.digitalocean import Image, InvalidArgument, Snapshot
 from tests.flows.images import NOW, droplet, image, snapshot
@@ -30,22 +30,27 @@ class World:
         snapshots: Those of all Droplets, this project's and others.
         under_way: Images with an action under way.
         backups: Each Droplet's newest backup, where it has one.
+        pending: Snapshots that are not available.
     """
 
     snapshots: tuple[Snapshot, ...]
     under_way: frozenset[int] = frozenset()
     backups: tuple[tuple[int, Image], ...] = ()
+    pending: frozenset[int] = frozenset()
 
     def plan(self, rule: RetentionRule, now: datetime = NOW) -> PruningPlan:
-        return plan_for(self.snapshots, rule, now, under_way=self.under_way, backups=dict(self.backups))
+        statuses = dict.fromkeys(self.pending, "pending")
+        backups = dict(self.backups)
+        return plan_for(self.snapshots, rule, now, under_way=self.under_way, backups=backups, unavailable=statuses)
 
     def without(self, gone: Iterable[Snapshot]) -> World:
         lost = {each.id for each in gone}
         return replace(self, snapshots=tuple(each for each in self.snapshots if each.id not in lost))
 
     def managed(self, droplet_id: int) -> list[Snapshot]:
-        """A Droplet's snapshots that this project made, the newest first."""
+        """A Droplet's available snapshots that this project made, the newest first."""
         own = [each for each in self.snapshots if each.resource_id == droplet_id and is_managed(each)]
+        own = [each for each in own if each.id not in self.pending]
         return sorted(own, key=lambda each: (each.created_at, each.id), reverse=True)
 
 
@@ -88,6 +93,7 @@ def worlds(draw: st.DrawFn) -> World:
         snapshots,
         under_way,
         tuple((owner, image(900 + owner, "backup", "fra1", days_old=age)) for owner, age in backups.items()),
+        draw(st.frozensets(st.integers(1, 25), max_size=3)),
     )
 
 
@@ -115,6 +121,14 @@ def test_nothing_without_the_tag_is_in_the_plan_and_everything_with_it_is_exactl
 @given(worlds(), RULES)
 def test_nothing_with_an_action_under_way_goes(world: World, rule: RetentionRule) -> None:
     assert not {each.id for each in world.plan(rule).to_delete} & world.under_way
+
+
+@given(worlds(), RULES)
+def test_nothing_that_is_not_available_goes_or_makes_anything_else_go(world: World, rule: RetentionRule) -> None:
+    plan = world.plan(rule)
+    without = replace(world, snapshots=tuple(each for each in world.snapshots if each.id not in world.pending))
+    assert not {each.id for each in plan.to_delete} & world.pending
+    assert plan.to_delete == without.plan(rule).to_delete
 
 
 @given(worlds(), RULES)
@@ -320,6 +334,31 @@ def test_what_is_younger_than_the_age_to_delete_from_stays_to_the_very_second() 
         rule=replace(NOTHING, older_than_days=30),
     )
     assert found == {1: ("younger than 30 days", "newest recovery point"), 2: ("younger than 30 days",), 3: ()}
+
+
+def test_a_newer_snapshot_that_is_not_available_makes_no_older_one_deletable() -> None:
+    pending, newest, older = (snapshot(number, *REGIONS, days_old=number) for number in (1, 2, 3))
+    rule = replace(NOTHING, keep_last=1)
+    assert kept(pending, newest, older, rule=rule, unavailable={1: "pending"}) == {
+        1: ("status pending",),
+        2: ("last 1 of 1", "newest recovery point"),
+        3: (),
+    }
+    elsewhere = snapshot(2, "fra1", days_old=2)
+    assert kept(pending, elsewhere, older, rule=rule, unavailable={1: "pending"})[3] == ("newest copy not yet in nyc3",)
+    assert kept(pending, unavailable={1: "pending"}) == {1: ("status pending",)}
+
+
+def test_the_status_of_a_snapshot_is_that_of_its_image_and_one_that_is_not_listed_may_have_any() -> None:
+    snapshots = [snapshot(number) for number in (1, 2, 3)]
+    images = [image(1), image(2, status="pending"), image(9, status="NEW")]
+    assert unavailable_snapshots(snapshots, images) == {2: "pending", 3: "unknown"}
+
+
+def test_a_backup_that_is_not_available_is_not_the_newest() -> None:
+    images = [image(1, "backup", days_old=1, status="pending"), image(2, "backup", days_old=2)]
+    assert newest_backups([droplet(7, backups=(1, 2))], images) == {7: images[1]}
+    assert newest_backups([droplet(7, backups=(1,))], images) == {}
 
 
 def test_as_long_as_the_newest_is_missing_anywhere_everything_of_its_droplet_stays_and_says_where() -> None:

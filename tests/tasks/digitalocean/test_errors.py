@@ -106,7 +106,36 @@ def test_what_is_not_known_is_left_out_of_the_message() -> None:
 
 def test_a_refused_token_is_an_error_that_names_the_variable() -> None:
     assert "DIGITALOCEAN_TOKEN" in str(Unauthorized("GET", "/v2/actions", 401))
-    assert "scopes" in str(Forbidden("GET", "/v2/actions", 403))
+    assert "DIGITALOCEAN_TOKEN" in str(Forbidden("GET", "/v2/actions", 403))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/v2/images", "image:read"),
+        ("GET", "/v2/images/7", "image:read"),
+        ("DELETE", "/v2/images/7", "image:delete"),
+        ("GET", "/v2/images/7/actions", "image:read"),
+        ("GET", "/v2/images/7/actions/8", "image:read"),
+        ("POST", "/v2/images/7/actions", "image:update"),
+        ("GET", "/v2/actions", "actions:read"),
+        ("GET", "/v2/regions", "regions:read"),
+        ("GET", "/v2/droplets", "droplet:read"),
+        ("GET", "/v2/snapshots", "snapshot:read"),
+        ("POST", "/v2/tags", "tag:create"),
+        ("POST", "/v2/tags/prefect:replicated/resources", "tag:create"),
+    ],
+)
+def test_a_403_names_the_scope_that_the_refused_request_needs(method: str, path: str, scope: str) -> None:
+    words = "You do not have access for the attempted action."
+    assert str(Forbidden(method, path, 403, "forbidden", words)) == (
+        f"{method} {path}: 403 forbidden: {words} This request needs the scope {scope}: "
+        "check the scopes of the token in DIGITALOCEAN_TOKEN against the README's list"
+    )
+
+
+def test_a_403_of_a_request_of_an_unknown_kind_still_says_what_to_check() -> None:
+    assert "needs a scope that the token lacks: check" in str(Forbidden("GET", "/v2/kubernetes/clusters", 403))
 
 
 @pytest.mark.parametrize("kind", API_ERRORS)

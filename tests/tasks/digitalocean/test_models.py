@@ -45,6 +45,25 @@ NEEDED: list[tuple[type[Resource], dict[str, Any], tuple[str, ...]]] = [
 EVERY_NEEDED_FIELD = [(model, example, name) for model, example, names in NEEDED for name in names]
 
 
+@pytest.mark.parametrize(
+    ("status", "available"),
+    [({}, True), ({"status": None}, True), ({"status": "available"}, True)]
+    + [({"status": status}, False) for status in ("NEW", "pending", "deleted", "retired", "something new", "")],
+)
+def test_an_image_counts_as_a_copy_only_while_it_is_available(status: dict[str, Any], available: bool) -> None:
+    example = {name: value for name, value in SNAPSHOT.items() if name != "status"}
+    assert Image.model_validate({**example, **status}).available is available
+
+
+@pytest.mark.parametrize(
+    ("volumes", "read"),
+    [({}, 0), ({"volume_ids": None}, 0), ({"volume_ids": "?"}, 0), ({"volume_ids": ["a", 7]}, 2)],
+)
+def test_the_volumes_of_a_droplet_are_counted_as_far_as_they_can_be_read(volumes: dict[str, Any], read: int) -> None:
+    example = {name: value for name, value in DROPLET.items() if name != "volume_ids"}
+    assert len(Droplet.model_validate({**example, **volumes}).volume_ids) == read
+
+
 def test_a_running_action_is_read() -> None:
     action = Action.model_validate(RUNNING_ACTION)
     assert (action.id, action.type, action.resource_id, action.region_slug) == (36805527, "transfer", 7938269, "nyc3")

@@ -1,0 +1,34 @@
+"""Which scope of a token a request needs: https://docs.digitalocean.com/reference/api/scopes/."""
+
+from __future__ import annotations
+
+RESOURCES = {
+    "account": "account",
+    "actions": "actions",
+    "droplets": "droplet",
+    "images": "image",
+    "regions": "regions",
+    "sizes": "sizes",
+    "snapshots": "snapshot",
+    "tags": "tag",
+}
+VERBS = {"GET": "read", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
+
+
+def scope_for(method: str, path: str) -> str:
+    """Name the scope that a request needs.
+
+    Args:
+        method: Its HTTP method.
+        path: Its path, without the host.
+
+    Returns:
+        Such as `image:read`; empty for a request that this project does not send.
+    """
+    _, _, collection, *rest = (*path.split("/"), "", "", "")
+    resource, verb = RESOURCES.get(collection), VERBS.get(method)
+    if not resource or not verb:
+        return ""
+    # An action on an image or a Droplet changes it.
+    starts_action = method == "POST" and "actions" in rest
+    return f"{resource}:{'update' if starts_action else verb}"
