@@ -105,7 +105,7 @@ class ImageLocks:
             Whether they are locked. If not, the wait is over, and the account has changed meanwhile.
         """
         wanted = frozenset(image_ids)
-        said = ""
+        said: set[str] = set()
         waited = False
         while True:
             try:
@@ -120,9 +120,9 @@ class ImageLocks:
                     return not waited
                 waited = True
                 reason = _describe(holders, now)
-            if reason != said:
+            if reason not in said:
                 get_run_logger().info(reason)
-                said = reason
+                said.add(reason)
             await asyncio.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
     async def release(self) -> None:

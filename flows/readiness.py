@@ -14,7 +14,6 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import (
     PREFECT_CLIENT_MAX_RETRIES,
-    PREFECT_CLIENT_RETRY_EXTRA_CODES,
     get_current_settings,
     temporary_settings,
 )
@@ -26,8 +25,9 @@ from tasks.digitalocean import ConfigurationError, load_settings
 
 START_A_SERVER = "start one with `.venv/bin/prefect --no-prompt server start`"
 EXAMPLE = "http://127.0.0.1:4200/api"
-# Prefect's client tries four times to connect.
-PATIENCE = httpx.Timeout(10, connect=2)
+# Prefect's client tries four times to connect, and repeats a request that failed as often as it is told to.
+PATIENCE = httpx.Timeout(5, connect=2)
+REPEATS = 1
 VERSION = re.compile(r"\d+\.\d+")
 
 
@@ -126,9 +126,9 @@ def _checked_address(url: str) -> str:
 
 
 def _version_of_server() -> str:
-    """Ask the server for its version, once."""
-    once = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_CLIENT_RETRY_EXTRA_CODES: set[int]()}
-    with temporary_settings(once), get_client({"timeout": PATIENCE}, sync_client=True) as client:
+    """Ask the server for its version."""
+    hurried = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: REPEATS})
+    with hurried, get_client({"timeout": PATIENCE}, sync_client=True) as client:
         # Prefect's client never asks Prefect Cloud for its version.
         return client.client_version() if client.server_type == ServerType.CLOUD else str(client.api_version())
 

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Paused, Pending, Running
 
-from deployments.sandbox import Image, Sandbox
+from deployments.sandbox import Fault, FaultKind, Image, Sandbox
 from flows import image_locks, liveness
 from flows.image_locks import LOCKED_LABEL, MUTEX, MUTEX_DECAY_PER_SECOND, MUTEX_SLOTS
 from flows.liveness import RENEWED_LABEL, end_dead_runs
@@ -248,6 +248,7 @@ def test_the_locks_of_runs_that_have_ended_hold_no_other_run_up(
 def test_locks_are_released_at_the_end_also_where_the_run_fails(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     resize(sandbox, 2)
     custom, snapshot = images_of(sandbox, "custom")[0], images_of(sandbox, "snapshot")[0]
+    sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED, path=f"/images/{custom.id}/", times=None))
     for image, ends_well in ((snapshot, True), (custom, False)):
         state = transfer(image)
         assert state.is_completed() == ends_well
