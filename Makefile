@@ -30,7 +30,7 @@ deploy: install  ## every deployment, on the same server; after every change of 
 
 # A module's tests share servers, so they stay together.
 test: install-dev  ## every test (minutes)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: install-dev  ## what a run costs, measured against the sandbox (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks

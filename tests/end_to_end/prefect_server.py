@@ -26,7 +26,7 @@ from prefect.events import Event, emit_event
 from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter
 from prefect.logging.handlers import APILogHandler
 
-SHOWS_WITHIN_SECONDS = 30
+SHOWS_WITHIN_SECONDS = 90
 
 T = TypeVar("T")
 
