@@ -12,7 +12,8 @@ from tests.soak.stack import Stack
 from tests.soak.watch import SeenRun, Watch
 
 EVENT_AUTOMATION = "Copy backups as soon as they are complete"
-ALREADY_CRASHED = "already in terminal state CRASHED"
+# Why Prefect refuses to set a run to Crashed that has ended.
+HAS_ENDED = "already in terminal state"
 # Prefect's server writes events down a few at a time.
 SECONDS_UNTIL_EVENTS_SHOW = 15
 
@@ -146,7 +147,9 @@ def check_alarms(watch: Watch, api: PrefectApi, died: Mapping[str, str] | None =
     """
     watch.pause(SECONDS_UNTIL_EVENTS_SHOW)
     died = died or {}
-    alarms = [alarm for alarm in api.alarms() if alarm.at >= watch.began]
+    # The one that sets a dead run to Crashed is triggered again when it has done so, and for a run whose end the
+    # server has on record but has not yet shown to its automations. It changes nothing then, and nobody hears of it.
+    alarms = [alarm for alarm in api.alarms() if alarm.at >= watch.began and HAS_ENDED not in alarm.failure]
     of_runs = {alarm.run_id for alarm in alarms if alarm.run_id}
     false = [
         f"{alarm.automation} at {alarm.at:%H:%M:%S}, run {alarm.run_id or 'none'}"
@@ -160,8 +163,7 @@ def check_alarms(watch: Watch, api: PrefectApi, died: Mapping[str, str] | None =
     answered = sum(not alarm.run_id for alarm in alarms)
     if events:
         watch.check(answered == events, f"each of {events} events has triggered one run", answered)
-    # Prefect may trigger the automation that sets a dead run to Crashed once more when it has done so.
-    failed = [reason for reason in api.failed_actions() if ALREADY_CRASHED not in reason]
+    failed = [f"{alarm.automation}: {alarm.failure}" for alarm in alarms if alarm.failure]
     watch.check(not failed, "no automation's action has failed", failed)
 
 

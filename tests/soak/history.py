@@ -51,11 +51,13 @@ class Alarm:
         automation: Its name.
         run_id: The flow run that it was triggered for; empty if none.
         at: When.
+        failure: Why what it then did failed; empty if it did not.
     """
 
     automation: str
     run_id: str
     at: datetime
+    failure: str = ""
 
 
 class PrefectApi:
@@ -144,16 +146,22 @@ class PrefectApi:
         self._ask("POST", "/events", json=[event])
 
     def alarms(self) -> list[Alarm]:
-        """List the automations that were triggered, whatever they do about it."""
-        events = self._events("prefect.automation.triggered")
+        """List the automations that were triggered, and why what they then did failed."""
+        failures = {
+            related["prefect.resource.id"]: str(each["payload"].get("reason"))
+            for each in self._events("prefect.automation.action.failed")
+            for related in each["related"]
+            if related["prefect.resource.role"] == "automation-triggered-event"
+        }
         return [
-            Alarm(each["resource"]["prefect.resource.name"], _run_of(each["payload"]), _moment(each["occurred"]))
-            for each in events
+            Alarm(
+                automation=each["resource"]["prefect.resource.name"],
+                run_id=_run_of(each["payload"]),
+                at=_moment(each["occurred"]),
+                failure=failures.get(f"prefect.event.{each['id']}", ""),
+            )
+            for each in self._events("prefect.automation.triggered")
         ]
-
-    def failed_actions(self) -> list[str]:
-        """Say which automations could not do what they should."""
-        return [str(each["payload"].get("reason")) for each in self._events("prefect.automation.action.failed")]
 
     def heartbeat_gaps(self, run_id: str) -> list[timedelta]:
         """Tell how long a run was silent between two heartbeats."""
