@@ -4,11 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.conftest import _far_from_any_env_file, prefect_view, start
+from tests.end_to_end.conftest import (
+    _far_from_any_env_file,
+    _flows_of_this_process_have_a_server,
+    start,
+)
 from tests.torture.ledger import Ledger
 from tests.torture.reliability import write_section
 
-__all__ = ["_far_from_any_env_file", "prefect_view", "start"]
+__all__ = ["_far_from_any_env_file", "_flows_of_this_process_have_a_server", "start"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

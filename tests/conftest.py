@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import prefect.context
+import pytest
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogHandler
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from deployments.prefect_server import prefect_server
+from tests.end_to_end.prefect_server import PrefectView, viewing
+
+
+# Here and not in the folders that use it: a fixture that two conftest.py define is two servers, and flows would run
+# through the one that was started last while tests look at the other.
+@pytest.fixture(scope="session")
+def prefect_view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectView]:
+    """One Prefect server for the tests of this process, and a look at it; flows of this process run through it."""
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_server(home) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.setenv("PREFECT_API_URL", f"{address}/api")
+        prefect.context.refresh_global_settings_context()
+        # Each flow run would wait up to a second for the end of its heartbeat.
+        hurried = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+        with prefect.context.root_settings_context(), hurried, viewing(home) as view:
+            yield view
+            # What is still to be sent must not look for a server that is gone.
+            APILogHandler().flush()
+            EventsWorker.drain_all(timeout=10)
+    prefect.context.refresh_global_settings_context()
