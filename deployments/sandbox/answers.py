@@ -17,6 +17,10 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     from_edge: bool = False
     """Whether a proxy in front of the API speaks, which knows nothing of rate limits and request ids."""
+    padding: int = 0
+    """How many blanks follow the body, which JSON allows."""
+    seconds_per_byte: float = 0.0
+    """How long each byte of the body takes; 0 for all at once."""
 
 
 NO_CONTENT = Answer(204)
@@ -28,7 +32,7 @@ def json_answer(status: int, content: object, headers: Mapping[str, str] | None 
     return Answer(status, body, "application/json; charset=utf-8", headers or {})
 
 
-def html_answer(status: int, title: str) -> Answer:
+def html_answer(status: int, title: str, style: str = "") -> Answer:
     """An answer of the proxy in front of the API."""
-    page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+    page = f"<html><head>{style}<title>{title}</title></head><body><h1>{title}</h1></body></html>"
     return Answer(status, page.encode(), "text/html", from_edge=True)

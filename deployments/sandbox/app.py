@@ -6,18 +6,18 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
 
 from deployments.sandbox.account import Account
-from deployments.sandbox.answers import Answer, json_answer
+from deployments.sandbox.answers import Answer
 from deployments.sandbox.control import Control
-from deployments.sandbox.damage import answer_instead, damaged, fate, limit_answer
+from deployments.sandbox.damage import answer_instead, damaged, error_answer, fate, limit_answer
 from deployments.sandbox.endpoints import ENDPOINTS, nothing_here
 from deployments.sandbox.endpoints.call import Call, Endpoint
 from deployments.sandbox.errors import ApiError, bad_request, error, forbidden
@@ -26,6 +26,7 @@ from deployments.sandbox.limits import Limits
 from deployments.sandbox.record import Record, SeenRequest
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+BLANKS = 65_536
 
 
 class ConnectionDropped(Exception):
@@ -110,7 +111,7 @@ class _Api:
         self.account.advance(now)
         if not self.knows(request.headers.get("authorization", "")):
             refusal = error(401, "unauthorized", "Unable to authenticate you")
-            return _Served(_error_answer(refusal, request_id))
+            return _Served(error_answer(refusal, request_id))
         standing = self.limits.standing(now)
         if standing.refused_by:
             return _Served(limit_answer(request_id, headers=standing.refusal_headers()))
@@ -121,7 +122,8 @@ class _Api:
         if fault and fault.kind in FORESTALLING_FAULTS:
             return _Served(answer_instead(fault, request_id, now), fault, counted)
         answer = self.work(endpoint, request, body, now=now, fault=fault, request_id=request_id)
-        shown = damaged(answer, fault, request_id) if fault else answer
+        page = request.query_params.get("page", "")
+        shown = damaged(answer, fault, request_id, int(page) if page.isdecimal() else 1) if fault else answer
         return _Served(shown, fault, counted, worked=answer.status < 400)  # noqa: PLR2004
 
     def work(
@@ -151,7 +153,7 @@ class _Api:
                 )
             )
         except ApiError as refusal:
-            return _error_answer(refusal, request_id)
+            return error_answer(refusal, request_id)
 
     def knows(self, authorization: str) -> bool:
         """Whether a request bears the token."""
@@ -176,7 +178,23 @@ class _Api:
     def response(self, answer: Answer, now: float, request_id: str) -> Response:
         """The answer with the headers that every answer of the API has."""
         usual = {} if answer.from_edge else {**self.limits.standing(now).headers(), "x-request-id": request_id}
-        return Response(answer.body, answer.status, {**usual, **answer.headers}, answer.media_type)
+        headers = {**usual, **answer.headers}
+        # What an answer says of its own content goes before what its kind of content would say.
+        media_type = None if "content-type" in headers else answer.media_type
+        if answer.padding or answer.seconds_per_byte:
+            return StreamingResponse(self.in_pieces(answer), answer.status, headers, media_type)
+        return Response(answer.body, answer.status, headers, media_type)
+
+    async def in_pieces(self, answer: Answer) -> AsyncIterator[bytes]:
+        """The body, slowly or with a long tail of blanks."""
+        if not answer.seconds_per_byte:
+            yield answer.body
+        else:
+            for place in range(len(answer.body)):
+                await self.sleep(answer.seconds_per_byte)
+                yield answer.body[place : place + 1]
+        for start in range(0, answer.padding, BLANKS):
+            yield b" " * min(BLANKS, answer.padding - start)
 
 
 def _parsed(body: bytes) -> object:
@@ -184,7 +202,3 @@ def _parsed(body: bytes) -> object:
         return json.loads(body) if body else None
     except ValueError:
         raise bad_request("The request body is not valid JSON.") from None
-
-
-def _error_answer(refusal: ApiError, request_id: str) -> Answer:
-    return json_answer(refusal.status, {**refusal.body, "request_id": request_id})

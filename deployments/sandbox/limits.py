@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+RESET_IN_PAST_SECONDS = 60
+
 
 class Window:
     """So many requests in so many seconds, wherever one starts to count."""
@@ -75,11 +77,16 @@ class Limits:
         per_minute: Requests the burst window holds.
         per_hour: Requests the hour's window holds.
         speed: What minute and hour are divided by.
+        refusals_say_when: Whether a refusal by the burst limit says when to come back; if not, it has no `retry-after`,
+            and its `ratelimit-reset` lies in the past, as was seen in the field.
     """
 
-    def __init__(self, per_minute: int = 250, per_hour: int = 5000, speed: float = 1.0) -> None:
+    def __init__(
+        self, per_minute: int = 250, per_hour: int = 5000, speed: float = 1.0, *, refusals_say_when: bool = True
+    ) -> None:
         self.burst = Window(per_minute, 60 / speed)
         self.hour = Window(per_hour, 3600 / speed)
+        self._refusals_say_when = refusals_say_when
         self._neighbour_interval = math.inf
         self._neighbour_next = math.inf
         self._lock = threading.RLock()
@@ -99,6 +106,9 @@ class Limits:
             reset = math.ceil(self.hour.next_expiry or now)
             if not self.hour.remaining:
                 return Standing(self.hour.limit, 0, reset, "hour")
+            if not self.burst.remaining and not self._refusals_say_when:
+                past = math.floor(now) - RESET_IN_PAST_SECONDS
+                return Standing(self.hour.limit, self.hour.remaining, past, "burst")
             if not self.burst.remaining:
                 wait = (self.burst.next_expiry or now) - now
                 return Standing(self.hour.limit, self.hour.remaining, reset, "burst", max(1, math.ceil(wait)))

@@ -51,6 +51,7 @@ class Sandbox:
         token: The token, by default one drawn from the seed.
         requests_per_minute: The burst limit.
         requests_per_hour: The hourly limit.
+        refusals_say_when: As in `Limits`.
         quirks: How it behaves where the API is not documented.
         clock: What time it is, in Unix seconds.
 
@@ -72,6 +73,7 @@ class Sandbox:
         token: str | None = None,
         requests_per_minute: int = 250,
         requests_per_hour: int = 5000,
+        refusals_say_when: bool = True,
         quirks: Quirks | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -87,7 +89,7 @@ class Sandbox:
             speed=speed,
             quirks=quirks,
         )
-        self.limits = Limits(requests_per_minute, requests_per_hour, speed)
+        self.limits = Limits(requests_per_minute, requests_per_hour, speed, refusals_say_when=refusals_say_when)
         self.faults = Faults()
         self.record = Record(actions=self.account.started, deleted=self.account.deleted)
         self._clock = clock
@@ -203,11 +205,11 @@ def _dropping(app: ASGIApp) -> ASGIApp:
 
 
 def _dated(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
-    """Have every answer name the sandbox's time, where uvicorn would name this machine's."""
+    """Have every answer that names no other time name the sandbox's, where uvicorn would name this machine's."""
 
     async def dated(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_dated(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and b"date" not in dict(message["headers"]):
                 date = format_datetime(datetime.fromtimestamp(clock(), UTC), usegmt=True)
                 message["headers"] = [*message["headers"], (b"date", date.encode())]
             await send(message)
