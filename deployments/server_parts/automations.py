@@ -23,6 +23,8 @@ RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 OF_THESE_FLOWS = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)})
 OF_THE_NIGHTLY = ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": "nightly"})
 HEARTBEAT = "prefect.flow-run.heartbeat"
+# As prefect.yaml names the trigger of replicate-backups/after-backup.
+EVENT_TRIGGER = "Copy backups as soon as they are complete"
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")}
 
 
@@ -132,6 +134,19 @@ def automations(
             block=block,
             subject="Backups: {{ flow_run.name }} {{ flow_run.state.name }}",
             body="{{ flow_run.state.message }}\n\n{{ flow_run | ui_url }}",
+        ),
+        AutomationPart(
+            "An event has started no run",
+            "The payload of a `backup.completed` cannot be understood, or a run could not be created.",
+            EventTrigger(
+                expect={"prefect.automation.action.failed"},
+                match=ResourceSpecification({"prefect.resource.name": EVENT_TRIGGER}),
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            block=block,
+            subject="Backups: an event has started no run",
+            body="{{ event.payload.reason }}\n\nThe payload of backup.completed may hold image_ids and droplet_tag.",
         ),
         AutomationPart(
             "No copy of backups for a day",

@@ -11,6 +11,7 @@ import pytest
 from prefect import Flow
 from ruamel.yaml import YAML
 
+from deployments.server_parts.automations import EVENT_TRIGGER
 from deployments.server_parts.token import BLOCK
 from deployments.server_parts.work_pool import POOL
 from deployments.server_parts.work_queue import EVENT_QUEUE
@@ -69,6 +70,11 @@ def test_the_list_of_flows_names_all_of_them() -> None:
 def test_there_is_a_nightly_run_whose_absence_the_automation_notices() -> None:
     (nightly,) = (deployment for deployment in DEPLOYMENTS if deployment["name"] == "nightly")
     assert nightly["schedules"]
+
+
+def test_the_trigger_whose_failures_are_notified_is_the_one_of_the_deployments() -> None:
+    triggers = [trigger for deployment in DEPLOYMENTS for trigger in deployment.get("triggers", [])]
+    assert [trigger["name"] for trigger in triggers] == [EVENT_TRIGGER]
 
 
 def test_no_deployment_has_a_concurrency_limit_whose_lease_a_restart_of_the_server_loses() -> None:

@@ -99,6 +99,12 @@ class Production:
         logs = self.client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
         return "\n".join(log.message for log in logs)
 
+    def triggered(self, automation: str) -> int:
+        """How often an automation was triggered."""
+        body = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}}
+        events = self.client.request("POST", "/events/filter", json=body).json()["events"]
+        return sum(event["resource"]["prefect.resource.name"] == automation for event in events)
+
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event, as anything that has curl can."""
         content = ["--header", "content-type: application/json", "--data", json.dumps([event])]
@@ -241,9 +247,29 @@ def test_an_event_that_names_a_tag_has_the_newest_backups_of_its_droplets_copied
     assert {action.resource_id for action in account.record.actions} == {images[0].id}
 
 
-def run_after_event(production: Production, **payload: Any) -> FlowRun:
-    """Say that a backup is complete, and return the run that this has started, when it has ended."""
+@pytest.mark.parametrize("payload", [{"image_ids": "{id}"}, {"image_ids": ["{id}"], "droplet_tag": ""}])
+def test_an_event_may_name_images_as_text_and_an_empty_tag(
+    production: Production, account: Sandbox, payload: dict[str, Any]
+) -> None:
+    image = newest_backups(account)[0]
+    run_after_event(production, **json.loads(json.dumps(payload).replace("{id}", str(image.id))))
+    assert_are_everywhere([image], account)
+    assert {action.resource_id for action in account.record.actions} == {image.id}
+
+
+@pytest.mark.parametrize("payload", [{"image_id": 62137902}, {"image_ids": ["web"]}, {"droplet_tag": {"name": "dr"}}])
+def test_an_event_that_cannot_be_understood_starts_no_run_and_triggers_a_notification(
+    production: Production, account: Sandbox, payload: dict[str, Any]
+) -> None:
     before = production.runs_of("replicate-backups/after-backup")
+    already = production.triggered("An event has started no run")
+    tell_of_a_backup(production, payload)
+    until(lambda: production.triggered("An event has started no run") > already, LONGEST_RUN_SECONDS)
+    assert production.runs_of("replicate-backups/after-backup") == before
+    assert not account.record.requests
+
+
+def tell_of_a_backup(production: Production, payload: dict[str, Any]) -> datetime:
     occurred = datetime.now(UTC)
     production.tell(
         {
@@ -254,6 +280,13 @@ def run_after_event(production: Production, **payload: Any) -> FlowRun:
             "payload": payload,
         }
     )
+    return occurred
+
+
+def run_after_event(production: Production, **payload: Any) -> FlowRun:
+    """Say that a backup is complete, and return the run that this has started, when it has ended."""
+    before = production.runs_of("replicate-backups/after-backup")
+    occurred = tell_of_a_backup(production, payload)
 
     def new() -> list[FlowRun]:
         runs = production.runs_of("replicate-backups/after-backup")

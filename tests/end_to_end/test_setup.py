@@ -36,6 +36,7 @@ from tests.flows.test_prefect_settings import longest_silence_of_a_living_run
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
 FAILED, SILENT, DIED = "A copy of backups has failed", "No copy of backups for a day", "A copy of backups has died"
+UNHEARD = "An event has started no run"
 PARTS = [
     f"secret {BLOCK}",
     f"work pool {POOL}",
@@ -43,6 +44,7 @@ PARTS = [
     f"concurrency limit {MUTEX}",
     f"concurrency limit {SHARED_LIMIT}",
     f"automation '{FAILED}'",
+    f"automation '{UNHEARD}'",
     f"automation '{SILENT}'",
     f"automation '{DIED}'",
 ]
@@ -230,7 +232,7 @@ def test_it_says_what_it_has_made(story: Story) -> None:
     assert (document["name"], document["data"]) == (BLOCK, {"value": TOKEN})
     assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
     assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {MUTEX, SHARED_LIMIT}
-    assert len(story.made["automations"]) == 3
+    assert len(story.made["automations"]) == 4
 
 
 def test_a_second_time_it_says_already_so_and_changes_nothing(story: Story) -> None:
@@ -417,18 +419,19 @@ def test_an_automation_keeps_the_notification_that_it_was_given_earlier(correct:
             await webhook.save("ops", client=client)
 
     def actions() -> list[dict[str, Any]]:
-        return [action for name in (FAILED, SILENT, DIED) for action in server.automation(name)["actions"]]
+        return [action for name in (FAILED, UNHEARD, SILENT, DIED) for action in server.automation(name)["actions"]]
 
-    assert [action["type"] for action in actions()] == ["do-nothing", "do-nothing", "change-flow-run-state"]
+    assert [action["type"] for action in actions()] == [*["do-nothing"] * 3, "change-flow-run-state"]
     server.do(make_block())
     said = correct(notify="slack-webhook/ops")
-    assert [said[f"automation '{name}'"] for name in (FAILED, SILENT, DIED)] == [
+    assert [said[f"automation '{name}'"] for name in (FAILED, UNHEARD, SILENT, DIED)] == [
+        "corrected: it does something else",
         "corrected: it does something else",
         "corrected: it does something else",
         "already so",
     ]
     given = actions()
-    assert [action["type"] for action in given] == ["send-notification"] * 2 + ["change-flow-run-state"]
+    assert [action["type"] for action in given] == ["send-notification"] * 3 + ["change-flow-run-state"]
     assert set(correct().values()) == {"already so"}
 
     found = server.automation(FAILED)
