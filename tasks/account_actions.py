@@ -3,56 +3,93 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import Action, Forbidden, Image, NotFound
+from tasks.digitalocean import Action, APIError, Image, NotFound, ScopeMissing, Unauthorized
 from tasks.digitalocean.client import DigitalOceanClient
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KnownActions:
+    """The actions on some images, as far as they can be known.
+
+    Attributes:
+        actions: The actions, in no particular order.
+        unread: Why the actions of an image cannot be read, by the image's id. Nothing should be started on such an
+            image: it may be under way.
+    """
+
+    actions: Sequence[Action] = ()
+    unread: Mapping[int, str] = field(default_factory=dict)
 
 
 @api_task(task_run_name="list actions on images", repeats=False)
-async def list_actions_on(images: Sequence[Image]) -> list[Action]:
+async def list_actions_on(images: Sequence[Image]) -> KnownActions:
     """List the actions on some images, with as few requests as that takes.
 
     Reads the account's feed back to the day the oldest of the images was made. Where that would take more requests
-    than asking for each image's actions, does the latter.
+    than asking for each image's actions, or the feed cannot be read, does the latter.
 
     Args:
         images: The images.
 
     Returns:
-        Their actions, in no particular order.
+        Their actions, and the images whose actions cannot be read.
 
     Raises:
-        APIError: They cannot be read.
+        Unauthorized: The token is wrong.
+        ScopeMissing: The token may not read images.
     """
     connection = connect()
     return await connection.run(_actions_on(connection.client, images))
 
 
-async def _actions_on(client: DigitalOceanClient, images: Sequence[Image]) -> list[Action]:
+async def _actions_on(client: DigitalOceanClient, images: Sequence[Image]) -> KnownActions:
     wanted = {image.id for image in images}
-    found = await _from_feed(client, images) if len(images) > 1 else None
-    if found is None:
-        found = [action for image_id in sorted(wanted) for action in await _from_image(client, image_id)]
-    return [action for action in found if action.resource_id in wanted]
+    feed = await _from_feed(client, images) if len(images) > 1 else None
+    found, unclear = feed or ([], {None})
+    found = [action for action in found if action.resource_id in wanted]
+    unread: dict[int, str] = {}
+    for image_id in sorted(wanted if None in unclear else wanted & {each for each in unclear if each is not None}):
+        try:
+            found += await _from_image(client, image_id)
+        except (Unauthorized, ScopeMissing):
+            raise
+        except APIError as error:
+            logger.warning("The actions of image %d cannot be read: %s", image_id, error)
+            unread[image_id] = f"its actions cannot be read: {error}"
+    return KnownActions(found, unread)
 
 
-async def _from_feed(client: DigitalOceanClient, images: Sequence[Image]) -> list[Action] | None:
+async def _from_feed(
+    client: DigitalOceanClient, images: Sequence[Image]
+) -> tuple[list[Action], Collection[int | None]] | None:
+    """Read the feed; returns the actions, and the images of which there are actions that it does not show properly."""
     oldest = min(image.created_at for image in images)
     # What another run started a moment ago, before it died, may not be in the feed yet.
     await asyncio.sleep(client.settings.poll_interval_seconds)
     found: list[Action] = []
-    for page in range(1, len(images) + 1):
+    unclear: set[int | None] = set()
+    for number in range(1, len(images) + 1):
         try:
-            actions, more = await client.list_recent_actions(page)
-        except (Forbidden, NotFound):
-            return None  # a token may be allowed images and not the account's actions
+            page = await client.list_recent_actions(number)
+        except Unauthorized:
+            raise
+        except APIError as error:
+            # A token may be allowed images and not the account's actions.
+            logger.info("The account's actions cannot be read, asking for those of each image instead: %s", error)
+            return None
         # Other kinds of resources have ids of their own, which may be the same numbers.
-        found += [action for action in actions if action.resource_type == "image"]
-        if not more or (actions and actions[-1].started_at < oldest):
-            return found
+        found += [action for action in page.actions if action.resource_type == "image"]
+        unclear.update(page.unread)
+        if not page.more or (page.actions and page.actions[-1].started_at < oldest):
+            return found, unclear
     return None
 
 
@@ -60,5 +97,7 @@ async def _from_image(client: DigitalOceanClient, image_id: int) -> list[Action]
     try:
         actions = await client.list_image_actions(image_id)
     except NotFound:
+        if await client.find_image(image_id) is not None:
+            raise
         return []
     return [action.model_copy(update={"resource_id": image_id}) for action in actions]

@@ -14,7 +14,8 @@ from prefect.context import get_run_context
 from prefect.exceptions import MissingContextError
 from prefect.tasks import exponential_backoff
 
-from tasks.digitalocean import APIError, load_settings, run_blocking
+from tasks.digitalocean import APIError, Forbidden, load_settings, run_blocking
+from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.digitalocean.settings import MOST_RETRIES
 
 P = ParamSpec("P")
@@ -52,19 +53,32 @@ def _called_from_async_code() -> bool:
     return bool(getattr(caller, "isasync", True))
 
 
-def _if_safe(_task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Decide whether a failed task run is tried again: if its request may be sent twice.
+def is_repeated(error: object, *, idempotent: bool = False) -> bool:
+    """Decide whether a task that ended with an error is tried again: if its request may be sent twice.
 
-    The pause before it is Prefect's; after a 429 the rate budget adds what is missing.
+    A start that was refused with a 403 is left to the caller, who may have other images to try.
+
+    Args:
+        error: The error, if it is one.
+        idempotent: Whether doing it twice is the same as doing it once.
     """
+    if not isinstance(error, APIError):
+        return False
+    if idempotent:
+        return error.transient
+    return error.repeatable and not (isinstance(error, Forbidden) and error.method == "POST")
+
+
+def _if_safe(_task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """The pause before the next attempt is Prefect's; after a 429 the rate budget adds what is missing."""
     error = getattr(state.data, "result", state.data)
-    return isinstance(error, APIError) and error.repeatable and _attempts_left(task_run)
+    return is_repeated(error) and _attempts_left(task_run, error)
 
 
 def _if_it_may_help(_task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
     """The same for tasks that may be carried out twice without harm."""
     error = getattr(state.data, "result", state.data)
-    return isinstance(error, APIError) and error.transient and _attempts_left(task_run)
+    return is_repeated(error, idempotent=True) and _attempts_left(task_run, error)
 
 
 def _never(_task: Task[Any, Any], _task_run: TaskRun, _state: State[Any]) -> bool:
@@ -72,7 +86,9 @@ def _never(_task: Task[Any, Any], _task_run: TaskRun, _state: State[Any]) -> boo
     return False
 
 
-def _attempts_left(task_run: TaskRun) -> bool:
+def _attempts_left(task_run: TaskRun, error: object) -> bool:
+    if isinstance(error, Forbidden) and error.method != "GET" and task_run.run_count >= MOST_REFUSALS:
+        return False
     return task_run.run_count <= load_settings().http_retry_max
 
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.api_task import api_task
 from tasks.connection import connect
 from tasks.digitalocean import Action, ImageActionRequest, InvalidArgument
-from tasks.digitalocean.once import post_once
+from tasks.digitalocean.once import get_started_action, post_once
 
 REQUEST: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)
 
@@ -20,7 +20,7 @@ REQUEST: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)
 async def get_image_action(image_id: int, action_id: int) -> Action:
     """Look at one action of an image.
 
-    Tried again after a 429, a 5xx, a broken answer or a broken connection.
+    Tried again after everything that may pass: a 403, a 429, a 5xx, an odd status, a broken answer or connection.
 
     Args:
         image_id: The image, from 1 on.
@@ -50,7 +50,7 @@ async def get_image_action(image_id: int, action_id: int) -> Action:
 async def list_image_actions(image_id: int) -> list[Action]:
     """List every action ever run on an image.
 
-    Each page of the list is asked for again after a 429, a 5xx, a broken answer or a broken connection.
+    Each page of the list is asked for again after everything that may pass, as in `get_image_action`.
 
     Args:
         image_id: The image, from 1 on.
@@ -92,8 +92,8 @@ def _post_name() -> str:
 async def post_image_action(image_id: int, request: ImageActionRequest | dict[str, Any]) -> Action:
     """Start an action on an image, exactly once.
 
-    Tried again after a 429 and where no connection was made. After a 5xx, a broken answer or a connection that broke,
-    the image's actions are looked at first: what was carried out all the same is returned, not repeated.
+    Tried again after a 429 and where no connection was made. After a 5xx, an odd status, a broken answer or a broken
+    connection, the image's actions are looked at first: what was carried out all the same is returned, not repeated.
 
     Args:
         image_id: The image, from 1 on.
@@ -107,6 +107,7 @@ async def post_image_action(image_id: int, request: ImageActionRequest | dict[st
         NotFound: There is no such image.
         UnprocessableEntity: The API refuses: the image is in the region already, is no snapshot, has another action
             pending, or the region takes no images.
+        Forbidden: Refused, perhaps for now only: a caller with other images does well to try one of those first.
         Unauthorized: The token is wrong.
         APIError: Anything else, when there are no attempts left.
 
@@ -155,7 +156,7 @@ async def wait_for_image_action(image_id: int, action_id: int, timeout_minutes: 
         ```
     """
     connection = connect()
-    action = await connection.run(connection.client.get_image_action(image_id, action_id))
+    action = await connection.run(get_started_action(connection.client, image_id, action_id))
     try:
         async with asyncio.timeout(timeout_minutes * 60):
             return await connection.run(connection.waiter.wait(image_id, action))

@@ -26,8 +26,8 @@ async def list_snapshots() -> list[Snapshot]:
 async def delete_snapshot(image_id: int) -> bool:
     """Delete a snapshot, exactly once.
 
-    Tried again after a 429 and where no connection was made. After a 5xx, a broken answer or a connection that broke,
-    the snapshot is looked for first: if it is gone, it was deleted.
+    Tried again after a 429, a 403 and where no connection was made. After a 404, a 5xx, an odd status, a broken answer
+    or a broken connection, the snapshot is looked for first: if it is gone, it was deleted.
 
     Args:
         image_id: The snapshot, from 1 on.

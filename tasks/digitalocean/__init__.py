@@ -1,14 +1,17 @@
 """The DigitalOcean API, as far as copying images needs it; knows nothing of Prefect."""
 
 from tasks.digitalocean.connection import Connection, connect, run_blocking, start_in_background
+from tasks.digitalocean.deadline import Deadline, deadline
 from tasks.digitalocean.errors import (
     APIError,
     ConfigurationError,
+    DeadlineExceeded,
     DigitalOceanError,
     Forbidden,
     InvalidArgument,
     MalformedAnswer,
     NotFound,
+    ScopeMissing,
     ServerError,
     TokenMissing,
     TooManyRequests,
@@ -39,6 +42,8 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "ConvertImage",
+    "Deadline",
+    "DeadlineExceeded",
     "DigitalOceanError",
     "Droplet",
     "Forbidden",
@@ -50,6 +55,7 @@ __all__ = [
     "Region",
     "RegionSlug",
     "ResourceId",
+    "ScopeMissing",
     "ServerError",
     "Settings",
     "Snapshot",
@@ -63,6 +69,7 @@ __all__ = [
     "UnexpectedStatus",
     "UnprocessableEntity",
     "connect",
+    "deadline",
     "load_settings",
     "run_blocking",
     "start_in_background",

@@ -22,20 +22,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 from tasks.digitalocean.clock import Clock, SystemClock
+from tasks.digitalocean.headers import retry_after, server_time, whole_number
+from tasks.digitalocean.learnt_limit import LearntLimit
 from tasks.digitalocean.settings import RateLimit
 
 TOO_MANY_REQUESTS = 429
+SERVER_ERROR = 500
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 # The headers count in whole seconds, so a moment named there may lie up to one second later.
 HEADER_RESOLUTION_SECONDS = 1.0
 # How much the last round trip tells of the next.
 ROUND_TRIP_WEIGHT = 0.2
+LONGEST_QUOTE = 60
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,12 @@ class RateBudget:
         self._heard_at: float | None = None
         self._heard_remaining = 0
         self._others_rate = 0.0
+        self._heard_since: float | None = None
         self._others_noted = {window.seconds: Window(0, window.seconds) for window in self._windows}
+
+        # The shortest window may hold less than is documented; of the longest, every answer tells.
+        shortest = self._windows[0]
+        self._learnt = LearntLimit(ordered[0]) if shortest is not self._longest else None
 
         # Closed after a 429: nothing goes before this moment, and then one request first, as a trial.
         self._closed_until = -math.inf
@@ -133,11 +140,14 @@ class RateBudget:
     async def admit(self) -> Admission:
         """Wait for the moment when one more request fits into every window.
 
-        First come, first served; who holds an admission (see `holding`) goes at once. Each admission must be handed
-        back with `settle`.
+        First come, first served; who holds an admission (see `holding`) goes at once, unless the budget was closed
+        since it was given. Each admission must be handed back with `settle`.
         """
         if held := _held.get():
-            return held.pop()
+            admission = held.pop()
+            if admission.number > self._closed_by or not (self._on_trial or self.closed_for):
+                return admission
+            self.give_back(admission)
         async with self._queue:
             if self._shared:
                 await self._shared.turn()
@@ -180,6 +190,8 @@ class RateBudget:
             Seconds; 0 for not at all, infinity where only an answer to what is in flight can tell.
         """
         now = self._clock.monotonic()
+        if self._learnt:
+            self._windows[0].limit = self._learnt.now(now)
         if self._on_trial and self._in_flight:
             return math.inf
         return max(0.0, self._closed_until - now, *(self._pause_of(window, now) for window in self._windows))
@@ -196,6 +208,11 @@ class RateBudget:
             for window, left in zip(self._windows, free, strict=True)
         ]
         return max(self.closed_for, *waits)
+
+    @property
+    def proven(self) -> float:
+        """How many requests of this process have been let through in the shortest window, at most."""
+        return self._learnt.proven if self._learnt else math.inf
 
     @property
     def closed_for(self) -> float:
@@ -242,22 +259,30 @@ class RateBudget:
         # One that is turned away may count all the same; where it does not, little is lost.
         for window in self._windows:
             window.add(now)
-        if status == TOO_MANY_REQUESTS:
-            self._close(admission, now, headers or {})
+        headers = headers or {}
+        if status == TOO_MANY_REQUESTS or _is_down(status, headers):
+            self._close(admission, now, headers, by_limit=status == TOO_MANY_REQUESTS)
         elif status is not None:
-            if admission.number > self._closed_by:
+            before_refusal = admission.number <= self._closed_by
+            if not before_refusal:
                 self._on_trial = False
                 self._closings = 0
-            self._compare(now, headers or {}, overtaken_by=self._settled - flight.settled_before)
+            self._compare(now, headers, overtaken_by=self._settled - flight.settled_before)
+            if self._learnt:
+                others = self._others_in_the_shortest(now)
+                self._learnt.let_through(flight.since, now, others=others, before_refusal=before_refusal)
         self._settled += 1
         self._changed.set()
 
     def _compare(self, now: float, headers: Mapping[str, str], overtaken_by: int) -> None:
-        limit, remaining = _whole(headers, "ratelimit-limit"), _whole(headers, "ratelimit-remaining")
-        if limit is not None and limit > 0:
+        limit, remaining = (whole_number(headers.get(f"ratelimit-{name}", "")) for name in ("limit", "remaining"))
+        # A limit that this process alone has gone beyond is a proxy's, or a mistake.
+        if limit is not None and limit >= max(1, self._longest.count(now)):
             self._longest.limit = limit
         if remaining is None:
             return
+        if self._heard_since is None:
+            self._heard_since = now
         not_mine = self._longest.limit - remaining - self._longest.count(now)
         # Answers overtake each other: what is in flight may have been counted already, and what was settled while this
         # was in flight may not.
@@ -278,21 +303,49 @@ class RateBudget:
                 window.add(moment)
                 self._others_noted[window.seconds].add(moment)
 
-    def _close(self, admission: Admission, now: float, headers: Mapping[str, str]) -> None:
+    def _others_in_the_shortest(self, now: float) -> int:
+        """How many requests of others are in the shortest window, at most."""
+        shortest = self._windows[0]
+        if self._heard_since is None or now - self._heard_since >= shortest.seconds:
+            return self._others_noted[shortest.seconds].count(now)
+        return self._others  # all that they have spent of the longest may have been in this minute
+
+    def _close(self, admission: Admission, now: float, headers: Mapping[str, str], *, by_limit: bool) -> None:
         if admission.number <= self._closed_by:
             return  # sent before the budget was closed: it tells nothing new
         self._closed_by = self._numbers
         self._on_trial = True
-        retry_after = _retry_after(headers, self._unix(headers))
-        if retry_after is not None:
-            pause, reason = retry_after, "the API said so"
-            self._fill_shorter_windows(now, pause)
-        elif (until_reset := self._until_reset(headers)) and not self._has_left_of_the_longest(now):
-            pause, reason = until_reset, "the oldest counted request expires then"
-        else:
-            pause, reason = self._backoff(), "the API did not say for how long"
+        pause, reason = self._pause_by_limit(now, headers) if by_limit else self._pause_asked_for(headers)
         self._closed_until = max(self._closed_until, now + pause)
-        logger.warning("429 Too Many Requests: no request for %.0f s (%s)", pause, reason)
+        what = "429 Too Many Requests" if by_limit else "The server is down"
+        logger.warning("%s: no request for %.0f s (%s)", what, pause, reason)
+
+    def _pause_by_limit(self, now: float, headers: Mapping[str, str]) -> tuple[float, str]:
+        """Take note of which limit was hit; returns how long nothing goes, and why."""
+        asked, until_reset = self._asked_for(headers), self._until_reset(headers)
+        if asked is None and until_reset is not None and not self._has_left_of_the_longest(now):
+            return until_reset, "the oldest counted request expires then"
+        self._closings += 1
+        if self._learnt:
+            in_vain = asked is None and self._closings > 1
+            self._learnt.refused(now, in_vain=in_vain, others=self._others_in_the_shortest(now))
+        pause, reason = self._pause_asked_for(headers)
+        if asked is not None:
+            self._fill_shorter_windows(now, pause)
+        return pause, reason
+
+    def _pause_asked_for(self, headers: Mapping[str, str]) -> tuple[float, str]:
+        """How long nothing goes because the API asks for it, and its reason; not for longer than any limit lasts."""
+        asked = self._asked_for(headers)
+        if asked is None:
+            return self._backoff(), "the API did not say for how long"
+        if asked <= self._longest.seconds:
+            return asked, "the API said so"
+        quoted = headers["retry-after"][:LONGEST_QUOTE]
+        return self._longest.seconds, f"the API said retry-after: {quoted}, which is longer than any rate limit lasts"
+
+    def _asked_for(self, headers: Mapping[str, str]) -> float | None:
+        return retry_after(headers, self._unix(headers))
 
     def _has_left_of_the_longest(self, now: float) -> bool:
         """Whether it was a shorter window for certain: that lets too little through to have used up what was left."""
@@ -310,13 +363,12 @@ class RateBudget:
                 window.add(now + free_in + span * number / unknown - window.seconds)
 
     def _backoff(self) -> float:
-        self._closings += 1
-        pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (self._closings - 1))
+        pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** max(0, self._closings - 1))
         return pause * self._random.uniform(0.75, 1.25)
 
     def _until_reset(self, headers: Mapping[str, str]) -> float | None:
         """Seconds to `ratelimit-reset`, or None where that is not within the window to come."""
-        reset = _whole(headers, "ratelimit-reset")
+        reset = whole_number(headers.get("ratelimit-reset", ""))
         if reset is None:
             return None
         seconds = reset - self._unix(headers)
@@ -324,22 +376,11 @@ class RateBudget:
 
     def _unix(self, headers: Mapping[str, str]) -> float:
         """The server's time, so that a wrong clock on either side does no harm."""
-        with suppress(KeyError, ValueError, TypeError):
-            return parsedate_to_datetime(headers["date"]).timestamp()
-        return self._clock.unix()
+        unix = self._clock.unix()
+        date = server_time(headers, unix)
+        return unix if date is None else date
 
 
-def _whole(headers: Mapping[str, str], name: str) -> int | None:
-    with suppress(KeyError, ValueError):
-        return int(headers[name])
-    return None
-
-
-def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds from `retry-after`, which RFC 9110 allows to be a number or a date."""
-    value = headers.get("retry-after", "").strip()
-    if value.isdecimal():
-        return float(value)
-    with suppress(ValueError, TypeError):
-        return max(0.0, parsedate_to_datetime(value).replace(tzinfo=UTC).timestamp() - now)
-    return None
+def _is_down(status: int | None, headers: Mapping[str, str]) -> bool:
+    """Whether the server says that it cannot serve now, and when it can."""
+    return status is not None and status >= SERVER_ERROR and "retry-after" in headers

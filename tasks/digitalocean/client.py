@@ -12,18 +12,21 @@ from typing import Self, TypeVar
 
 import httpx
 
-from tasks.digitalocean.answers import Answer, read_answer
+from tasks.digitalocean import lists
+from tasks.digitalocean.answers import Answer
 from tasks.digitalocean.budget import RateBudget, SharedLimit
 from tasks.digitalocean.clock import Clock, ServerClock, SystemClock
 from tasks.digitalocean.errors import (
     APIError,
-    ConnectionFailed,
+    Forbidden,
     InvalidArgument,
     NotFound,
-    TransportError,
+    ScopeMissing,
     UnexpectedStatus,
     UnprocessableEntity,
+    collection_of,
 )
+from tasks.digitalocean.lists import Paging
 from tasks.digitalocean.models import (
     TAG_PATTERN,
     Action,
@@ -34,16 +37,14 @@ from tasks.digitalocean.models import (
     Resource,
     Snapshot,
 )
+from tasks.digitalocean.sending import Sender
 from tasks.digitalocean.settings import Settings
-from tasks.digitalocean.tally import count_request
 
 # The API's documentation: "per_page", at most 200.
 LARGEST_PAGE = 200
 # One request may tag many images; the API's documentation names no limit, so the lists stay short.
 IMAGES_PER_TAGGING = 500
 FIRST_PAUSE_SECONDS = 0.5
-USER_AGENT = "digitalocean-image-replication"
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 ResultT = TypeVar("ResultT")
@@ -74,20 +75,7 @@ class DigitalOceanClient:
         self.clock = clock or SystemClock()
         self.server_clock = ServerClock(self.clock)
         self.budget = RateBudget(settings.rate_limits, self.clock, shared=shared_limit)
-        self._http = httpx.AsyncClient(
-            base_url=settings.api_url,
-            headers={
-                "Authorization": f"Bearer {settings.token.get_secret_value()}",
-                "Accept": "application/json",
-                "User-Agent": USER_AGENT,
-            },
-            timeout=settings.http_timeout_seconds,
-            # A redirect would take the token along; the API has none.
-            follow_redirects=False,
-            # A proxy from the environment is for the world, not for this machine's own addresses.
-            trust_env=settings.api_url.startswith("https:"),
-            transport=transport,
-        )
+        self._sender = Sender(settings, self.budget, self.server_clock, transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,7 +87,7 @@ class DigitalOceanClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._sender.close()
 
     # Image actions
 
@@ -108,27 +96,26 @@ class DigitalOceanClient:
         path = f"/v2/images/{_checked_id(image_id, 'image')}/actions/{_checked_id(action_id, 'action')}"
         return (await self._request("GET", path)).one(Action, "action")
 
-    async def list_image_actions(self, image_id: int) -> list[Action]:
-        """Look at all actions ever run on an image."""
-        return await self._all(Action, "actions", f"/v2/images/{_checked_id(image_id, 'image')}/actions")
+    async def list_image_actions(self, image_id: int, *, retries: int | None = None) -> list[Action]:
+        """Look at all actions ever run on an image; `retries` as in `list_recent_actions`."""
+        path = f"/v2/images/{_checked_id(image_id, 'image')}/actions"
+        return await self._all(lists.image_actions, "actions", path, retries=retries)
 
     async def post_image_action(self, image_id: int, request: ImageActionRequest) -> Action:
-        """Start an action on an image; the answer is the action in progress.
-
-        The API's description shows the bare action as the answer's schema and wraps it in `action` in the
-        example; the API does the latter, and either is read.
-        """
+        """Start an action on an image; the answer is the action in progress."""
         path = f"/v2/images/{_checked_id(image_id, 'image')}/actions"
-        return (await self._request("POST", path, json=request.model_dump())).one_bare_or_under(Action, "action")
+        return (await self._request("POST", path, json=request.model_dump())).one(Action, "action")
 
-    async def list_recent_actions(self, page: int = 1) -> tuple[list[Action], bool]:
+    async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> lists.FeedPage:
         """Look at a page of the account's feed of actions, newest first.
 
-        Returns:
-            The actions, and whether there is a further page.
+        The feed holds the actions of all kinds of resources. What cannot be read of others is skipped.
+
+        Args:
+            page: Its number.
+            retries: How often a page that failed is asked for again; None for as often as is set.
         """
-        actions, next_page = await self._page(Action, "actions", "/v2/actions", page)
-        return actions, next_page is not None
+        return await self._page(lambda answer: lists.feed_page(answer, page), "/v2/actions", page, retries=retries)
 
     # Images
 
@@ -139,19 +126,19 @@ class DigitalOceanClient:
     async def find_image(self, image_id: int) -> Image | None:
         """Look at one image, asking again where that may help; None if it is gone."""
         try:
-            return await self._repeating(lambda: self.get_image(image_id))
+            return await self.repeating(lambda: self.get_image(image_id))
         except NotFound:
             return None
 
     async def list_private_images(self) -> list[Image]:
         """List the account's own images: backups, snapshots and custom images."""
-        images = await self._all(Image, "images", "/v2/images", {"private": "true"})
+        images = await self._all(lists.images, "images", "/v2/images", {"private": "true"})
         # A list that changes while it is read repeats entries on the next page.
         return list({image.id: image for image in images}.values())
 
     async def list_snapshots(self) -> list[Snapshot]:
-        """List the snapshots of Droplets, also of those that are gone."""
-        snapshots = await self._all(Snapshot, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
+        """List the snapshots of Droplets, also of those that are gone; what cannot be read is skipped."""
+        snapshots = await self._all(lists.snapshots, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
         return list({snapshot.id: snapshot for snapshot in snapshots}.values())
 
     async def delete_image(self, image_id: int) -> None:
@@ -162,7 +149,7 @@ class DigitalOceanClient:
 
     async def list_regions(self) -> list[Region]:
         """List all regions, also those that take no images."""
-        return await self._all(Region, "regions", "/v2/regions")
+        return await self._all(lists.regions, "regions", "/v2/regions")
 
     async def list_droplets(self, tag: str | None = None) -> list[Droplet]:
         """List Droplets, those with GPUs included.
@@ -170,9 +157,10 @@ class DigitalOceanClient:
         The API lists GPU Droplets only on `type=gpus`, which it does not combine with `tag_name`; those are
         therefore chosen by tag here.
         """
-        usual = await self._all(Droplet, "droplets", "/v2/droplets", {"tag_name": checked_tag(tag)} if tag else {})
+        chosen_by = {"tag_name": checked_tag(tag)} if tag else {}
+        usual = await self._all(lists.droplets, "droplets", "/v2/droplets", chosen_by)
         try:
-            with_gpus = await self._all(Droplet, "droplets", "/v2/droplets", {"type": "gpus"})
+            with_gpus = await self._all(lists.droplets, "droplets", "/v2/droplets", {"type": "gpus"})
         except (UnexpectedStatus, UnprocessableEntity) as error:
             logger.debug("The API does not list GPU Droplets apart: %s", error)
             with_gpus = []
@@ -208,62 +196,101 @@ class DigitalOceanClient:
         """Send one request when the budget allows it, once.
 
         Raises:
-            APIError: The answer was no success, or there was none.
+            ScopeMissing: A read was refused, and so was another one that needs the same scope.
+            APIError: The answer was not a success, or there was none.
         """
-        admission = await self.budget.admit()
-        response = None
         try:
-            response = await self._http.request(method, path, params=params, json=json)
-        except httpx.HTTPError as error:
-            never_sent = isinstance(error, NEVER_SENT)
-            kind = ConnectionFailed if never_sent else TransportError
-            what = f"no connection to {self.settings.api_url}" if never_sent else "no answer, the connection broke"
-            raise kind(method, path, message=f"{what} ({type(error).__name__}: {error})".replace(": )", ")")) from error
-        finally:
-            status, headers = (None, None) if response is None else (response.status_code, response.headers)
-            self.budget.settle(admission, status, headers)
-            count_request(status)
-        self.server_clock.hear(response.headers)
-        return read_answer(method, path, response, self.settings.token.get_secret_value())
+            return await self._sender.send(method, path, params=params, json=json)
+        except Forbidden as error:
+            if method == "GET" and await self._lacks_scope(path):
+                # No request id: this was two requests.
+                raise ScopeMissing(method, path, error.status, error.error_id, error.message) from error
+            raise
+        except (NotFound, UnprocessableEntity) as error:
+            # A list is always there, and every question asked of it is one that it understands.
+            error.transient = method == "GET" and path == collection_of(path)
+            raise
+
+    async def _lacks_scope(self, path: str) -> bool:
+        """Ask for what needs the same scope as a read that was refused, and is refused only without it."""
+        await asyncio.sleep(FIRST_PAUSE_SECONDS)
+        try:
+            await self._sender.send("GET", collection_of(path), params={"per_page": "1"})
+        except Forbidden:
+            return True
+        except APIError as error:
+            logger.debug("Whether the token has the scope is unknown: %s", error)
+        return False
 
     async def _all(
-        self, model: type[ResourceT], key: str, path: str, params: Mapping[str, str] | None = None
+        self,
+        read: Callable[[Answer], list[ResourceT]],
+        key: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        retries: int | None = None,
     ) -> list[ResourceT]:
+        """Read a list to its end.
+
+        Raises:
+            MalformedAnswer: It has none.
+        """
         found: list[ResourceT] = []
+        paging = Paging(key)
         page: int | None = 1
         while page is not None:
-            some, page = await self._page(model, key, path, page, params)
+            some, page = await self._page(_read_with(read, paging, page), path, page, params, retries=retries)
             found += some
         return found
 
     async def _page(
         self,
-        model: type[ResourceT],
-        key: str,
+        read: Callable[[Answer], ResultT],
         path: str,
         page: int,
         params: Mapping[str, str] | None = None,
-    ) -> tuple[list[ResourceT], int | None]:
-        """Read one page of a list, asking again where that may help, and the number of the next."""
+        *,
+        retries: int | None = None,
+    ) -> ResultT:
+        """Read one page of a list, asking again where that may help."""
         query = {**(params or {}), "page": str(page), "per_page": str(LARGEST_PAGE)}
 
-        async def read() -> tuple[list[ResourceT], int | None]:
-            answer = await self._request("GET", path, params=query)
-            return answer.many(model, key), answer.next_page(page)
+        async def ask() -> ResultT:
+            return read(await self._request("GET", path, params=query))
 
-        return await self._repeating(read)
+        return await self.repeating(ask, retries)
 
-    async def _repeating(self, read: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """Read something, asking again where that may help."""
+    async def repeating(
+        self,
+        call: Callable[[], Awaitable[ResultT]],
+        retries: int | None = None,
+        when: Callable[[APIError], bool] = lambda error: error.repeatable,
+    ) -> ResultT:
+        """Make a call, and make it again where that may help.
+
+        Args:
+            call: The call.
+            retries: How often it is made again; None for as often as is set.
+            when: After which errors.
+        """
+        most = self.settings.http_retry_max if retries is None else retries
         for attempt in itertools.count(1):
             try:
-                return await read()
+                return await call()
             except APIError as error:
-                if not error.repeatable or attempt > self.settings.http_retry_max:
+                if attempt > most or not when(error):
                     raise
-                logger.warning("%s; asking again (%d of %d)", error, attempt, self.settings.http_retry_max)
+                logger.warning("%s; asking again (%d of %d)", error, attempt, most)
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311
         raise AssertionError("unreachable: the attempts are counted without end")
+
+
+def _read_with(
+    read: Callable[[Answer], list[ResourceT]], paging: Paging, page: int
+) -> Callable[[Answer], tuple[list[ResourceT], int | None]]:
+    """Read a page's entries, and then where the list goes on."""
+    return lambda answer: (read(answer), paging.after(answer, page))
 
 
 def _checked_id(value: int, what: str) -> int:

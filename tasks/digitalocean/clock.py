@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Protocol
+
+from tasks.digitalocean.headers import server_time
 
 SAME_TIME_SECONDS = 5.0
 
@@ -49,8 +49,8 @@ class ServerClock:
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """Set the clock by an answer's headers."""
-        with suppress(KeyError, ValueError, TypeError):
-            self._ahead = parsedate_to_datetime(headers["date"]).timestamp() - self._clock.unix()
+        if (date := server_time(headers, self._clock.unix())) is not None:
+            self._ahead = date - self._clock.unix()
 
     def now(self) -> datetime:
         """What time it is there."""

@@ -1,4 +1,4 @@
-"""One client a token for the whole process, whatever thread or event loop asks.
+"""One client per token for the whole process, whatever thread or event loop asks.
 
 Prefect runs tasks in the flow's event loop, in threads, and in event loops that live as long as one task. Open
 connections, the rate budget and the waiter must outlive them all. So they live in an event loop of their own, in a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 from tasks.digitalocean.budget import SharedLimit
 from tasks.digitalocean.client import DigitalOceanClient
+from tasks.digitalocean.deadline import current_deadline
 from tasks.digitalocean.settings import Settings, load_settings
 from tasks.digitalocean.waiter import ActionWaiter
 
@@ -55,12 +57,20 @@ def start_in_background(work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
 
 
 def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Do work in the connections' event loop and block this thread until it is done."""
+    """Do work in the connections' event loop and block this thread until it is done.
+
+    Raises:
+        DeadlineExceeded: The run's time was over before.
+    """
+    limit = current_deadline()
     future = start_in_background(work)
     try:
         while not future.done():
+            patience = limit.patience if limit else math.inf
+            if limit and not patience:
+                raise limit.exceeded()
             # In pieces, so that an exception that is thrown into this thread gets through.
-            wait([future], SECONDS_BETWEEN_WAKINGS)
+            wait([future], min(SECONDS_BETWEEN_WAKINGS, patience))
         return future.result()
     finally:
         # If this thread was interrupted, the work must not go on without it.

@@ -4,14 +4,16 @@ DigitalOceanError
 ├── ConfigurationError      a setting is missing or cannot be used
 │   └── TokenMissing        the token is, and nothing else is wrong
 ├── InvalidArgument         an id, slug or tag that no request is worth
+├── DeadlineExceeded        the time for a run was over before it could begin
 └── APIError                a request was answered badly, or not at all
     ├── Unauthorized        401
-    ├── Forbidden           403
+    ├── Forbidden           403, which may pass
+    │   └── ScopeMissing    403, and the token lacks the scope
     ├── NotFound            404
     ├── UnprocessableEntity 422
     ├── TooManyRequests     429
     ├── ServerError         5xx
-    ├── UnexpectedStatus    any other status that is no success
+    ├── UnexpectedStatus    any other status that is not a success
     ├── TransportError      no answer: timed out, cut off
     │   └── ConnectionFailed  nothing was sent
     └── MalformedAnswer     a success that cannot be read
@@ -20,8 +22,13 @@ DigitalOceanError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 from tasks.digitalocean.scopes import scope_for
+
+# A change is refused with 403 so often in a row before the token counts as lacking the scope. For a read, a control
+# request can tell; one that changes nothing needs another scope.
+MOST_REFUSALS = 3
 
 
 class DigitalOceanError(Exception):
@@ -38,6 +45,10 @@ class TokenMissing(ConfigurationError):
 
 class InvalidArgument(DigitalOceanError, ValueError):
     """An id, slug or tag that the API could only refuse; nothing was sent."""
+
+
+class DeadlineExceeded(DigitalOceanError):
+    """The time for a run was over before it could begin; nothing was started."""
 
 
 class APIError(DigitalOceanError):
@@ -96,6 +107,15 @@ class APIError(DigitalOceanError):
         """
         return self.transient and (self.untouched or self.method == "GET")
 
+    def for_request(self, method: str, path: str) -> Self:
+        """The same refusal, of a request that was not sent because it would only meet the same.
+
+        Args:
+            method: HTTP method of that request.
+            path: Its path, without the host.
+        """
+        return type(self)(method, path, self.status, self.error_id, self.message)
+
     @property
     def ambiguous(self) -> bool:
         """Whether a change may have been made although its answer was bad or missing."""
@@ -109,18 +129,44 @@ class Unauthorized(APIError):
 
 
 class Forbidden(APIError):
-    """403: the token lacks a scope."""
+    """403: the request was refused, which may pass: refusals of requests that worked before were seen in the field.
+
+    The request was not carried out: the right to do so is checked first.
+    https://github.com/OpenRouterLabs/spawn/issues/2549
+    """
+
+    transient = True
+    untouched = True
+
+    @property
+    def scope(self) -> str:
+        """The scope that the request needs, such as `image:read`; empty for one that this project does not send."""
+        return scope_for(self.method, self.path)
 
     @property
     def advice(self) -> str:  # type: ignore[override]  # it depends on the request
-        """Name the scope that the refused request needs."""
-        scope = scope_for(self.method, self.path)
-        needed = f"This request needs the scope {scope}" if scope else "This request needs a scope that the token lacks"
-        return f"{needed}: check the scopes of the token in DIGITALOCEAN_TOKEN against the README's list"
+        """What the user can do about it."""
+        needed = f"the scope {self.scope}" if self.scope else "its scope"
+        return f"If this persists, check that the token in DIGITALOCEAN_TOKEN has {needed}: the README lists them"
+
+
+class ScopeMissing(Forbidden):
+    """403, and not by chance: the token lacks the scope, so that others of its kind would be refused as well."""
+
+    transient = False
+
+    @property
+    def advice(self) -> str:  # type: ignore[override]  # it depends on the request
+        """What the user has to do about it."""
+        needed = f"the scope {self.scope}" if self.scope else "a scope that it lacks"
+        return f"The token in DIGITALOCEAN_TOKEN needs {needed}: the README lists the scopes"
 
 
 class NotFound(APIError):
-    """404: there is nothing of that id, or it was deleted meanwhile."""
+    """404: there is nothing of that id, or not yet; only the 404 of an image itself says that it was deleted.
+
+    https://github.com/digitalocean/api-v2/issues/26, https://github.com/digitalocean/doctl/issues/192
+    """
 
 
 class UnprocessableEntity(APIError):
@@ -128,7 +174,9 @@ class UnprocessableEntity(APIError):
 
 
 class UnexpectedStatus(APIError):
-    """A status that the API's description does not lead one to expect."""
+    """A status that the API's description does not lead one to expect, often a proxy's; it says nothing for certain."""
+
+    transient = True
 
 
 class TooManyRequests(APIError):
@@ -174,6 +222,11 @@ BY_STATUS: Mapping[int, type[APIError]] = {
 }
 
 
+def collection_of(path: str) -> str:
+    """Name the list that a path belongs to: all of `/v2/images/7/actions` is under `/v2/images`."""
+    return "/".join(path.split("/")[:3])
+
+
 def error_for_status(status: int) -> type[APIError]:
-    """Choose the exception for an HTTP status that is no success."""
+    """Choose the exception for an HTTP status that is not a success."""
     return BY_STATUS.get(status) or (ServerError if status >= 500 else UnexpectedStatus)  # noqa: PLR2004

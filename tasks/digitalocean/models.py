@@ -24,18 +24,33 @@ TAG_PATTERN = re.compile(r"[A-Za-z0-9_:-]{1,255}")
 SLUG_PATTERN = re.compile(r"[a-z0-9-]{1,32}")
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+# What databases and Prefect's JSON hold of a whole number.
+LARGEST_ID = 2**63 - 1
 
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("beyond the calendar") from error
+    if not EARLIEST <= moment <= LATEST:
+        # Nor could anything be computed with it.
+        raise ValueError("not a time of this API")
+    return moment
+
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 Moment: TypeAlias = Annotated[datetime, AfterValidator(_in_utc)]
 ResourceId: TypeAlias = Annotated[int, Field(ge=1)]
+Id: TypeAlias = Annotated[int, Field(ge=0, le=LARGEST_ID)]
+Gigabytes: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 RegionSlug: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{SLUG_PATTERN.pattern}$")]
 TagName: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TAG_PATTERN.pattern}$")]
 # An answer may say null where a list or a text is empty.
 Text: TypeAlias = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(lambda value: () if value is None else value)]
-Ids: TypeAlias = Annotated[tuple[int, ...], BeforeValidator(lambda value: () if value is None else value)]
+Ids: TypeAlias = Annotated[tuple[Id, ...], BeforeValidator(lambda value: () if value is None else value)]
 # Only counted: what cannot be read as a list is as good as none.
 VolumeIds: TypeAlias = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: tuple(map(str, value)) if isinstance(value, (list, tuple)) else ())
@@ -54,12 +69,12 @@ class Resource(BaseModel):
 class Action(Resource):
     """Something that was asked of an image, and how far it has got."""
 
-    id: int
+    id: Id
     status: str
     type: str
     started_at: Moment
     completed_at: Moment | None = None
-    resource_id: int | None = None
+    resource_id: Id | None = None
     resource_type: Text = ""
     region_slug: str | None = None
 
@@ -94,12 +109,12 @@ class Image(Resource):
             https://docs.digitalocean.com/reference/api/digitalocean/#tag/Images.
     """
 
-    id: int
+    id: Id
     type: str
     regions: Texts
     created_at: Moment
     name: Text = ""
-    size_gigabytes: float | None = None
+    size_gigabytes: Gigabytes | None = None
     tags: Texts = ()
     public: bool = False
     status: Status = AVAILABLE
@@ -117,12 +132,12 @@ class Snapshot(Resource):
         resource_id: The Droplet it was made of, which may be gone.
     """
 
-    id: int
+    id: Id
     name: Text
     created_at: Moment
     regions: Texts
-    size_gigabytes: float
-    resource_id: int
+    size_gigabytes: Gigabytes
+    resource_id: Id
     tags: Texts = ()
 
 
@@ -147,7 +162,7 @@ class Droplet(Resource):
         volume_ids: Volumes attached to it, which are in none of those images.
     """
 
-    id: int
+    id: Id
     name: Text
     backup_ids: Ids
     snapshot_ids: Ids

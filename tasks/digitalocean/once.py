@@ -1,7 +1,8 @@
 """Starting an image action, or deleting an image, exactly once.
 
-The API has no idempotency key: a request that timed out, was cut off or was answered with a 5xx may have been carried
-out all the same. The only way to know is to look: at the image's actions, or whether the image is still there.
+The API has no idempotency key: a request that timed out, was cut off or was answered with a 5xx, a 408 or the like may
+have been carried out all the same. The only way to know is to look: at the image's actions, or whether the image is
+still there.
 """
 
 from __future__ import annotations
@@ -55,6 +56,29 @@ async def post_once(client: DigitalOceanClient, image_id: int, request: ImageAct
         return action
 
 
+async def get_started_action(client: DigitalOceanClient, image_id: int, action_id: int) -> Action:
+    """Look at an action that may have been started a moment ago, so that the API may not know it yet.
+
+    Args:
+        client: The API.
+        image_id: The image it runs on.
+        action_id: The action.
+
+    Returns:
+        The action as it is now.
+
+    Raises:
+        NotFound: The image is gone. Or the action is not there though its image is: then the error is transient.
+        APIError: It cannot be looked at.
+    """
+    try:
+        return await client.get_image_action(image_id, action_id)
+    except NotFound as error:
+        await client.get_image(image_id)
+        error.transient = True
+        raise
+
+
 async def find_carried_out(
     client: DigitalOceanClient, image_id: int, request: ImageActionRequest, since: datetime
 ) -> Action | None:
@@ -97,7 +121,11 @@ async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
     """
     try:
         await client.delete_image(image_id)
-    except NotFound:
+    except NotFound as error:
+        if await client.find_image(image_id) is not None:
+            # Nothing was done, and not because there was nothing to do.
+            error.transient = error.untouched = True
+            raise
         return False
     except APIError as error:
         if not error.ambiguous:

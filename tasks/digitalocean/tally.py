@@ -18,10 +18,12 @@ class Tally:
     Attributes:
         requests: Requests sent.
         too_many: How many of them were answered with 429.
+        warned: What the run was warned of, once each.
     """
 
     requests: int = 0
     too_many: int = 0
+    warned: set[str] = field(default_factory=set)
     _began: float = field(default_factory=time.monotonic)
 
     @property
@@ -57,6 +59,15 @@ def counted_by(tallies: Iterable[Tally]) -> Iterator[None]:
         yield
     finally:
         _open_tallies.reset(token)
+
+
+def is_news(subject: str) -> bool:
+    """Whether one of the runs on whose behalf this is asked was not warned of something yet; all of them are then."""
+    tallies = _open_tallies.get()
+    news = not tallies or any(subject not in tally.warned for tally in tallies)
+    for tally in tallies:
+        tally.warned.add(subject)
+    return news
 
 
 def count_request(status: int | None) -> None:

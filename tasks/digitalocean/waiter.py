@@ -1,18 +1,20 @@
-"""One waiter for every action in flight, so that nobody polls his own."""
+"""One waiter for every action in flight, so that nobody polls his own; it depends on no single source."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.digitalocean.client import LARGEST_PAGE, DigitalOceanClient
-from tasks.digitalocean.errors import APIError, Forbidden, MalformedAnswer, NotFound
+from tasks.digitalocean.errors import APIError, MalformedAnswer, NotFound, ScopeMissing, Unauthorized
 from tasks.digitalocean.looks import Feed, Look, Place, Situation, Subject, next_look
 from tasks.digitalocean.models import Action
 from tasks.digitalocean.pace import Pace
+from tasks.digitalocean.sources import Either, Left, Sources
 from tasks.digitalocean.tally import Tally, counted_by, open_tallies
 
 # Whether to look is thought over whenever the time since the last look has grown by this part.
@@ -21,6 +23,11 @@ PART_BETWEEN_THOUGHTS = 0.1
 PART_UNTIL_OVERDUE = 0.08
 # ... and after this part it is taken whatever is expected of it.
 PART_UNTIL_FORGOTTEN = 0.3
+# An action that a list has not shown may be in it later.
+INTERVALS_UNLISTED = 3
+# An action may be unknown for some seconds after its start. After so many 404s, between which no list shows it either,
+# it is not there, though its image is. https://github.com/digitalocean/api-v2/issues/26
+MOST_NOT_FOUND = 5
 # An action whose start lies further back by the server's clock tells more of the clocks than of the action.
 OLDEST_START_SECONDS = 86400
 
@@ -40,10 +47,10 @@ class Watch:
         not_before: When it may be looked at again.
         outcome: The action once it is no longer in progress.
         blocking: Whether other work waits for its end.
-        unlisted: Whether no list shows it.
+        unlisted_until: Until when it is looked at alone, because a list has not shown it.
         tallies: What counts the requests of those who wait.
         waiting: How many wait for it.
-        failed_looks: How many looks have failed in a row.
+        not_found: How often in a row the API did not know it.
     """
 
     subject: Subject
@@ -54,10 +61,10 @@ class Watch:
     not_before: float
     outcome: asyncio.Future[Action]
     blocking: bool = False
-    unlisted: bool = False
+    unlisted_until: float = -math.inf
     tallies: tuple[Tally, ...] = ()
     waiting: int = 0
-    failed_looks: int = 0
+    not_found: int = 0
 
 
 class ActionWaiter:
@@ -74,6 +81,7 @@ class ActionWaiter:
         self._clock = client.clock
         self._pace = Pace()
         self._feed = Feed(LARGEST_PAGE)
+        self._sources = Sources(self._shortest, self._longest)
         self._watches: dict[int, Watch] = {}
         self._looked_at = 0.0
         self._waiting_since = 0.0
@@ -99,8 +107,9 @@ class ActionWaiter:
             The action, completed or errored.
 
         Raises:
-            NotFound: The action, or its image, is gone.
-            APIError: The API cannot be asked any more, for example because the token was revoked.
+            NotFound: The image is gone, or the action is nowhere to be found.
+            Unauthorized: The token was revoked.
+            ScopeMissing: The token may not read images.
         """
         if not action.in_progress:
             return action
@@ -169,10 +178,13 @@ class ActionWaiter:
                 pause = min(max(since_look * PART_BETWEEN_THOUGHTS, self._shortest / 4), self._longest / 4)
                 self._think_at = self._clock.monotonic() + pause
         except APIError as error:
-            self._give_up([watch.subject for watch in self._watches.values()], error)
+            # The user has to act first. Each of those who wait is told of its own action.
+            for watch in list(self._watches.values()):
+                path = f"/v2/images/{watch.subject.image_id}/actions/{watch.subject.action_id}"
+                self._give_up([watch.subject], error.for_request("GET", path))
         except BaseException as error:
             # Nobody looks any more: whoever waits must hear of it.
-            self._give_up([watch.subject for watch in self._watches.values()], error)
+            self._give_up(self._subjects(), error)
             raise
 
     async def _until_time_to_think(self) -> None:
@@ -184,29 +196,68 @@ class ActionWaiter:
 
     async def _look_while_worthwhile(self) -> None:
         taken: set[Place] = set()
-        while look := next_look(self._situation(), self._feed, taken):
+        while look := self._next_look(taken):
             taken.add(look.place)
-            self._looked_at = self._clock.monotonic()
+            began = self._clock.monotonic()
             try:
                 with counted_by(tally for watch in self._watched(look.shows) for tally in watch.tallies):
                     seen = await self._take(look)
-            except (NotFound, Forbidden) as error:
-                if look.place[0] == "page":
-                    # A token may be allowed images and not the account's actions.
-                    logger.info("The account's actions cannot be read, looking at images instead: %s", error)
-                    self._feed.readable = False
-                elif isinstance(error, NotFound):
-                    self._give_up(look.shows, error)
-                else:
-                    raise
+            except Unauthorized:
+                raise
             except APIError as error:
-                if not error.transient:
-                    raise
-                self._look_later(look.shows, error)
+                await self._note_failure(look, error)
             else:
+                # Only what has shown something counts: after a failure, the next source is not put off for long.
+                self._looked_at = began
+                self._sources.note_success(look.place)
                 self._note_missing(look, seen)
 
-    def _situation(self) -> Situation:
+    def _next_look(self, taken: set[Place]) -> Look | None:
+        left = self._sources.left(self._clock.monotonic())
+        self._feed.readable = ("page", 1) not in left
+        return next_look(self._situation(left), self._feed, Either(taken, left))
+
+    async def _note_failure(self, look: Look, error: APIError) -> None:
+        """Put off what a look should have shown, or look for it elsewhere; nothing is given up but what is gone."""
+        in_feed = look.place[0] == "page"
+        if isinstance(error, ScopeMissing) and not in_feed:
+            raise error
+        if isinstance(error, NotFound) and not in_feed and await self._is_gone(look, error):
+            return
+        # A token may be allowed images and not the account's actions.
+        out_of_scope = isinstance(error, ScopeMissing)
+        pause = self._sources.note_failure(look.place, self._clock.monotonic(), out_of_scope=out_of_scope)
+        logger.log(
+            logging.INFO if out_of_scope else logging.WARNING,
+            "%s; asking for %d actions %s",
+            error,
+            len(look.shows),
+            "again" if pause else "elsewhere",
+        )
+        self._look_later(look.shows, pause)
+
+    async def _is_gone(self, look: Look, error: NotFound) -> bool:
+        """Find out what a 404 means: only that of an image itself says that it was deleted."""
+        watches = self._watched(look.shows)
+        image_id = watches[0].subject.image_id if watches else 0
+        try:
+            if watches:
+                await self._client.get_image(image_id)
+        except NotFound as gone:
+            self._give_up([each for each in self._subjects() if each.image_id == image_id], gone)
+            return True
+        except (Unauthorized, ScopeMissing):
+            raise
+        except APIError as unclear:
+            logger.debug("Whether image %d is gone is unknown: %s", image_id, unclear)
+        if look.place[0] == "action":
+            for watch in watches:
+                watch.not_found += 1
+                if watch.not_found >= MOST_NOT_FOUND:
+                    self._give_up([watch.subject], error)
+        return not self._watched(look.shows)
+
+    def _situation(self, left: Left) -> Situation:
         now = self._clock.monotonic()
         watches = self._watches.values()
         since_look = now - self._looked_at
@@ -214,7 +265,11 @@ class ActionWaiter:
         return Situation(
             chances={watch.subject: self._chance(watch, now) for watch in watches},
             blocking=frozenset(watch.subject for watch in watches if watch.blocking),
-            unlisted=frozenset(watch.subject for watch in watches if watch.unlisted),
+            unlisted=frozenset(
+                watch.subject
+                for watch in watches
+                if now < watch.unlisted_until and ("action", watch.subject.action_id) not in left
+            ),
             contended=self._client.budget.pause() > 0,
             overdue=since_look >= max(self._longest, waited * PART_UNTIL_OVERDUE),
             forgotten=since_look >= max(self._longest, waited * PART_UNTIL_FORGOTTEN),
@@ -233,13 +288,17 @@ class ActionWaiter:
             (subject,) = look.shows
             actions = [await self._client.get_image_action(subject.image_id, key)]
         elif kind == "image":
-            actions = await self._client.list_image_actions(key)
+            actions = await self._client.list_image_actions(key, retries=0)
         else:
-            actions, more = await self._client.list_recent_actions(key)
-            self._feed.note(action.id for action in actions)
-            if more and actions:
+            page = await self._client.list_recent_actions(key, retries=0)
+            actions = page.actions
+            images = {subject.image_id for subject in look.shows} | {None}
+            if not images.isdisjoint(page.unread) and not any(action.id in self._watches for action in actions):
+                raise MalformedAnswer("GET", "/v2/actions", message="nothing of what is waited for can be read in it")
+            self._feed.note(page.ids)
+            if page.more and page.size:
                 # Shorter than what was asked for, where the API's pages are.
-                self._feed.page_size = len(actions)
+                self._feed.page_size = page.size
         for action in actions:
             self._note(action)
         return {action.id for action in actions}
@@ -249,7 +308,7 @@ class ActionWaiter:
         if watch is None or watch.outcome.done():
             return
         now = self._clock.monotonic()
-        watch.failed_looks = 0
+        watch.not_found = 0
         if action.in_progress:
             watch.seen, watch.not_before = now, now + self._shortest
             self._pace.note_unfinished(watch.action_type, watch.gigabytes, now - watch.started)
@@ -264,22 +323,21 @@ class ActionWaiter:
 
     def _note_missing(self, look: Look, seen: set[int]) -> None:
         kind, key = look.place
+        now = self._clock.monotonic()
         for watch in self._watched(look.shows):
             action_id = watch.subject.action_id
             # Newer actions may have pushed it on to another page; otherwise no list shows it.
             if action_id not in seen and (kind != "page" or self._feed.page_of(action_id) == key):
-                watch.unlisted = True
+                watch.unlisted_until = now + INTERVALS_UNLISTED * self._longest
                 if kind == "action":
-                    self._look_later(
-                        [watch.subject], MalformedAnswer("GET", f"action {action_id}", message="not shown")
-                    )
+                    self._look_later([watch.subject], self._sources.note_failure(look.place, now))
 
-    def _look_later(self, subjects: Collection[Subject], error: APIError) -> None:
-        logger.warning("Could not look at %d actions, will look again: %s", len(subjects), error)
+    def _look_later(self, subjects: Collection[Subject], pause: float) -> None:
         for watch in self._watched(subjects):
-            watch.failed_looks += 1
-            pause = min(self._shortest * 2**watch.failed_looks, self._longest)
             watch.not_before = self._clock.monotonic() + pause
+
+    def _subjects(self) -> list[Subject]:
+        return [watch.subject for watch in self._watches.values()]
 
     def _give_up(self, subjects: Collection[Subject], error: BaseException) -> None:
         for watch in self._watched(subjects):

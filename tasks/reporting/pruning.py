@@ -55,7 +55,7 @@ class PruningReport(RunReport):
     """What a run that deletes snapshots did.
 
     Attributes:
-        rows: One a snapshot that this project made, by Droplet and the newest first.
+        rows: One per snapshot that this project made, by Droplet and the newest first.
         left_alone: Snapshots that this project did not make.
         dry_run: Whether nothing was to be changed.
         max_deletions: How many snapshots were to be deleted at most.
@@ -96,6 +96,9 @@ class PruningReport(RunReport):
     @property
     def failure(self) -> str:
         """What was not deleted, and why; empty when all is well."""
+        if self.interrupted:
+            deleted = count(len(self.having(PruningOutcome.DELETED)), "snapshot")
+            return f"{deleted} deleted, {len(self.bad_rows)} left. Run the command again to finish."
         if self.bad_rows:
             first = self.bad_rows[0]
             deletions = len(self.bad_rows) + len(self.having(PruningOutcome.DELETED, PruningOutcome.GONE))

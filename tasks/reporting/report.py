@@ -111,6 +111,7 @@ class RunReport(BaseModel):
         api_requests: Requests sent to the API.
         too_many_requests: How many of them were answered with 429.
         seconds: How long the run took.
+        interrupted: Whether Ctrl-C has ended it early.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -118,6 +119,7 @@ class RunReport(BaseModel):
     api_requests: int = 0
     too_many_requests: int = 0
     seconds: float = 0
+    interrupted: bool = False
 
     @property
     @abstractmethod
@@ -224,6 +226,11 @@ class ReplicationReport(RunReport):
         """How many of how many did not arrive, and the first reason; empty when all is well."""
         if not self.bad_rows:
             return ""
+        if self.interrupted:
+            return (
+                f"{len(self.bad_rows)} of {len(self.rows)} copies have not arrived yet; transfers that have started go "
+                "on at DigitalOcean. Run the command again to finish."
+            )
         first = self.bad_rows[0]
         reason = first.error or first.outcome.replace("_", " ")
         return (
@@ -312,6 +319,11 @@ class ConversionReport(RunReport):
         """How many of how many were not converted, and the first reason; empty when all is well."""
         if not self.bad_rows:
             return ""
+        if self.interrupted:
+            return (
+                f"{len(self.bad_rows)} of {len(self.rows)} images are not converted yet; conversions that have started "
+                "go on at DigitalOcean. Run the command again to finish."
+            )
         first = self.bad_rows[0]
         reason = first.error or first.outcome.replace("_", " ")
         return f"{len(self.bad_rows)} of {len(self.rows)} images were not converted (first: {first.image_id}: {reason})"
@@ -354,9 +366,9 @@ class ActionHistory(RunReport):
         )
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """Such as `1 image` or `2 images`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def gib(size: float) -> str:

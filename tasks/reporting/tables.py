@@ -158,7 +158,7 @@ def pruning_table(report: PruningReport) -> list[dict[str, str]]:
 
 
 def history_table(report: ActionHistory) -> list[dict[str, str]]:
-    """Lay a history out, one row an action, newest first.
+    """Lay a history out, one row per action, newest first.
 
     Args:
         report: The history.

@@ -88,8 +88,8 @@ class World:
         self.faults = Faults()
         self.record = Record(actions=self.account.started, deleted=self.account.deleted)
         self.latency = latency
-        self._wire = Wire(self._app(TOKEN), latency)
-        self.client = DigitalOceanClient(make_settings(**settings), self._wire, self.clock)
+        self.wire = Wire(self._app(TOKEN), latency)
+        self.client = DigitalOceanClient(make_settings(**settings), self.wire, self.clock)
         self.waiter = ActionWaiter(self.client)
 
     def _app(self, token: str) -> Router:
@@ -105,7 +105,7 @@ class World:
 
     def revoke_token(self) -> None:
         """Accept the client's token no longer."""
-        self._wire.lead_to(self._app("another"))
+        self.wire.lead_to(self._app("another"))
 
     def images(self, kind: str) -> list[Image]:
         """The account's own images of a type."""

@@ -656,6 +656,21 @@ def test_who_holds_an_admission_goes_at_once() -> None:
     assert second == pytest.approx(60)
 
 
+def test_who_holds_an_admission_from_before_a_429_waits_like_everyone() -> None:
+    async def hold() -> list[float]:
+        budget = make_budget((RateLimit(1000, HOUR),))
+        held = await budget.admit()
+        await spend(budget, 429, {"retry-after": "45"})
+        with budget.holding(held):
+            first = await spend(budget)
+        later = await budget.admit()
+        with budget.holding(later):
+            second = await spend(budget)
+        return [first, second]
+
+    assert run(hold()) == pytest.approx([45, 45], abs=SECOND)
+
+
 def test_a_held_admission_that_is_not_used_is_given_back() -> None:
     async def hold() -> float:
         budget = make_budget((RateLimit(1, MINUTE),))

@@ -20,6 +20,7 @@ from tasks.digitalocean import (
     InvalidArgument,
     MalformedAnswer,
     NotFound,
+    ScopeMissing,
     ServerError,
     Settings,
     TooManyRequests,
@@ -130,7 +131,6 @@ def test_every_request_bears_the_token_and_asks_for_json(call: Call) -> None:
     ("status", "body", "kind"),
     [
         (401, FAILURES[401], Unauthorized),
-        (403, {"id": "forbidden", "message": "You do not have access for the attempted action."}, Forbidden),
         (404, FAILURES[404], NotFound),
         (422, {"id": "unprocessable_entity", "message": "Image already has a pending event."}, UnprocessableEntity),
         (429, FAILURES[429], TooManyRequests),
@@ -152,15 +152,31 @@ def test_every_documented_failure_becomes_its_error(
     assert (error.error_id, error.message, error.request_id) == (body["id"], body["message"], "4d9d8375")
 
 
+@CALLS
+def test_a_refusal_of_every_request_of_a_kind_is_a_missing_scope_for_a_read(call: Call) -> None:
+    words = {"id": "forbidden", "message": "You do not have access for the attempted action."}
+    server = answering(403, json={**words, "request_id": "4d9d8375"}, headers=LIMITED)
+    error = refusal(server, call)
+    first, *control = server.asked
+    assert (error.status, error.method, error.path) == (403, first.method, first.url.path)
+    assert (error.error_id, error.message) == (words["id"], words["message"])
+    if error.method == "GET":
+        assert type(error) is ScopeMissing
+        assert [request.url.path for request in control] == ["/v2/images"]
+    else:
+        assert type(error) is Forbidden
+        assert control == []
+
+
 def test_the_request_id_is_taken_from_the_header_where_the_body_has_none() -> None:
     server = answering(500, json=FAILURES[500], headers={"x-request-id": "from-header"})
     assert refusal(server, IMAGE_ACTION_CALLS["get"]).request_id == "from-header"
 
 
 @CALLS
-@pytest.mark.parametrize(("status", "kind"), [(429, TooManyRequests), (502, ServerError), (403, Forbidden)])
+@pytest.mark.parametrize(("status", "kind"), [(429, TooManyRequests), (502, ServerError), (418, UnexpectedStatus)])
 def test_a_proxys_page_is_an_error_like_the_apis_own(call: Call, status: int, kind: type[APIError]) -> None:
-    page = "<html><body><h1>Sorry</h1>" + "x" * 100_000 + "</body></html>"
+    page = "<html><head><title>Sorry</title></head><body>" + "x" * 100_000 + "</body></html>"
     error = refusal(answering(status, html=page), call)
     assert type(error) is kind
     assert "Sorry" in str(error)
@@ -391,8 +407,8 @@ def test_links_of_another_shape_never_end_in_another_error(links: object) -> Non
 def test_a_page_that_fails_is_asked_for_again_and_not_the_whole_list(kind: FaultKind) -> None:
     async def listing() -> tuple[list[int], list[str]]:
         world = World(droplets=20, quirks=Quirks(max_per_page=10))
-        first, _ = await world.client.list_recent_actions(1)
-        assert len(first) == 10
+        first = await world.client.list_recent_actions(1)
+        assert len(first.actions) == first.size == 10
         world.record.requests.clear()
         # The first page is over when the second fails, twice.
         asked = asyncio.create_task(world.client.list_private_images())
@@ -424,9 +440,8 @@ def test_a_page_that_is_refused_for_good_is_not_asked_for_again() -> None:
 def test_a_page_of_the_feed_tells_whether_there_is_another() -> None:
     async def reading() -> tuple[bool, bool, list[int]]:
         world = World(droplets=6, quirks=Quirks(max_per_page=5))
-        first, more = await world.client.list_recent_actions()
-        second, rest = await world.client.list_recent_actions(2)
-        return more, rest, [action.id for action in [*first, *second]]
+        first, second = await world.client.list_recent_actions(), await world.client.list_recent_actions(2)
+        return first.more, second.more, [action.id for action in [*first.actions, *second.actions]]
 
     more, rest, ids = run(reading())
     assert (more, rest) == (True, False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 
-import httpx
 import pytest
 
 from tasks.digitalocean import (
@@ -15,6 +14,7 @@ from tasks.digitalocean import (
     InvalidArgument,
     MalformedAnswer,
     NotFound,
+    ScopeMissing,
     ServerError,
     TooManyRequests,
     TransportError,
@@ -22,13 +22,14 @@ from tasks.digitalocean import (
     UnexpectedStatus,
     UnprocessableEntity,
 )
-from tasks.digitalocean.answers import read_answer
+from tasks.digitalocean.answers import Response, read_answer
 from tasks.digitalocean.errors import ConnectionFailed, error_for_status
 from tests.tasks.digitalocean.in_process import TOKEN
 
 API_ERRORS = [
     Unauthorized,
     Forbidden,
+    ScopeMissing,
     NotFound,
     UnprocessableEntity,
     TooManyRequests,
@@ -41,10 +42,11 @@ API_ERRORS = [
 # What may be done after each kind: repeat a read, repeat a change; and whether a change may have been made.
 FATES = [
     (Unauthorized, False, False, False),
-    (Forbidden, False, False, False),
+    (Forbidden, True, True, False),
+    (ScopeMissing, False, False, False),
     (NotFound, False, False, False),
     (UnprocessableEntity, False, False, False),
-    (UnexpectedStatus, False, False, False),
+    (UnexpectedStatus, True, False, True),
     (TooManyRequests, True, True, False),
     (ConnectionFailed, True, True, False),
     (ServerError, True, False, True),
@@ -129,13 +131,17 @@ def test_a_refused_token_is_an_error_that_names_the_variable() -> None:
 def test_a_403_names_the_scope_that_the_refused_request_needs(method: str, path: str, scope: str) -> None:
     words = "You do not have access for the attempted action."
     assert str(Forbidden(method, path, 403, "forbidden", words)) == (
-        f"{method} {path}: 403 forbidden: {words} This request needs the scope {scope}: "
-        "check the scopes of the token in DIGITALOCEAN_TOKEN against the README's list"
+        f"{method} {path}: 403 forbidden: {words} If this persists, check that the token in DIGITALOCEAN_TOKEN has "
+        f"the scope {scope}: the README lists them"
+    )
+    assert str(ScopeMissing(method, path, 403, "forbidden", words)) == (
+        f"{method} {path}: 403 forbidden: {words} The token in DIGITALOCEAN_TOKEN needs the scope {scope}: "
+        "the README lists the scopes"
     )
 
 
 def test_a_403_of_a_request_of_an_unknown_kind_still_says_what_to_check() -> None:
-    assert "needs a scope that the token lacks: check" in str(Forbidden("GET", "/v2/kubernetes/clusters", 403))
+    assert "check that the token in DIGITALOCEAN_TOKEN" in str(Forbidden("GET", "/v2/kubernetes/clusters", 403))
 
 
 @pytest.mark.parametrize("kind", API_ERRORS)
@@ -167,16 +173,23 @@ def test_a_change_that_was_found_not_to_have_been_made_may_be_repeated() -> None
 
 
 @pytest.mark.parametrize(
-    "body", [f"<pre>Authorization: Bearer {TOKEN}</pre>", f'{{"id": "bad", "message": "{TOKEN}"}}']
+    "body",
+    [
+        f"Authorization: Bearer {TOKEN}",
+        f"<title>Authorization: Bearer {TOKEN}</title>",
+        f'{{"id": "bad", "message": "{TOKEN}"}}',
+        f'{{"id": "{TOKEN}", "message": "bad"}}',
+        f'{{"request_id": "{TOKEN}", "message": "bad"}}',
+    ],
 )
 def test_an_answer_that_repeats_the_token_is_quoted_without_it(body: str) -> None:
     with pytest.raises(APIError) as caught:
-        read_answer("GET", "/v2/regions", httpx.Response(502, text=body), secret=TOKEN)
+        read_answer("GET", "/v2/regions", Response(502, {}, body.encode()), secret=TOKEN)
     assert TOKEN not in str(caught.value)
     assert "[token]" in str(caught.value)
 
 
 def test_a_long_error_page_is_cut_short() -> None:
     with pytest.raises(APIError) as caught:
-        read_answer("GET", "/v2/regions", httpx.Response(502, text="<p>" * 10_000))
+        read_answer("GET", "/v2/regions", Response(502, {}, b"Sorry. " * 10_000))
     assert len(str(caught.value)) < 1000
