@@ -73,13 +73,7 @@ def say(sentence: str) -> None:
 
 def replicate(sandbox: Mapping[str, str], ui: str) -> int:
     """Run the main job as somebody would from a shell; returns its exit status."""
-    environment = {
-        **clean_environment(FOLDER),
-        **sandbox,
-        "PREFECT_API_URL": f"{ui}/api",
-        # One line for each of a hundred task runs would hide the progress.
-        "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
-    }
+    environment = {**clean_environment(FOLDER), **sandbox, "PREFECT_API_URL": f"{ui}/api"}
     command = [sys.executable, "-m", "flows.replicate_backups"]
     # In a process group of its own: Ctrl-C is for the demo, which ends the run without a word, as nothing real is lost.
     run = subprocess.run(command, env=environment, cwd=ROOT, start_new_session=True, check=False)  # noqa: S603

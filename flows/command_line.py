@@ -10,8 +10,8 @@ from prefect import Flow, State
 from prefect.exceptions import MissingResult
 from prefect.states import get_state_exception
 
-from flows.command_start import COULD_NOT_START, EXIT_STATUSES, USAGE, raise_when_interrupted
-from flows.endings import Incomplete
+from flows.command_start import COULD_NOT_START, EXIT_STATUSES, INTERRUPTED, USAGE, raise_when_interrupted
+from flows.endings import INTERRUPTED_MESSAGE, Incomplete, Interrupted
 from flows.messages import say
 from flows.parameters import ContradictoryParameters
 from flows.readiness import NotReady, make_ready_to_run
@@ -35,8 +35,12 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
         except NotReady as problem:
             say(str(problem))
             return COULD_NOT_START
-        raise_when_interrupted()
-        return tell_the_end(cast(Any, flow)(**parameters, return_state=True))
+        try:
+            raise_when_interrupted()
+            return tell_the_end(cast(Any, flow)(**parameters, return_state=True))
+        except KeyboardInterrupt:
+            say(f"Interrupted: {INTERRUPTED_MESSAGE}")
+            return INTERRUPTED
 
     signature = signature_for_text(flow)
     run.__signature__ = signature  # type: ignore[attr-defined]
@@ -59,7 +63,7 @@ def tell_the_end(state: State[Any]) -> int:
         state: The run's last state.
 
     Returns:
-        Exit status: 0 if everything was done, 1 if not, 2 if the parameters contradict each other.
+        Exit status: 0 if everything was done, 1 if not, 2 if the parameters contradict each other, 130 after Ctrl-C.
     """
     if state.is_completed():
         try:
@@ -71,5 +75,8 @@ def tell_the_end(state: State[Any]) -> int:
     error = get_state_exception(state)
     if isinstance(error, Incomplete):
         print_report(error.report)
-    print(f"Failed: {state.message}", file=sys.stderr)  # noqa: T201
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        say(f"Interrupted: {state.message}")
+        return INTERRUPTED
+    say(f"Failed: {state.message}")
     return USAGE if isinstance(error, ContradictoryParameters) else 1

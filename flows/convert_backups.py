@@ -5,16 +5,15 @@ from collections.abc import Iterable
 from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
-from flows.endings import Incomplete, ends_plainly
+from flows.endings import Incomplete, Interrupted, ends_plainly
 from flows.image_locks import locked
 from flows.names import images_run_name
 from flows.parameters import ImageIds, TimeoutMinutes
 from flows.replication.choosing import named_images
 from flows.replication.conversion import Conversion, to_convert
-from flows.replication.run import mark_images
-from tasks.account_actions import list_actions_on
+from flows.replication.run import actions_on, mark_images
 from tasks.connection import connect
-from tasks.digitalocean import Image, Tally, run_blocking, tally_requests
+from tasks.digitalocean import Image, Tally, deadline, run_blocking, tally_requests
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.report import ConversionReport, ConversionRow, added_snapshots, count
 from tasks.reporting.tables import conversion_table, escaped
@@ -36,7 +35,7 @@ def convert_backups(
     Args:
         image_ids: IDs of backups, separated by commas or spaces. Snapshots among them are left as they are.
         wait: Whether to wait until the conversions are done.
-        timeout_minutes: When to stop waiting, in minutes, at most a week.
+        timeout_minutes: When to stop, in minutes, at most a week; all that the run waits for is included.
 
     Returns:
         The report, with one row per image.
@@ -48,22 +47,28 @@ def convert_backups(
     connection = connect()
     with (
         tally_requests() as tally,
+        deadline(timeout_minutes * 60) as limit,
         locked(
             lambda: named_images(image_ids), lambda selection: [each.id for each in backups_among(selection.images)]
         ) as selection,
     ):
         backups = backups_among(selection.images)
-        actions = list_actions_on(backups) if backups else []
+        known = actions_on(backups)
         tag = connection.settings.managed_tag
-        chosen = to_convert(backups, actions)
+        chosen = [each for each in to_convert(backups, known.actions) if each.id not in known.unread]
         _announce_cost(chosen, connection.settings.snapshot_price_per_gib_month)
         untagged = mark_images(chosen, tag)
-        conversion = Conversion(connection, actions, wait=wait, tag=tag, tag_once_converted=untagged)
-        rows = run_blocking(conversion.run(selection.images, timeout_minutes * 60))
+        limit.lift()
+        conversion = Conversion(connection, known, wait=wait, tag=tag, tag_once_converted=untagged)
+        interrupted = False
+        try:
+            rows = run_blocking(conversion.run(selection.images, limit.seconds_left))
+        except KeyboardInterrupt:
+            rows, interrupted = conversion.rows_so_far(selection.images), True
     rows += tuple(
-        ConversionRow(image_id=each, outcome="failed", error="there is no such image") for each in selection.gone
+        ConversionRow(image_id=image_id, outcome="failed", error=why) for image_id, why in selection.missing.items()
     )
-    return _conclude(rows, tally)
+    return _conclude(rows, tally, interrupted=interrupted)
 
 
 def _announce_cost(images: list[Image], price_per_gib_month: float | None) -> None:
@@ -77,14 +82,18 @@ def backups_among(images: Iterable[Image]) -> list[Image]:
     return [image for image in images if image.type == "backup"]
 
 
-def _conclude(rows: tuple[ConversionRow, ...], tally: Tally) -> ConversionReport:
+def _conclude(rows: tuple[ConversionRow, ...], tally: Tally, *, interrupted: bool) -> ConversionReport:
     report = ConversionReport(
-        rows=rows, api_requests=tally.requests, too_many_requests=tally.too_many, seconds=tally.seconds
+        rows=rows,
+        api_requests=tally.requests,
+        too_many_requests=tally.too_many,
+        seconds=tally.seconds,
+        interrupted=interrupted,
     )
     publish_or_log(CONVERSIONS_KEY, escaped(conversion_table(report)), f"**{report.summary}**")
     get_run_logger().info(report.summary)
     if report.bad_rows:
-        raise Incomplete(report)
+        raise Interrupted(report) if interrupted else Incomplete(report)
     return report
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.liveness import sign_of_life
 from flows.output import outlive_readers
 from tasks.digitalocean import DigitalOceanError
 from tasks.reporting.report import RunReport
+
+INTERRUPTED_MESSAGE = "What has started at DigitalOcean goes on there. Run the command again to finish."
 
 P = ParamSpec("P")
 ReportT = TypeVar("ReportT", bound=RunReport)
@@ -33,10 +35,15 @@ class Incomplete(Exception):
         return self.report.failure
 
 
+class Interrupted(Incomplete):
+    """A run that Ctrl-C has ended early."""
+
+
 def ends_plainly(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
     """Make a flow's report, or the error that explains itself, the message of its run's last state.
 
-    Whoever calls the flow from Python still gets the report or the exception. Goes under `@flow`.
+    Whoever calls the flow from Python still gets the report or the exception. A run that Ctrl-C has ended is Cancelled:
+    nobody needs to be notified. Goes under `@flow`.
     """
 
     @wraps(function)
@@ -45,6 +52,10 @@ def ends_plainly(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
         try:
             with sign_of_life():
                 report = function(*args, **kwargs)
+        except Interrupted as interruption:
+            return cast(ReportT, Cancelled(message=str(interruption), data=interruption))
+        except KeyboardInterrupt as interruption:
+            return cast(ReportT, Cancelled(message=INTERRUPTED_MESSAGE, data=interruption))
         except (DigitalOceanError, Incomplete) as error:
             return cast(ReportT, Failed(message=str(error), data=error))
         return cast(ReportT, Completed(message=report.summary, data=report))

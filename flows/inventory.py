@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from tasks.digitalocean import Droplet, Image, InvalidArgument
+from prefect import get_run_logger
+
+from flows.waiting import says_what_it_waits_for
+from tasks.digitalocean import APIError, Droplet, Image, InvalidArgument, ScopeMissing, Unauthorized
 from tasks.droplets import list_droplets
 from tasks.images import get_image, list_private_images
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What looking at some images one by one has shown.
+
+    Attributes:
+        images: The images, by id.
+        gone: Ids of which there is no image.
+        unread: Why the others cannot be looked at, by id.
+    """
+
+    images: Mapping[int, Image] = field(default_factory=dict)
+    gone: tuple[int, ...] = ()
+    unread: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -18,13 +36,16 @@ class Inventory:
         droplet_tag: The tag that the Droplets bear; None for all Droplets, and for snapshots of those that are gone.
         droplets: The Droplets.
         images: The account's own images, of whatever Droplet.
+        unread: Why backups of these Droplets cannot be looked at, by id.
     """
 
     droplet_tag: str | None
     droplets: Sequence[Droplet]
     images: Sequence[Image]
+    unread: Mapping[int, str] = field(default_factory=dict)
 
 
+@says_what_it_waits_for("Reading Droplets and images")
 def take_inventory(droplet_tag: str | None) -> Inventory:
     """Look at the account's Droplets and images.
 
@@ -37,16 +58,49 @@ def take_inventory(droplet_tag: str | None) -> Inventory:
     Raises:
         InvalidArgument: No Droplet bears the tag.
     """
+    # Images first: without the scope to read them, Droplets come without the ids of their backups.
+    images = list_private_images()
     droplets = list_droplets(droplet_tag)
     if droplet_tag and not droplets:
         raise InvalidArgument(f"no Droplet bears the tag {droplet_tag!r}")
-    images = list_private_images()
     # The list of images may change while it is read; the Droplets name their backups.
-    unlisted = (get_image(image_id) for image_id in unlisted_images(droplets, images))
-    return Inventory(droplet_tag, droplets, [*images, *(image for image in unlisted if image is not None)])
+    looks = look_at_each(unlisted_images(droplets, images))
+    return Inventory(droplet_tag, droplets, [*images, *looks.images.values()], looks.unread)
 
 
 def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> list[int]:
     """Name the backups that Droplets have but the list of images does not."""
     listed = {image.id for image in images}
     return sorted({each for droplet in droplets for each in droplet.backup_ids if each not in listed})
+
+
+def look_at_each(image_ids: Iterable[int]) -> Looks:
+    """Look at images one by one; one that cannot be looked at does not hide the others.
+
+    Args:
+        image_ids: Their ids.
+
+    Returns:
+        What was to be seen.
+
+    Raises:
+        Unauthorized: The token is wrong.
+        ScopeMissing: The token may not read images.
+    """
+    images: dict[int, Image] = {}
+    unread: dict[int, str] = {}
+    gone: list[int] = []
+    for image_id in image_ids:
+        try:
+            image = get_image(image_id)
+        except (Unauthorized, ScopeMissing):
+            raise
+        except APIError as error:
+            get_run_logger().warning("Image %d cannot be looked at: %s", image_id, error)
+            unread[image_id] = str(error)
+            continue
+        if image is None:
+            gone.append(image_id)
+        else:
+            images[image_id] = image
+    return Looks(images, tuple(gone), unread)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SECONDS_BETWEEN_MESSAGES = 8.0
+# The longer something takes, the less do a few seconds tell.
+PART_BETWEEN_MESSAGES = 0.1
 
 
 def say(sentence: str) -> None:
@@ -28,8 +30,10 @@ def wait_messages(what: str, show: Callable[[str], None] = say) -> Iterator[None
     since = time.monotonic()
 
     def tell() -> None:
-        while not done.wait(SECONDS_BETWEEN_MESSAGES):
-            show(f"{what}, {time.monotonic() - since:.0f} s so far")
+        so_far = 0.0
+        while not done.wait(max(SECONDS_BETWEEN_MESSAGES, PART_BETWEEN_MESSAGES * so_far)):
+            so_far = time.monotonic() - since
+            show(f"{what}, {so_far:.0f} s so far")
 
     thread = threading.Thread(target=tell, name="wait-messages", daemon=True)
     thread.start()

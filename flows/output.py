@@ -1,4 +1,4 @@
-"""A run goes on when nothing reads its output any more, as when its worker was killed: only the output is lost."""
+"""What a run writes to its terminal or its worker."""
 
 from __future__ import annotations
 
@@ -8,20 +8,38 @@ from functools import partial
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
 
+from flows.names import FLOWS
+
 
 def outlive_readers() -> None:
-    """Have Prefect's log handlers discard what they cannot write.
+    """Have Prefect's log handlers discard what they cannot write: a run goes on when its worker was killed.
 
     The output of a deployed run is a pipe to its worker. By default, rich ends the program at the first line that it
     cannot write to a pipe: it raises SystemExit in whatever thread has logged, in mid-air.
     """
-    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
-    for logger in [logging.root, *loggers]:
-        for handler in logger.handlers:
-            if isinstance(handler, PrefectConsoleHandler):
-                # rich means this method to be overridden.
-                handler.console.on_broken_pipe = partial(_discard, handler.console)  # type: ignore[method-assign]
+    for handler in console_handlers():
+        # rich means this method to be overridden.
+        handler.console.on_broken_pipe = partial(_discard, handler.console)  # type: ignore[method-assign]
+
+
+def console_handlers() -> list[PrefectConsoleHandler]:
+    """List the handlers through which Prefect logs to the terminal."""
+    loggers = [logging.root, *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
+    handlers = [handler for logger in loggers for handler in logger.handlers]
+    return [each for each in dict.fromkeys(handlers) if isinstance(each, PrefectConsoleHandler)]
 
 
 def _discard(console: Console) -> None:
     console.quiet = True
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Drop the line that Prefect logs for each task run that ended well, unless everything is to be logged."""
+    is_routine = record.levelno == logging.INFO and record.getMessage() == "Finished in state Completed()"
+    ours = getattr(record, "flow_name", None) in FLOWS
+    return not (is_routine and ours) or _task_runs.isEnabledFor(logging.DEBUG)
+
+
+# There is one for each copy, and they would hide how far the run has got.
+_task_runs = logging.getLogger("prefect.task_runs")
+_task_runs.addFilter(_is_worth_a_line)

@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 
 from flows.announcements import announces_its_end
 from flows.command_line import run_from_command_line
-from flows.endings import Incomplete, ends_plainly
+from flows.endings import Incomplete, Interrupted, ends_plainly
 from flows.image_locks import locked
 from flows.inventory import take_inventory
 from flows.names import pruning_run_name
@@ -17,8 +17,10 @@ from flows.replication.operations import or_else
 from flows.retention.looking import Decision, decide, look
 from flows.retention.pruning import Verdict
 from flows.retention.rule import RetentionRule
+from flows.waiting import says_what_it_waits_for
 from tasks.connection import connect
-from tasks.digitalocean import APIError, Forbidden, Unauthorized, run_blocking, tally_requests
+from tasks.digitalocean import APIError, Forbidden, ScopeMissing, Unauthorized, run_blocking, tally_requests
+from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.digitalocean.once import delete_once
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.events import PRUNING_COMPLETED, PRUNING_FAILED, announce_deletion
@@ -77,9 +79,11 @@ def prune_snapshots(
         def choose() -> Decision:
             return decide(look(take_inventory(droplet_tag)), rule, targets, max_deletions)
 
+        deletion = Deletion()
         with nullcontext(choose()) if dry_run else locked(choose, lambda decision: decision.image_ids) as decision:
             delete = not dry_run and not decision.plan.exceeds(max_deletions)
-            rows = tuple(_rows(decision, delete=delete))
+            with says_what_it_waits_for("Deleting snapshots") if delete else nullcontext():
+                rows = tuple(_rows(decision, deletion if delete else None))
     report = PruningReport(
         rows=rows,
         left_alone=decision.plan.left_alone,
@@ -89,20 +93,20 @@ def prune_snapshots(
         api_requests=tally.requests,
         too_many_requests=tally.too_many,
         seconds=tally.seconds,
+        interrupted=deletion.interrupted,
     )
     publish_or_log(PRUNING_KEY, escaped(pruning_table(report)), f"**{report.summary}**")
     get_run_logger().info(report.summary)
     if report.failure:
-        raise Incomplete(report)
+        raise Interrupted(report) if report.interrupted else Incomplete(report)
     return report
 
 
-def _rows(decision: Decision, *, delete: bool) -> Iterator[PruningRow]:
+def _rows(decision: Decision, deletion: "Deletion | None") -> Iterator[PruningRow]:
     """Say what becomes of each snapshot, and delete what goes if that is wanted."""
-    deletion = Deletion()
     for verdict in decision.plan.verdicts:
         snapshot = verdict.snapshot
-        outcome, error = deletion.of(snapshot.id) if verdict.goes and delete else (_planned(verdict), "")
+        outcome, error = deletion.of(snapshot.id) if verdict.goes and deletion else (_planned(verdict), "")
         row = PruningRow(
             droplet=decision.stock.name_of(snapshot.resource_id),
             droplet_id=snapshot.resource_id,
@@ -124,26 +128,49 @@ def _planned(verdict: Verdict) -> PruningOutcome:
 
 
 class Deletion:
-    """Deletes snapshots one by one, until the API refuses the token: it would refuse it for every other one."""
+    """Deletes snapshots one by one, until the API refuses the token: it would refuse it for every other one.
+
+    A 403 may pass. Only after three snapshots in a row that were refused, the token counts as lacking the scope.
+    """
 
     def __init__(self) -> None:
         self._client = connect().client
         self._token_refused: APIError | None = None
+        self._refused_in_a_row = 0
+        self.interrupted = False
 
     def of(self, image_id: int) -> tuple[PruningOutcome, str]:
-        """Delete a snapshot; returns what became of it, and what went wrong."""
+        """Delete a snapshot; returns what became of it, and what went wrong. After Ctrl-C, none is deleted any more."""
+        if self.interrupted:
+            return PruningOutcome.FAILED, "interrupted before"
         try:
             if self._token_refused:
-                raise self._token_refused
+                raise self._token_refused.for_request("DELETE", f"/v2/images/{image_id}")
             deleted = run_blocking(
-                or_else(lambda: delete_snapshot.aio(image_id), lambda: delete_once(self._client, image_id))
+                or_else(lambda: delete_snapshot.aio(image_id), lambda: self._without_prefect(image_id))
             )
         except APIError as error:
-            if isinstance(error, (Unauthorized, Forbidden)):
-                self._token_refused = error
-            get_run_logger().error("Snapshot %d was not deleted: %s", image_id, error)
-            return PruningOutcome.FAILED, str(error)
+            judged = self._judged(error)
+            get_run_logger().error("Snapshot %d was not deleted: %s", image_id, judged)
+            return PruningOutcome.FAILED, str(judged)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return PruningOutcome.FAILED, "interrupted while it was being deleted: it may be gone"
+        self._refused_in_a_row = 0
         return (PruningOutcome.DELETED if deleted else PruningOutcome.GONE), ""
+
+    async def _without_prefect(self, image_id: int) -> bool:
+        return await self._client.repeating(lambda: delete_once(self._client, image_id))
+
+    def _judged(self, error: APIError) -> APIError:
+        """Find out whether the next deletions would be refused as well."""
+        if isinstance(error, Forbidden) and not isinstance(error, ScopeMissing):
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row == MOST_REFUSALS:
+                error = ScopeMissing(error.method, error.path, error.status, error.error_id, error.message)
+        if isinstance(error, (Unauthorized, ScopeMissing)):
+            self._token_refused = error
+        return error
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from flows.prune_snapshots import prune_snapshots
 from flows.replication.choosing import named_images, newest_backups
 from flows.replication.run import replicate
 from flows.replication.selection import Selection
+from tasks.digitalocean import deadline
 from tasks.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
 from tasks.reporting.report import ReplicationReport
 
@@ -41,8 +42,8 @@ def replicate_backups(
             the list opens at its arrow.
         newest: How many of the newest backups of each Droplet, 1 to 100.
         wait: Whether to wait until the copies have arrived. Conversions are always waited for.
-        timeout_minutes: When to stop waiting, in minutes, at most a week. Transfers that are in progress by then go on,
-            and the next run adopts them.
+        timeout_minutes: When to stop, in minutes, at most a week; all that the run waits for is included. Transfers
+            that are in progress by then go on, and the next run adopts them.
         dry_run: Only say what would be done; nothing is changed.
         image_ids: Only these images instead of the newest backups of all Droplets; with `droplet_tag`, these as well.
             IDs are separated by commas or spaces.
@@ -67,7 +68,8 @@ def replicate_backups(
 
     report = replicate(choose, regions, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
     if prune:
-        _prune(droplet_tag, regions, dry_run=dry_run)
+        with deadline(timeout_minutes * 60 - report.seconds):
+            _prune(droplet_tag, regions, dry_run=dry_run)
     return report
 
 

@@ -11,7 +11,7 @@ from flows.names import coverage_run_name
 from flows.parameters import DropletTag, Hours, Regions
 from flows.replication.choosing import choose_targets, newest_backups
 from flows.replication.planning import plan_replication
-from flows.replication.run import conclude, planned_rows
+from flows.replication.run import conclude, planned_rows, rows_of_missing
 from flows.replication.selection import Selection, is_tagged
 from flows.retention.looking import Stock, decide, look
 from flows.retention.rule import RetentionRule
@@ -61,7 +61,8 @@ def report_coverage(
             rows=tuple(
                 _with_age(row, copies.get((row.droplet_id, row.region)), now, max_age_hours)
                 for row in planned_rows(plan)
-            ),
+            )
+            + rows_of_missing(selection, targets.regions),
             regions=targets.regions,
             doubtful_regions=targets.doubtful,
             without_backups=selection.without_backups,

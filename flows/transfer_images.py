@@ -33,8 +33,8 @@ def transfer_images(
         regions: The regions to copy to, separated by commas or spaces; all available ones if not given. In the form,
             the list opens at its arrow.
         wait: Whether to wait until the copies have arrived. Conversions are always waited for.
-        timeout_minutes: When to stop waiting, in minutes, at most a week. Transfers that are in progress by then go on,
-            and the next run adopts them.
+        timeout_minutes: When to stop, in minutes, at most a week; all that the run waits for is included. Transfers
+            that are in progress by then go on, and the next run adopts them.
         dry_run: Only say what would be done; nothing is changed.
 
     Returns:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +13,7 @@ from enum import StrEnum
 
 from flows.replication.operations import Operations, as_task_runs
 from flows.replication.planning import just_done
+from flows.replication.refusals import Refusals
 from flows.replication.starts import Priority, StartQueue
 from tasks.digitalocean import (
     Action,
@@ -21,15 +24,20 @@ from tasks.digitalocean import (
     Image,
     ImageActionRequest,
     NotFound,
+    ScopeMissing,
     TransferImage,
     Unauthorized,
+    UnexpectedStatus,
     UnprocessableEntity,
 )
+from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.reporting.report import count
 
 # An image stays locked for an unknown time after its conversion. The pauses between tries double, from the shortest
 # poll interval to the longest: some five minutes with the defaults.
 MOST_TRIES_WHILE_LOCKED = 7
+
+LAST: Priority = (math.inf,)
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +60,17 @@ class ActionErrored(Exception):
 
     def __init__(self, starts: int) -> None:
         super().__init__(f"the action ended errored, as did each of {count(starts, 'start')}")
+
+
+class ImageDeleted(Exception):
+    """An image that the API does not know any more.
+
+    Args:
+        image_id: The image.
+    """
+
+    def __init__(self, image_id: int) -> None:
+        super().__init__(f"image {image_id} is gone, it was deleted meanwhile")
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,7 @@ class ActionRunner:
         self.queue = StartQueue(connection.client.budget)
         self._connection = connection
         self._token_refused: APIError | None = None
+        self._refusals = Refusals()
         self._settling_seconds = connection.settings.poll_interval_seconds
         self._unlocked: set[int] = set()
 
@@ -143,6 +163,7 @@ class ActionRunner:
 
         Raises:
             ActionErrored: It was started as often as is sensible, and always ended errored.
+            ImageDeleted: The image is gone.
             APIError: It could not be started, or nobody knows.
         """
         started = Started(running, adopted=True) if running else await self._start(image, request, priority)
@@ -173,8 +194,8 @@ class ActionRunner:
                     return
                 if await self._operations.get_image(image_id) is None:
                     return  # the copies' rows say so
-            except APIError as error:
-                logger.error("Image %d was converted but not tagged: %s", image_id, error)  # noqa: TRY400  # copying goes on
+            except Exception as error:  # noqa: BLE001  # copying goes on
+                logger.error("Image %d was converted but not tagged: %s", image_id, describe(error))  # noqa: TRY400
                 return
             await asyncio.sleep(self._pause_after(tries))
         logger.error("Image %d was converted, but cannot be tagged %s", image_id, tag)
@@ -190,10 +211,12 @@ class ActionRunner:
             converting = isinstance(request, ConvertImage)
             gigabytes = None if converting else image.size_gigabytes
             ended = await self._connection.waiter.wait(image.id, action, gigabytes, blocking=converting)
-        except NotFound:
+        except NotFound as error:
             # The action is gone, or the image is: what the image itself shows decides.
             shown = await self._operations.get_image(image.id)
-            if shown is not None and request.shown_by(shown):
+            if shown is None:
+                raise ImageDeleted(image.id) from error
+            if request.shown_by(shown):
                 return True
             raise
         return ended.completed
@@ -210,22 +233,30 @@ class ActionRunner:
             What came of it.
 
         Raises:
-            UnprocessableEntity: The API refuses for good.
-            APIError: The action was not started, or nobody knows.
+            ImageDeleted: The image is gone.
+            APIError: The API refuses for good, or the action was not started, or nobody knows.
         """
         for tries in range(1, MOST_TRIES_WHILE_LOCKED + 1):
             unlocked_before = image.id in self._unlocked
             try:
                 return Started(await self._post(image, request, priority))
-            except UnprocessableEntity as refusal:
+            except (UnprocessableEntity, NotFound, UnexpectedStatus) as refusal:
+                if refusal.ambiguous:
+                    raise
                 standing = await self._look(image)
+                if standing.image is None:
+                    raise ImageDeleted(image.id) from refusal
                 if found := standing.already(request):
                     return found
-                if tries == MOST_TRIES_WHILE_LOCKED or unlocked_before or not standing.is_locked():
+                locked = not unlocked_before and standing.is_locked()
+                # A 404 although the image is there may pass; any other refusal only with a lock.
+                passes = isinstance(refusal, NotFound) and tries < MOST_REFUSALS
+                if tries == MOST_TRIES_WHILE_LOCKED or not (locked or passes):
                     raise
                 logger.info("%s of image %d is refused for the moment: %s", request, image.id, refusal.message)
                 await asyncio.sleep(self._pause_after(tries))
-                self._settling_seconds = max(self._settling_seconds, self._pause_after(tries + 1))
+                if locked:
+                    self._settling_seconds = max(self._settling_seconds, self._pause_after(tries + 1))
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def _look(self, image: Image) -> Standing:
@@ -234,18 +265,58 @@ class ActionRunner:
         return Standing(shown, tuple(actions), self._connection.client.server_clock.now())
 
     async def _post(self, image: Image, request: ImageActionRequest, priority: Priority) -> Action:
+        self._refusals.want(image.id)
+        try:
+            for tries in itertools.count(1):
+                try:
+                    action = await self._post_in_turn(image, request, priority)
+                except ScopeMissing:
+                    raise
+                except Forbidden as error:
+                    if tries == MOST_REFUSALS:
+                        raise
+                    logger.warning("%s; asking again, other images first", error)
+                    await asyncio.sleep(self._pause_after(tries))
+                else:
+                    if isinstance(request, TransferImage):
+                        # Transfers of one image run side by side, so where one is accepted, no lock keeps others out.
+                        self._unlocked.add(image.id)
+                    return action
+        finally:
+            self._refusals.done(image.id)
+        raise AssertionError("unreachable: the tries are counted without end")
+
+    async def _post_in_turn(self, image: Image, request: ImageActionRequest, priority: Priority) -> Action:
+        """Start an action once it is its turn, unless the token has been refused.
+
+        Raises:
+            ScopeMissing: The token may start no actions.
+            Forbidden: The API refuses, which may pass.
+        """
         async with self.queue.turn(priority):
-            if self._token_refused:
-                raise self._token_refused
-            try:
-                action = await self._operations.post(image.id, request)
-            except (Unauthorized, Forbidden) as error:
-                # It would be the same for every other action.
-                self._token_refused = error
+            if not self._refusals.should_go_last(image.id):
+                return await self._post_unless_refused(image, request)
+        async with self.queue.turn(LAST):
+            return await self._post_unless_refused(image, request)
+
+    async def _post_unless_refused(self, image: Image, request: ImageActionRequest) -> Action:
+        if self._token_refused:
+            raise self._token_refused.for_request("POST", f"/v2/images/{image.id}/actions")
+        clock = asyncio.get_running_loop()
+        sent = clock.time()
+        try:
+            action = await self._operations.post(image.id, request)
+        except Unauthorized as error:
+            # It would be the same for every other action.
+            self._token_refused = error
+            raise
+        except Forbidden as error:
+            if not self._refusals.refused(image.id, sent, clock.time()):
                 raise
-        if isinstance(request, TransferImage):
-            # Transfers of one image run side by side, so where one is accepted, no lock keeps others out.
-            self._unlocked.add(image.id)
+            missing = ScopeMissing(error.method, error.path, error.status, error.error_id, error.message)
+            self._token_refused = missing
+            raise missing from error
+        self._refusals.accepted()
         return action
 
 
@@ -254,6 +325,9 @@ def largest_first(image: Image) -> float:
     return -(image.size_gigabytes or 0.0)
 
 
-def explain(error: Exception, image: Image) -> str:
-    """Say what went wrong with an image, for its row in the report."""
-    return f"image {image.id} is gone, it was deleted meanwhile: {error}" if isinstance(error, NotFound) else str(error)
+def describe(error: Exception) -> str:
+    """Say what went wrong with an image, for its row in the report; of the unforeseen, the log has the traceback."""
+    if isinstance(error, (APIError, ActionErrored, ImageDeleted)):
+        return str(error)
+    logger.debug("Unforeseen", exc_info=error)
+    return f"unexpected {type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from prefect import get_run_logger
 
-from flows.inventory import Inventory
+from flows.inventory import Inventory, look_at_each
 from flows.replication.selection import (
     Candidate,
     Selection,
@@ -17,10 +17,11 @@ from flows.replication.selection import (
     newer_snapshots,
     target_regions,
 )
+from flows.waiting import says_what_it_waits_for
 from tasks.account_actions import list_actions_on
 from tasks.connection import connect
 from tasks.digitalocean import APIError, ConvertImage, InvalidArgument, Unauthorized
-from tasks.images import get_image, list_private_images
+from tasks.images import list_private_images
 from tasks.regions import list_regions
 
 # A list shows up to 200 images a request, but nobody knows how many pages it has; a few images are asked for singly.
@@ -41,6 +42,7 @@ class Targets:
     doubtful: tuple[str, ...] = ()
 
 
+@says_what_it_waits_for("Reading the regions")
 def choose_targets(wanted: Sequence[str] | None) -> Targets:
     """Choose the regions to copy to.
 
@@ -85,20 +87,22 @@ def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
         raise InvalidArgument("the account has no Droplets")
     selection = choose_recovery_points(droplets, images, managed_tag=managed_tag, newest=newest)
     if unclear := newer_snapshots(droplets, images, selection, managed_tag=managed_tag):
-        conversions = [each for each in list_actions_on(unclear) if ConvertImage().matches(each) and not each.errored]
+        actions = list_actions_on(unclear).actions
+        conversions = [each for each in actions if ConvertImage().matches(each) and not each.errored]
         converted = {each.resource_id for each in conversions}
         selection = choose_recovery_points(
             droplets, images, managed_tag=managed_tag, newest=newest, converted=converted
         )
-    if not selection.candidates:
+    if not selection.candidates and not inventory.unread:
         raise InvalidArgument(
             f"none of {len(droplets)} Droplets has an available backup; turn backups on in DigitalOcean's control panel"
         )
     for source in selection.without_backups:
         get_run_logger().warning("Droplet %s has no available backup", source)
-    return replace(selection, volumes=attached_volumes(droplets))
+    return replace(selection, volumes=attached_volumes(droplets), missing=inventory.unread)
 
 
+@says_what_it_waits_for("Reading the named images")
 def named_images(image_ids: Sequence[int]) -> Selection:
     """Choose images by their ids.
 
@@ -106,7 +110,7 @@ def named_images(image_ids: Sequence[int]) -> Selection:
         image_ids: The ids.
 
     Returns:
-        The images, and the ids of which there is none.
+        The images, and the ids of which there is none, or none that can be looked at.
 
     Raises:
         InvalidArgument: No id was given.
@@ -115,8 +119,9 @@ def named_images(image_ids: Sequence[int]) -> Selection:
     if not wanted:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
     listed = {image.id: image for image in list_private_images()} if len(wanted) > MOST_SINGLE_LOOKS else {}
-    found = {each: listed.get(each) or get_image(each) for each in wanted}
+    looks = look_at_each([each for each in wanted if each not in listed])
+    found = {**listed, **looks.images}
     return Selection(
-        candidates=tuple(Candidate(image, image.name or str(image.id)) for image in found.values() if image),
-        gone=tuple(each for each, image in found.items() if not image),
+        candidates=tuple(Candidate(found[each], found[each].name or str(each)) for each in wanted if each in found),
+        missing={**{each: f"there is no image {each}, or it was deleted" for each in looks.gone}, **looks.unread},
     )

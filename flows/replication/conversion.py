@@ -8,9 +8,10 @@ from contextlib import suppress
 
 from prefect.context import AsyncClientContext
 
-from flows.replication.action_runner import ActionErrored, ActionRunner, Ending, explain, largest_first
+from flows.replication.action_runner import ActionRunner, Ending, describe, largest_first
 from flows.replication.planning import conversion_refusal_of, running
-from tasks.digitalocean import Action, APIError, Connection, ConvertImage, Image
+from tasks.account_actions import KnownActions
+from tasks.digitalocean import Action, Connection, ConvertImage, Image
 from tasks.reporting.report import ConversionRow
 
 OUTCOMES = {
@@ -35,7 +36,7 @@ class Conversion:
 
     Args:
         connection: The API.
-        actions: Actions on the images, as far as they are known.
+        known: Actions on the images, as far as they are known.
         wait: Whether to wait until the conversions are done.
         tag: The tag on images that this project converts.
         tag_once_converted: Images that could not be tagged as backups, so have to be as snapshots.
@@ -44,14 +45,14 @@ class Conversion:
     def __init__(
         self,
         connection: Connection,
-        actions: Sequence[Action],
+        known: KnownActions,
         *,
         wait: bool,
         tag: str,
         tag_once_converted: Collection[int] = (),
     ) -> None:
         self._runner = ActionRunner(connection)
-        self._actions = actions
+        self._known = known
         self._wait = wait
         self._tag = tag
         self._tag_once_converted = tag_once_converted
@@ -66,7 +67,7 @@ class Conversion:
             timeout_seconds: When to stop starting and waiting.
 
         Returns:
-            A row an image.
+            One row per image.
         """
         serving = asyncio.create_task(self._runner.queue.serve())
         try:
@@ -81,15 +82,26 @@ class Conversion:
                         all_.create_task(self._convert(image))
         finally:
             serving.cancel()
-        return tuple(self._rows.get(image.id) or self._row(image, "timed_out", "still in progress") for image in images)
+        return self.rows_so_far(images)
+
+    def rows_so_far(self, images: Sequence[Image]) -> tuple[ConversionRow, ...]:
+        """Say what has come of each image; what is not converted is timed out."""
+        return tuple(self._rows.get(image.id) or self._unfinished(image) for image in images)
+
+    def _unfinished(self, image: Image) -> ConversionRow:
+        why = "still in progress" if image.id in self._started else "not started: the next run will"
+        return self._row(image, "timed_out", why)
 
     async def _convert(self, image: Image) -> None:
-        actions = _on(image, self._actions)
+        actions = _on(image, self._known.actions)
         if image.type == "snapshot" and not image.public:
             self._rows[image.id] = self._row(image, "already_a_snapshot")
             return
         if reason := conversion_refusal_of(image, actions):
             self._rows[image.id] = self._row(image, "failed", reason)
+            return
+        if image.id in self._known.unread:
+            self._rows[image.id] = self._row(image, "failed", self._known.unread[image.id])
             return
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -102,8 +114,8 @@ class Conversion:
                 lambda action: self._started.update({image.id: action}),
                 wait=self._wait,
             )
-        except (APIError, ActionErrored) as error:
-            self._rows[image.id] = self._row(image, "failed", explain(error, image))
+        except Exception as error:  # noqa: BLE001  # one image never stops the others
+            self._rows[image.id] = self._row(image, "failed", describe(error))
         else:
             seconds = round(loop.time() - began, 1) if ending in {Ending.DONE, Ending.ADOPTED} else None
             self._rows[image.id] = self._row(image, OUTCOMES[ending], seconds=seconds)

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from flows.replication.action_runner import ActionErrored, ActionRunner, Ending, explain, largest_first
+from flows.replication.action_runner import ActionRunner, Ending, describe, largest_first
 from flows.replication.operations import Operations
 from flows.replication.planning import ImagePlan, ReplicationPlan
-from tasks.digitalocean import Action, APIError, Connection, ConvertImage, TransferImage
+from tasks.digitalocean import Action, Connection, ConvertImage, TransferImage
 from tasks.reporting.report import Outcome, Row
 
 OUTCOMES = {
@@ -38,6 +38,11 @@ class Progress:
     transfers: dict[tuple[int, str], Action] = field(default_factory=dict)
     conversions_left: int = 0
     smallest_gigabytes: float = 0.0
+
+    @property
+    def percent(self) -> float:
+        """How many of the copies are accounted for."""
+        return 100.0 * len(self.rows) / self.total if self.total else 0.0
 
     @property
     def running(self) -> int:
@@ -88,7 +93,7 @@ class Execution:
             timeout_seconds: When to stop starting and waiting. What runs by then goes on by itself.
 
         Returns:
-            A row an image and region, in the plan's order.
+            One row per image and region, in the plan's order.
         """
         self._note_what_needs_nothing()
         serving = asyncio.create_task(self._runner.queue.serve())
@@ -99,6 +104,10 @@ class Execution:
                         images.create_task(self._replicate(plan))
         finally:
             serving.cancel()
+        return self.rows_so_far()
+
+    def rows_so_far(self) -> tuple[Row, ...]:
+        """Say what has come of each copy, in the plan's order; what has not arrived is timed out."""
         return tuple(
             self._progress.rows.get((plan.image.id, region)) or self._timed_out(plan, region)
             for plan in self._plan.images
@@ -127,10 +136,10 @@ class Execution:
                 await self._make_snapshot(plan)
                 if plan.image.id in self._tag_once_converted:
                     copies.create_task(self._runner.tag_converted(plan.image.id, self._tag))
-            except (APIError, ActionErrored) as error:
+            except Exception as error:  # noqa: BLE001  # one image never stops the others
                 self._progress.conversions_left -= plan.convert
                 for region in plan.transfer_to:
-                    self._note(plan, region, Outcome.FAILED, error=f"not converted: {explain(error, plan.image)}")
+                    self._note(plan, region, Outcome.FAILED, error=f"not converted: {describe(error)}")
                 return
             scout = asyncio.Event()
             for region in plan.transfer_to:
@@ -164,8 +173,8 @@ class Execution:
         running = plan.under_way.get(region)
         try:
             ending = await self._runner.see_through(plan.image, request, priority, running, note_start, wait=self._wait)
-        except (APIError, ActionErrored) as error:
-            self._note(plan, region, Outcome.FAILED, error=explain(error, plan.image))
+        except Exception as error:  # noqa: BLE001  # one image never stops the others
+            self._note(plan, region, Outcome.FAILED, error=describe(error))
         else:
             waited = ending in {Ending.DONE, Ending.ADOPTED}
             self._note(plan, region, OUTCOMES[ending], seconds=round(clock.time() - began, 1) if waited else None)
@@ -176,14 +185,18 @@ class Execution:
     def _timed_out(self, plan: ImagePlan, region: str) -> Row:
         action = self._progress.transfers.get((plan.image.id, region))
         error = "still in progress: the next run takes it up" if action else "not started: the next run will"
-        self._note(plan, region, Outcome.TIMED_OUT, error=error)
-        return self._progress.rows[plan.image.id, region]
+        return self._row(plan, region, Outcome.TIMED_OUT, error=error)
 
     def _note(
         self, plan: ImagePlan, region: str, outcome: Outcome, *, seconds: float | None = None, error: str = ""
     ) -> None:
+        self._progress.rows[plan.image.id, region] = self._row(plan, region, outcome, seconds=seconds, error=error)
+
+    def _row(
+        self, plan: ImagePlan, region: str, outcome: Outcome, *, seconds: float | None = None, error: str = ""
+    ) -> Row:
         action = self._progress.transfers.get((plan.image.id, region))
-        self._progress.rows[plan.image.id, region] = Row(
+        return Row(
             source=plan.candidate.source,
             droplet_id=plan.candidate.droplet_id,
             image_id=plan.image.id,

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tasks.digitalocean import Action, Connection, DigitalOceanError, Image, ImageActionRequest, NotFound
+from tasks.api_task import is_repeated
+from tasks.digitalocean import Action, Connection, DigitalOceanError, Image, ImageActionRequest
 from tasks.digitalocean.once import find_carried_out, post_once
 from tasks.image_actions import list_image_actions, post_image_action
 from tasks.images import get_image
@@ -54,8 +55,9 @@ def as_task_runs(connection: Connection) -> Operations:
 
         async def without() -> Action:
             # Prefect may have failed after the request was sent.
-            found = await find_carried_out(client, image_id, request, since)
-            return found or await post_once(client, image_id, request)
+            if found := await find_carried_out(client, image_id, request, since):
+                return found
+            return await client.repeating(lambda: post_once(client, image_id, request), when=is_repeated)
 
         return await or_else(lambda: post_image_action.aio(image_id, request), without)
 
@@ -63,16 +65,13 @@ def as_task_runs(connection: Connection) -> Operations:
         return await or_else(lambda: list_image_actions.aio(image_id), lambda: client.list_image_actions(image_id))
 
     async def look(image_id: int) -> Image | None:
-        async def without() -> Image | None:
-            try:
-                return await client.get_image(image_id)
-            except NotFound:
-                return None
-
-        return await or_else(lambda: get_image.aio(image_id), without)
+        return await or_else(lambda: get_image.aio(image_id), lambda: client.find_image(image_id))
 
     async def tag(name: str, image_ids: list[int]) -> frozenset[int]:
-        return await or_else(lambda: tag_images.aio(name, image_ids), lambda: put_tag(client, name, image_ids))
+        async def without() -> frozenset[int]:
+            return await client.repeating(lambda: put_tag(client, name, image_ids), when=lambda error: error.transient)
+
+        return await or_else(lambda: tag_images.aio(name, image_ids), without)
 
     return Operations(post, list_actions, look, tag)
 

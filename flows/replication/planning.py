@@ -95,6 +95,7 @@ def plan_replication(
     regions: Sequence[str],
     actions: Iterable[Action],
     now: datetime,
+    unread: Mapping[int, str] | None = None,
 ) -> ReplicationPlan:
     """Compute what has to be done so that every image is in every region.
 
@@ -103,6 +104,7 @@ def plan_replication(
         regions: Slugs of the regions.
         actions: Actions on these images, as far as they are known.
         now: The time, to tell actions that have just finished.
+        unread: Images whose actions cannot be known, by id, and why: whatever they lack may be under way.
 
     Returns:
         The plan, largest images first, because they take longest.
@@ -112,9 +114,18 @@ def plan_replication(
         if action.resource_id is not None:
             by_image.setdefault(action.resource_id, []).append(action)
     chosen = {candidate.image.id: candidate for candidate in candidates}.values()
-    plans = [_plan_image(each, tuple(regions), by_image.get(each.image.id, ()), now) for each in chosen]
+    plans = [
+        _plan_unread(each, tuple(regions), unread[each.image.id])
+        if unread and each.image.id in unread
+        else _plan_image(each, tuple(regions), by_image.get(each.image.id, ()), now)
+        for each in chosen
+    ]
     plans.sort(key=lambda plan: (-(plan.image.size_gigabytes or 0), plan.image.id))
     return ReplicationPlan(tuple(plans), tuple(regions))
+
+
+def _plan_unread(candidate: Candidate, regions: tuple[str, ...], why: str) -> ImagePlan:
+    return ImagePlan(candidate, there=tuple(each for each in regions if each in candidate.image.regions), refusal=why)
 
 
 def _plan_image(candidate: Candidate, regions: tuple[str, ...], actions: Sequence[Action], now: datetime) -> ImagePlan:

@@ -11,6 +11,7 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 
 from flows.prefect_client import impatient
 from flows.replication.execution import Progress
+from flows.replication.progress_bar import PROGRESS_LINE, Show
 from tasks.digitalocean import Connection
 from tasks.reporting.events import announce_copy
 from tasks.reporting.report import count
@@ -30,11 +31,13 @@ class ProgressReporter:
     Args:
         progress: What to report.
         connection: The API, whose budget may be closed.
+        show: Shows it besides, as per cent and a sentence.
     """
 
-    def __init__(self, progress: Progress, connection: Connection) -> None:
+    def __init__(self, progress: Progress, connection: Connection, show: Show) -> None:
         self._progress = progress
         self._connection = connection
+        self._show = show
         self._artifact: UUID | None = None
         self._said = ""
         self._announced = 0
@@ -54,8 +57,9 @@ class ProgressReporter:
         if sentence == self._said:
             return
         self._said = sentence
-        get_run_logger().info(sentence)
-        done = 100.0 * len(self._progress.rows) / max(self._progress.total, 1)
+        get_run_logger().info(sentence, extra=PROGRESS_LINE)
+        done = self._progress.percent
+        self._show(done, sentence)
         try:
             # A run must not wait for the server to come back, only to say what the next report says better.
             async with impatient(LONGEST_REPORT_SECONDS):
@@ -81,15 +85,16 @@ class ProgressReporter:
 
 
 def _describe(progress: Progress, closed_for: float, seconds_left: float | None) -> str:
-    parts = [f"{len(progress.rows)} of {progress.total} copies accounted for"]
+    # Rounded down: 100% only when everything is.
+    parts = [f"{math.floor(progress.percent)}% done: {len(progress.rows)} of {count(progress.total, 'copy', 'copies')}"]
     if progress.running:
-        parts.append(f"{progress.running} transfers in flight")
+        parts.append(f"{count(progress.running, 'transfer')} in flight")
     if progress.conversions_left:
         parts.append(f"{count(progress.conversions_left, 'backup')} to convert")
     if closed_for:
         parts.append(f"the rate limit is used up, next request in {closed_for:.0f} s")
     if seconds_left:
-        parts.append(f"done in about {_roughly(seconds_left)}")
+        parts.append(f"about {_roughly(seconds_left)} left")
     return ", ".join(parts)
 
 

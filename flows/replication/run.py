@@ -10,16 +10,29 @@ from typing import TypeVar
 from prefect import get_run_logger
 from prefect.context import AsyncClientContext
 
-from flows.endings import Incomplete
+from flows.endings import Incomplete, Interrupted
 from flows.image_locks import locked
 from flows.replication.choosing import choose_targets
 from flows.replication.execution import Execution, Progress
 from flows.replication.planning import ReplicationPlan, lacking, plan_replication
 from flows.replication.progress import ProgressReporter
+from flows.replication.progress_bar import progress_bar
 from flows.replication.selection import Selection
-from tasks.account_actions import list_actions_on
+from flows.waiting import says_what_it_waits_for
+from tasks.account_actions import KnownActions, list_actions_on
 from tasks.connection import connect
-from tasks.digitalocean import Connection, Image, run_blocking, tally_requests
+from tasks.digitalocean import (
+    APIError,
+    Connection,
+    Deadline,
+    DeadlineExceeded,
+    Forbidden,
+    Image,
+    Unauthorized,
+    deadline,
+    run_blocking,
+    tally_requests,
+)
 from tasks.reporting.artifacts import publish_or_log
 from tasks.reporting.report import Outcome, ReplicationReport, Row, added_snapshots, count
 from tasks.reporting.tables import coverage_description, coverage_markdown
@@ -43,17 +56,18 @@ def replicate(
         choose: Looks at the account and chooses the images.
         regions: Slugs of the regions; None for every region that takes images.
         wait: Whether to wait until the transfers are done.
-        timeout_minutes: When to stop waiting.
+        timeout_minutes: How long the run may take, looking and waiting for other runs included.
         dry_run: Whether to change nothing.
 
     Returns:
-        The report, with a row an image and region.
+        The report, with one row per image and region.
 
     Raises:
         Incomplete: Something did not arrive.
+        DeadlineExceeded: The time was over before there was a plan.
     """
     connection = connect()
-    with tally_requests() as tally:
+    with tally_requests() as tally, deadline(timeout_minutes * 60) as limit:
         targets = choose_targets(regions)
 
         def to_change(selection: Selection) -> list[int]:
@@ -61,18 +75,17 @@ def replicate(
 
         with nullcontext(choose()) if dry_run else locked(choose, to_change) as selection:
             missing = lacking(selection.candidates, targets.regions)
-            actions = list_actions_on(missing) if missing else []
+            known = actions_on(missing)
             now = connection.client.server_clock.now()
-            plan = plan_replication(selection.candidates, targets.regions, actions, now)
+            plan = plan_replication(selection.candidates, targets.regions, known.actions, now, unread=known.unread)
             price = connection.settings.snapshot_price_per_gib_month
             _announce_plan(plan, price)
-            if dry_run:
-                rows = planned_rows(plan)
-            else:
-                rows = _carry_out(plan, connection, wait=wait, timeout_seconds=timeout_minutes * 60)
+            rows, interrupted = (
+                (planned_rows(plan), False) if dry_run else _carry_out(plan, connection, limit, wait=wait)
+            )
     return conclude(
         ReplicationReport(
-            rows=rows + _rows_of_gone(selection, targets.regions),
+            rows=rows + rows_of_missing(selection, targets.regions),
             regions=targets.regions,
             doubtful_regions=targets.doubtful,
             without_backups=selection.without_backups,
@@ -84,6 +97,7 @@ def replicate(
             api_requests=tally.requests,
             too_many_requests=tally.too_many,
             seconds=tally.seconds,
+            interrupted=interrupted,
         )
     )
 
@@ -99,6 +113,13 @@ def _announce_plan(plan: ReplicationPlan, price_per_gib_month: float | None) -> 
     )
 
 
+@says_what_it_waits_for("Reading the actions on images")
+def actions_on(images: Sequence[Image]) -> KnownActions:
+    """List the actions on images, as far as they can be known."""
+    return list_actions_on(images) if images else KnownActions()
+
+
+@says_what_it_waits_for("Tagging images")
 def mark_images(images: Iterable[Image], tag: str) -> frozenset[int]:
     """Tag what is about to be converted, so that the next run knows it for a recovery point.
 
@@ -108,38 +129,56 @@ def mark_images(images: Iterable[Image], tag: str) -> frozenset[int]:
 
     Returns:
         Images that could not be tagged as backups; they have to be once they are snapshots.
+
+    Raises:
+        Unauthorized: The token is wrong.
+        Forbidden: The token may not tag images.
     """
     unmarked = [image.id for image in images if tag not in image.tags]
-    return tag_images(tag, unmarked) if unmarked else frozenset()
+    try:
+        return tag_images(tag, unmarked) if unmarked else frozenset()
+    except (Unauthorized, Forbidden):
+        raise
+    except (APIError, DeadlineExceeded) as error:
+        get_run_logger().warning("%s cannot be tagged before conversion: %s", count(len(unmarked), "image"), error)
+        return frozenset(unmarked)
 
 
-def _carry_out(plan: ReplicationPlan, connection: Connection, *, wait: bool, timeout_seconds: float) -> tuple[Row, ...]:
-    """Start what is missing, wait for it, and report progress meanwhile."""
+def _carry_out(
+    plan: ReplicationPlan, connection: Connection, limit: Deadline, *, wait: bool
+) -> tuple[tuple[Row, ...], bool]:
+    """Start what is missing, wait for it, and report progress meanwhile; returns also whether Ctrl-C has ended it."""
     to_mark = [each.image for each in plan.images if each.convert or each.converting]
     untagged = mark_images(to_mark, connection.settings.managed_tag)
+    limit.lift()
+
+    progress = Progress()
+    execution = Execution(
+        plan,
+        connection,
+        progress,
+        wait=wait,
+        tag=connection.settings.managed_tag,
+        tag_once_converted=untagged,
+    )
 
     async def execute() -> tuple[Row, ...]:
-        progress = Progress()
-        execution = Execution(
-            plan,
-            connection,
-            progress,
-            wait=wait,
-            tag=connection.settings.managed_tag,
-            tag_once_converted=untagged,
-        )
         # One client of Prefect for all task runs; without it, each would open its own.
         async with AsyncClientContext.get_or_create():
-            reporter = ProgressReporter(progress, connection)
+            reporter = ProgressReporter(progress, connection, show)
             reporting = asyncio.create_task(reporter.run())
             try:
-                return await execution.run(timeout_seconds)
+                return await execution.run(limit.seconds_left)
             finally:
                 reporting.cancel()
                 await asyncio.gather(reporting, return_exceptions=True)
                 await reporter.report()
 
-    return run_blocking(execute())
+    with progress_bar() as show:
+        try:
+            return run_blocking(execute()), False
+        except KeyboardInterrupt:
+            return execution.rows_so_far(), True
 
 
 def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
@@ -171,16 +210,11 @@ def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _rows_of_gone(selection: Selection, regions: tuple[str, ...]) -> tuple[Row, ...]:
+def rows_of_missing(selection: Selection, regions: tuple[str, ...]) -> tuple[Row, ...]:
+    """Say of images that are not there, or cannot be looked at, that they are in no region."""
     return tuple(
-        Row(
-            source=str(image_id),
-            image_id=image_id,
-            region=region,
-            outcome=Outcome.FAILED,
-            error=f"there is no image {image_id}, or it was deleted",
-        )
-        for image_id in selection.gone
+        Row(source=str(image_id), image_id=image_id, region=region, outcome=Outcome.FAILED, error=why)
+        for image_id, why in selection.missing.items()
         for region in regions
     )
 
@@ -201,6 +235,8 @@ def conclude(report: ReportT) -> ReportT:
     get_run_logger().info(report.summary)
     for note in report.notes:
         get_run_logger().warning(note)
+    if report.interrupted and report.failure:
+        raise Interrupted(report)
     for problem in report.problems:
         get_run_logger().error("%s in %s: %s", problem.image, problem.where, problem.error)
     if report.failure:

@@ -30,13 +30,13 @@ class Selection:
     Attributes:
         candidates: The images to copy.
         without_backups: Droplets that have none, by name and id.
-        gone: Ids that were asked for, but of which there is no image.
+        missing: Images that cannot be copied because they are not there or cannot be looked at, by id, and why.
         volumes: How many volumes are attached to each Droplet that has any, by its name and id. No image holds them.
     """
 
     candidates: tuple[Candidate, ...]
     without_backups: tuple[str, ...] = ()
-    gone: tuple[int, ...] = ()
+    missing: Mapping[int, str] = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Selection) -> Selection:
@@ -44,7 +44,7 @@ class Selection:
         return Selection(
             self.candidates + other.candidates,
             self.without_backups + other.without_backups,
-            self.gone + other.gone,
+            {**self.missing, **other.missing},
             {**self.volumes, **other.volumes},
         )
 

@@ -6,13 +6,17 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
 from tasks.digitalocean.budget import Admission, RateBudget
 
 # An admission counts from when it is given, so none is given to those who would only wait for the processor.
 MOST_AT_ONCE = 16
+# All that is under way when a limit is hit is refused, and the limit may be lower than is known. So only a part of what
+# is proven to be let through within a minute is under way at once; but nobody waits longer than this for the others.
+PART_AT_ONCE = 0.05
+PATIENCE_SECONDS = 1.0
 
 Priority: TypeAlias = tuple[float, ...]
 
@@ -32,7 +36,8 @@ class StartQueue:
         self._numbers = itertools.count()
         self._waiting: list[tuple[Priority, int, asyncio.Future[Admission]]] = []
         self._somebody_waits = asyncio.Event()
-        self._room = asyncio.Semaphore(MOST_AT_ONCE)
+        self._busy = 0
+        self._done = asyncio.Event()
 
     @asynccontextmanager
     async def turn(self, priority: Priority) -> AsyncIterator[None]:
@@ -54,13 +59,13 @@ class StartQueue:
             with self._budget.holding(admission):
                 yield
         finally:
-            self._room.release()
+            self._leave()
 
     async def serve(self) -> None:
         """Hand out admissions until cancelled."""
         while True:
             await self._somebody_waits.wait()
-            await self._room.acquire()
+            await self._until_room()
             admission = await self._budget.admit()
             while self._waiting:
                 _, _, turn = heapq.heappop(self._waiting)
@@ -71,6 +76,23 @@ class StartQueue:
                 self._somebody_waits.clear()
                 self._give_back(admission)
 
+    async def _until_room(self) -> None:
+        while self._busy >= MOST_AT_ONCE:
+            await self._until_one_is_done()
+        if self._busy >= max(1, PART_AT_ONCE * self._budget.proven):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._until_one_is_done()
+        self._busy += 1
+
+    async def _until_one_is_done(self) -> None:
+        self._done.clear()
+        await self._done.wait()
+
+    def _leave(self) -> None:
+        self._busy -= 1
+        self._done.set()
+
     def _give_back(self, admission: Admission) -> None:
-        self._room.release()
+        self._leave()
         self._budget.give_back(admission)

@@ -10,9 +10,11 @@ from prefect import get_run_logger
 from flows.inventory import Inventory
 from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning, unavailable_snapshots
 from flows.retention.rule import RetentionRule
+from flows.waiting import says_what_it_waits_for
 from tasks.connection import connect
-from tasks.digitalocean import APIError, Image, NotFound, Snapshot
+from tasks.digitalocean import APIError, Image, NotFound, ScopeMissing, Snapshot, Unauthorized
 from tasks.image_actions import list_image_actions
+from tasks.images import get_image
 from tasks.snapshots import list_snapshots
 
 
@@ -56,6 +58,7 @@ class Decision:
         return [snapshot.id for snapshot in self.plan.to_delete]
 
 
+@says_what_it_waits_for("Reading snapshots")
 def look(inventory: Inventory) -> Stock:
     """Look at the account's snapshots.
 
@@ -75,6 +78,7 @@ def look(inventory: Inventory) -> Stock:
     )
 
 
+@says_what_it_waits_for("Reading the actions on old snapshots")
 def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deletions: int) -> Decision:
     """Decide which snapshots go, and look whether one of those has an action under way.
 
@@ -111,8 +115,13 @@ def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deleti
 def _has_action_under_way(image_id: int) -> bool:
     try:
         return any(action.in_progress for action in list_image_actions(image_id))
-    except NotFound:
-        return False
+    except NotFound as error:
+        if get_image(image_id) is None:
+            return False
+        get_run_logger().warning("Snapshot %d is kept, its actions cannot be looked at: %s", image_id, error)
+        return True
+    except (Unauthorized, ScopeMissing):
+        raise
     except APIError as error:
         get_run_logger().warning("Snapshot %d is kept, its actions cannot be looked at: %s", image_id, error)
         return True

@@ -44,7 +44,7 @@ class PruningPlan:
     """What is to become of all snapshots of this project, by Droplet and the newest first.
 
     Attributes:
-        verdicts: One a snapshot.
+        verdicts: One per snapshot.
         left_alone: How many snapshots do not bear the tag, and so are nobody's business here.
     """
 

@@ -14,7 +14,7 @@ class Job:
 
     Attributes:
         conversion: Seconds, None where it is a snapshot already.
-        transfers: Seconds, one a region.
+        transfers: Seconds, one per region.
     """
 
     conversion: float | None

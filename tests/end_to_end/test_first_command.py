@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +19,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.prefect_server import free_port
-from deployments.sandbox import Sandbox
+from deployments.sandbox import Fault, FaultKind, Sandbox
 from flows.readiness import NotReady, require_server
+from tests.end_to_end.accounts import REGIONS, newest_backups
 from tests.end_to_end.prefect_server import PrefectView, until
 
 ROOT = Path(__file__).parents[2]
@@ -370,6 +375,71 @@ def test_a_command_that_is_ended_while_its_server_starts_leaves_nothing_running(
     if end is signal.SIGINT:
         assert process.returncode == 130
         assert sentences(said) == ["Interrupted before anything was started."]
+
+
+def test_ctrl_c_in_a_run_shows_what_has_arrived_and_says_how_to_finish(
+    home: Path, sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
+    image = newest_backups(sandbox)[0]
+    sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS, "POST", f"/images/{image.id}/actions", times=None))
+    settings = sandbox.environment() | {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
+    with on_a_terminal(
+        "flows.replicate_backups", "--regions", *REGIONS, environment=newcomer(home, settings), columns=200
+    ) as (process, screen):
+        said = ""
+        while "% done" not in said:
+            said += next(screen)
+        os.killpg(process.pid, signal.SIGINT)
+        said += "".join(screen)
+    assert process.returncode == 130
+    assert "still in progress: the next run takes it up" in said or "not started: the next run will" in said
+    assert "transfers that have started go on at DigitalOcean. Run the command again to finish." in said
+    assert "Traceback" not in said
+    assert "Crash" not in said
+    name = re.search(r"Beginning flow run '([^']+)'", plain(said))
+    assert name
+    (run,) = prefect_view.client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name[1]])))
+    assert run.state_name == "Cancelled"
+
+
+def test_ctrl_c_before_a_run_has_a_plan_says_so_in_a_sentence(home: Path, sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault(FaultKind.SLOW, path="/v2/images", seconds=20, times=None))
+    settings = sandbox.environment() | {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
+    with on_a_terminal(
+        "flows.replicate_backups", "--regions", *REGIONS, environment=newcomer(home, settings), columns=80
+    ) as (process, screen):
+        said = ""
+        while "Reading Droplets and images" not in said:
+            said += next(screen)
+        os.killpg(process.pid, signal.SIGINT)
+        said += "".join(screen)
+    assert process.returncode == 130
+    assert "Interrupted: What has started at DigitalOcean goes on there." in said
+    assert "Traceback" not in said
+
+
+@contextmanager
+def on_a_terminal(
+    module: str, *options: str, environment: dict[str, str], columns: int
+) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[str]]]:
+    """Run a command on a terminal, and read what that shows."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", module, *options],
+        env=environment | {"TERM": "xterm"},
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    ) as process:
+        os.close(its)
+        yield process, read_terminal(ours)
+
+
+def plain(said: str) -> str:
+    """What a terminal shows, without its control sequences."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said)
 
 
 @pytest.mark.parametrize("moment", ["Starting a sandbox", "copying the newest backup"])

@@ -132,7 +132,7 @@ def test_a_conversion_under_way_is_adopted_and_one_can_be_left_to_itself(sandbox
     first = convert_backups([one.id], wait=False)
     assert [row.outcome for row in first.rows] == ["started"]
     hasty = convert_backups.with_options(validate_parameters=False)
-    state = hasty([one.id, other.id], timeout_minutes=3 / 60, return_state=True)
+    state = hasty([one.id, other.id], timeout_minutes=15 / 60, return_state=True)
     error = get_state_exception(state)
     assert isinstance(error, Incomplete)
     assert isinstance(error.report, ConversionReport)

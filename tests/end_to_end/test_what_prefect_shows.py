@@ -39,7 +39,7 @@ def test_a_run_shows_its_name_its_progress_and_its_table(sandbox: Sandbox, prefe
     artifacts = prefect_view.artifacts_of(run)
     progress = artifacts["replication-progress"]
     assert (progress.type, progress.data) == ("progress", 100)
-    assert "6 of 6 copies accounted for" in str(progress.description)
+    assert "100% done: 6 of 6 copies" in str(progress.description)
     table = table_in(artifacts, "replication-coverage")
     assert ids_in(table) == [image.id for image in sorted(images, key=lambda each: each.name)]
     assert all(line[region].strip("\\") == "+" for line in table for region in REGIONS)

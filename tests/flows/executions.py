@@ -22,7 +22,8 @@ from flows.replication.selection import (
     newer_snapshots,
     target_regions,
 )
-from tasks.account_actions import _actions_on
+from tasks.account_actions import KnownActions, _actions_on
+from tasks.api_task import is_repeated
 from tasks.digitalocean import (
     Action,
     APIError,
@@ -55,7 +56,7 @@ class InProcess(Connection):
 
     def __init__(self, client: DigitalOceanClient, wire: Wire, elsewhere: Router) -> None:
         self.settings = client.settings
-        self._wire = wire
+        self.wire = wire
         self._elsewhere = elsewhere
         self.client = client
         self.waiter = ActionWaiter(client)
@@ -65,7 +66,7 @@ class InProcess(Connection):
 
     def revoke_token(self) -> None:
         """Have the API accept the token no longer."""
-        self._wire.lead_to(self._elsewhere)
+        self.wire.lead_to(self._elsewhere)
 
 
 def connection_to(world: World, **settings: Any) -> InProcess:
@@ -92,7 +93,7 @@ async def repeating(call: Callable[[], Awaitable[T]], most: int, *, idempotent: 
         try:
             return await call()
         except APIError as error:
-            if not (error.transient if idempotent else error.repeatable):
+            if not is_repeated(error, idempotent=idempotent):
                 raise
             await asyncio.sleep(2**attempt)
     return await call()
@@ -134,7 +135,7 @@ async def select(connection: Connection, newest: int) -> Selection:
     images += [image for image in found if image]
     selection = choose_recovery_points(droplets, images, managed_tag=tag, newest=newest)
     if unclear := newer_snapshots(droplets, images, selection, managed_tag=tag):
-        actions = await _actions_on(client, unclear)
+        actions = (await _actions_on(client, unclear)).actions
         converted = {each.resource_id for each in actions if ConvertImage().matches(each) and not each.errored}
         selection = choose_recovery_points(droplets, images, managed_tag=tag, newest=newest, converted=converted)
     return selection
@@ -151,9 +152,9 @@ async def plan_for(
     """Compute what is missing, from fresh looks."""
     targets = target_regions(await connection.client.list_regions(), regions)
     missing = lacking(candidates, targets)
-    actions = await _actions_on(connection.client, missing) if missing else []
+    known = await _actions_on(connection.client, missing) if missing else KnownActions()
     now = datetime.fromtimestamp(connection.client.clock.unix(), UTC)
-    return plan_replication(candidates, targets, actions, now)
+    return plan_replication(candidates, targets, known.actions, now, unread=known.unread)
 
 
 async def carry_out(

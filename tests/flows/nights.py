@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from deployments.sandbox import Account, Droplet, Fault, FaultKind, Faults, Image, Record
-from deployments.sandbox.faults import ACTION_FAULTS
+from deployments.sandbox.faults import LIST_FAULTS
 from flows.retention.rule import RetentionRule
 from tests.torture.judging import duplicate_conversions
 
@@ -38,6 +38,7 @@ def that_stay(moments: Iterable[datetime], rule: RetentionRule) -> list[datetime
 
 def go_wrong(
     faults: Faults,
+    record: Record,
     night: int,
     *,
     rate: float,
@@ -45,21 +46,28 @@ def go_wrong(
     at_random: Collection[FaultKind] = tuple(FaultKind),
     seconds: float = 1.0,
 ) -> None:
-    """Have a share of all requests go wrong at random, and each kind in its turn where it hurts most.
+    """Have a share of all requests go wrong at random, and besides where it hurts most what has been seen least there.
 
     Args:
         faults: What goes wrong in the sandbox.
-        night: Which night it is; in one the start of an action goes wrong for certain, in the next a deletion.
+        record: What has gone wrong so far.
+        night: Which night it is; in one, two starts of actions go wrong for certain, in the next two deletions.
         rate: The share.
         seed: What is drawn from.
         at_random: What goes wrong at random.
         seconds: As in `Fault`.
     """
     faults.at_random(rate, at_random, seed=seed * 1000 + night, seconds=seconds)
-    turn, is_deletion = divmod(night, 2)
-    kinds = [kind for kind in FaultKind if not (is_deletion and kind in ACTION_FAULTS)]
-    method, path = ("DELETE", "") if is_deletion else ("POST", "/actions$")
-    faults.add(Fault(kinds[turn % len(kinds)], method, path, seconds=seconds))
+    method, path = ("DELETE", "/v2/images/1") if night % 2 else ("POST", "/v2/images/1/actions")
+    at_work = "" if night % 2 else "/actions$"
+    faults.add(*(Fault(kind, method, at_work, seconds=seconds) for kind in _least_seen(record, method, path)[:2]))
+    faults.add(*(Fault(kind, "GET") for kind in _least_seen(record, "GET", "/v2/snapshots") if kind in LIST_FAULTS))
+
+
+def _least_seen(record: Record, method: str, path: str) -> list[FaultKind]:
+    """The kinds that such a request can suffer, those first that such requests have suffered least."""
+    hits = Counter(seen.fault for seen in record.requests if seen.method == method)
+    return sorted((kind for kind in FaultKind if Fault(kind).befalls(method, path)), key=lambda kind: hits[kind])
 
 
 @dataclass

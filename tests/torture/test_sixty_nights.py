@@ -142,7 +142,9 @@ def test_nightly_runs_through_prefect_leave_what_the_rule_says_whatever_goes_wro
     for night in range(1, count + 1):
         skipped += DAY
         nights.begin(now())
-        go_wrong(sandbox.faults, night, rate=FAULT_RATE, seed=1, at_random=AT_RANDOM, seconds=FAULT_SECONDS)
+        go_wrong(
+            sandbox.faults, sandbox.record, night, rate=FAULT_RATE, seed=1, at_random=AT_RANDOM, seconds=FAULT_SECONDS
+        )
         for _ in range(MOST_RUNS_A_NIGHT):
             nights.runs += 1
             if all(state.is_completed() for state in a_run(prefect_view)):

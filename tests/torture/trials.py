@@ -13,7 +13,7 @@ from prefect import State
 from prefect.logging.handlers import APILogHandler
 
 from deployments.sandbox import Fault, FaultKind, Image, Quirks, Sandbox
-from deployments.sandbox.faults import LIMIT_FAULTS
+from deployments.sandbox.faults import LIMIT_FAULTS, LIST_FAULTS
 from flows.convert_backups import convert_backups
 from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
@@ -34,7 +34,7 @@ EACH_ONCE = "each kind once"
 ALL_TOGETHER = "all together"
 
 # What is done although the answer does not say so: whoever asks again without looking starts it twice.
-UNCLEAR = {*CARRIED_OUT, FaultKind.SLOW}
+UNCLEAR = {*CARRIED_OUT, FaultKind.SLOW, FaultKind.DRIP}
 
 # An hour of the rate limits lasts a tenth of a second: no longer does a made-up 429 keep a run waiting. Transfers take
 # 0.1 to 0.2 seconds; those whose start may be repeated take 1.5 to 3, so that they still run when it is.
@@ -43,7 +43,7 @@ ACTIONS_SPEED = 1_200
 GIGABYTES = 2
 
 RATE_ALONE = 0.05
-# After a 429 everybody waits for seconds: one an account, and those among all together, tell enough.
+# After a 429 everybody waits for seconds: one per account, and those among all together, tell enough.
 RATE_OF_LIMITS = 0.0
 RATE_TOGETHER = 0.2
 MOST_RUNS_AFTERWARDS = 3
@@ -54,7 +54,7 @@ FAULT_SECONDS = 1.0
 LIMIT_SECONDS = 0.1
 
 # What never ends is given up soon; everything else may take its time.
-TIMEOUT_MINUTES = {FaultKind.ACTION_ENDLESS.value: 2 / 60, ALL_TOGETHER: 8 / 60, EACH_ONCE: 12 / 60}
+TIMEOUT_MINUTES = {FaultKind.ACTION_ENDLESS.value: 2 / 60, ALL_TOGETHER: 8 / 60, EACH_ONCE: 20 / 60}
 LONG_TIMEOUT_MINUTES = 1.0
 
 
@@ -201,8 +201,8 @@ def go_wrong(trial: Trial, sandbox: Sandbox, job: Job) -> None:
     sandbox.faults.at_random(trial.rate, trial.kinds, seed=trial.seed, seconds=trial.seconds)
     if trial.flow == PRUNING:
         if trial.fault != ALL_TOGETHER:
-            path = f"/images/{job.images[0].id}$"
-            sandbox.faults.add(Fault(trial.kinds[0], "DELETE", path, seconds=trial.seconds))
+            certain = Fault(trial.kinds[0], "DELETE", f"/images/{job.images[0].id}$", seconds=trial.seconds)
+            sandbox.faults.add(of_lists(certain.kind) or certain)
         return
     if trial.fault == ALL_TOGETHER:
         job.images[0].size_gigabytes = trial.many_gigabytes
@@ -211,7 +211,13 @@ def go_wrong(trial: Trial, sandbox: Sandbox, job: Job) -> None:
         # A snapshot's first action is a transfer; a backup's is its conversion, and its second a transfer.
         times = 2 if kind in UNCLEAR else 1
         image.size_gigabytes = trial.many_gigabytes if kind in UNCLEAR else GIGABYTES
-        sandbox.faults.add(Fault(kind, "POST", f"/images/{image.id}/actions", times=times, seconds=trial.seconds))
+        certain = Fault(kind, "POST", f"/images/{image.id}/actions", times=times, seconds=trial.seconds)
+        sandbox.faults.add(of_lists(kind) or certain)
+
+
+def of_lists(kind: FaultKind) -> Fault | None:
+    """What only a list can suffer, where it hurts; None for any other kind."""
+    return Fault(kind, "GET", times=None if kind == FaultKind.FOREIGN_ENTRIES else 1) if kind in LIST_FAULTS else None
 
 
 def run(job: Job, sandbox: Sandbox, verdict: Verdict, *, timeout_minutes: float) -> State[Any]:
