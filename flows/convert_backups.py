@@ -11,6 +11,7 @@ from flows.names import images_run_name
 from flows.parameters import ImageIds, TimeoutMinutes
 from flows.replication.choosing import named_images
 from flows.replication.conversion import Conversion, to_convert
+from flows.replication.operations import LONGEST_ENDING_SECONDS
 from flows.replication.run import actions_on, mark_images
 from tasks.connection import connect
 from tasks.digitalocean import Image, Tally, deadline, run_blocking, tally_requests
@@ -64,6 +65,7 @@ def convert_backups(
         try:
             rows = run_blocking(conversion.run(selection.images, limit.seconds_left))
         except KeyboardInterrupt:
+            conversion.ended.wait(LONGEST_ENDING_SECONDS)
             rows, interrupted = conversion.rows_so_far(selection.images), True
     rows += tuple(
         ConversionRow(image_id=image_id, outcome="failed", error=why) for image_id, why in selection.missing.items()

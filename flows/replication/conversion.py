@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from threading import Event
 
 from prefect.context import AsyncClientContext
 
@@ -58,6 +59,7 @@ class Conversion:
         self._tag_once_converted = tag_once_converted
         self._started: dict[int, Action] = {}
         self._rows: dict[int, ConversionRow] = {}
+        self.ended = Event()
 
     async def run(self, images: Sequence[Image], timeout_seconds: float) -> tuple[ConversionRow, ...]:
         """Convert what is a backup.
@@ -82,6 +84,7 @@ class Conversion:
                         all_.create_task(self._convert(image))
         finally:
             serving.cancel()
+            self.ended.set()
         return self.rows_so_far(images)
 
     def rows_so_far(self, images: Sequence[Image]) -> tuple[ConversionRow, ...]:

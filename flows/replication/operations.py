@@ -6,10 +6,11 @@ anything but the API, the same is done without one.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tasks.api_task import is_repeated
 from tasks.digitalocean import Action, Connection, DigitalOceanError, Image, ImageActionRequest
@@ -17,6 +18,9 @@ from tasks.digitalocean.once import find_carried_out, post_once
 from tasks.image_actions import list_image_actions, post_image_action
 from tasks.images import get_image
 from tasks.tags import put_tag, tag_images
+
+# Longer than a request takes as a rule; who has pressed Ctrl-C waits no longer.
+LONGEST_ENDING_SECONDS = 10.0
 
 ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
@@ -76,7 +80,28 @@ def as_task_runs(connection: Connection) -> Operations:
     return Operations(post, list_actions, look, tag)
 
 
-async def or_else(run: Callable[[], Awaitable[ResultT]], without: Callable[[], Awaitable[ResultT]]) -> ResultT:
+async def _seen_through(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Let a task run that is under way end before its caller is cancelled, as when a run's time is over.
+
+    A start that was broken off may be carried out all the same, and Prefect would show its task run as Crashed.
+    """
+    under_way = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(under_way)
+    except asyncio.CancelledError:
+        done, _ = await asyncio.wait([under_way], timeout=LONGEST_ENDING_SECONDS)
+        caller = asyncio.current_task()
+        if not done or not caller:
+            under_way.cancel()
+            raise
+        # The caller notes what has come of it, and is cancelled where it waits next.
+        caller.cancel()
+        return under_way.result()
+
+
+async def or_else(
+    run: Callable[[], Coroutine[Any, Any, ResultT]], without: Callable[[], Awaitable[ResultT]]
+) -> ResultT:
     """Do something as a task run; if Prefect fails, without one.
 
     Args:
@@ -90,7 +115,7 @@ async def or_else(run: Callable[[], Awaitable[ResultT]], without: Callable[[], A
         DigitalOceanError: The API has failed, not Prefect.
     """
     try:
-        return await run()
+        return await _seen_through(run())
     except DigitalOceanError:
         raise
     except Exception as trouble:  # noqa: BLE001  # whatever Prefect raises when its server does not answer as it should

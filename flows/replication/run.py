@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from threading import Event
 from typing import TypeVar
 
 from prefect import get_run_logger
@@ -14,8 +15,9 @@ from flows.endings import Incomplete, Interrupted
 from flows.image_locks import locked
 from flows.replication.choosing import choose_targets
 from flows.replication.execution import Execution, Progress
+from flows.replication.operations import LONGEST_ENDING_SECONDS
 from flows.replication.planning import ReplicationPlan, lacking, plan_replication
-from flows.replication.progress import ProgressReporter
+from flows.replication.progress import LONGEST_REPORT_SECONDS, ProgressReporter
 from flows.replication.progress_bar import progress_bar
 from flows.replication.selection import Selection
 from flows.waiting import says_what_it_waits_for
@@ -38,6 +40,8 @@ from tasks.reporting.report import Outcome, ReplicationReport, Row, added_snapsh
 from tasks.reporting.tables import coverage_description, coverage_markdown
 from tasks.tags import tag_images
 
+# A start that is under way ends first, and takes one more report.
+LONGEST_INTERRUPTION_SECONDS = LONGEST_ENDING_SECONDS + LONGEST_REPORT_SECONDS
 COVERAGE_KEY = "replication-coverage"
 ReportT = TypeVar("ReportT", bound=ReplicationReport)
 
@@ -162,6 +166,8 @@ def _carry_out(
         tag_once_converted=untagged,
     )
 
+    ended = Event()
+
     async def execute() -> tuple[Row, ...]:
         # One client of Prefect for all task runs; without it, each would open its own.
         async with AsyncClientContext.get_or_create():
@@ -173,11 +179,13 @@ def _carry_out(
                 reporting.cancel()
                 await asyncio.gather(reporting, return_exceptions=True)
                 await reporter.report()
+                ended.set()
 
     with progress_bar() as show:
         try:
             return run_blocking(execute()), False
         except KeyboardInterrupt:
+            ended.wait(LONGEST_INTERRUPTION_SECONDS)
             return execution.rows_so_far(), True
 
 

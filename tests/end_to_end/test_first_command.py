@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.prefect_server import free_port
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from flows.readiness import NotReady, require_server
-from tests.end_to_end.accounts import REGIONS, newest_backups
+from tests.end_to_end.accounts import REGIONS, images_of, newest_backups, started
 from tests.end_to_end.prefect_server import PrefectView, until
 
 ROOT = Path(__file__).parents[2]
@@ -400,6 +401,31 @@ def test_ctrl_c_in_a_run_shows_what_has_arrived_and_says_how_to_finish(
     assert name
     (run,) = prefect_view.client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name[1]])))
     assert run.state_name == "Cancelled"
+
+
+def test_a_start_that_is_under_way_at_ctrl_c_is_seen_through_and_reported(
+    home: Path, sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
+    image = images_of(sandbox, "snapshot")[0]
+    region = next(each for each in REGIONS if each not in image.regions)
+    sandbox.faults.add(Fault(FaultKind.SLOW, "POST", seconds=4, times=None))
+    settings = sandbox.environment() | {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
+    options = ["--image-ids", str(image.id), "--regions", region]
+    with on_a_terminal("flows.transfer_images", *options, environment=newcomer(home, settings), columns=200) as (
+        process,
+        screen,
+    ):
+        said = ""
+        while "% done" not in said:
+            said += next(screen)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        said += "".join(screen)
+    assert process.returncode == 130
+    assert [action.region for action in started(sandbox)] == [region]
+    assert "still in progress: the next run takes it up" in said
+    assert "Traceback" not in said
+    assert "Crash" not in said
 
 
 def test_ctrl_c_before_a_run_has_a_plan_says_so_in_a_sentence(home: Path, sandbox: Sandbox) -> None:
