@@ -122,7 +122,7 @@ async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
     try:
         await client.delete_image(image_id)
     except NotFound as error:
-        if await client.find_image(image_id) is not None:
+        if not await _is_gone(client, image_id):
             # Nothing was done, and not because there was nothing to do.
             error.transient = error.untouched = True
             raise
@@ -142,3 +142,11 @@ async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
             raise
         logger.warning("%s; but image %d is gone, so it was carried out", error, image_id)
     return True
+
+
+async def _is_gone(client: DigitalOceanClient, image_id: int) -> bool:
+    """Tell whether there is no such image any more. Asks twice: a 404 may pass, and a snapshot that is left costs."""
+    if await client.find_image(image_id) is not None:
+        return False
+    await asyncio.sleep(client.settings.poll_interval_seconds)
+    return await client.find_image(image_id) is None
