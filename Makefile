@@ -28,9 +28,9 @@ deploy: install  ## every deployment, on the same server; after every change of 
 	@$(BIN)/python -m deployments.setup --check
 	@$(BIN)/prefect --no-prompt deploy --all
 
-# A module's tests share servers, so they stay together.
+# A module's tests share servers, so they stay together. Three at once, as they mostly wait.
 test: install-dev  ## every test (minutes)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 bench: install-dev  ## what a run costs, measured against the sandbox (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks
