@@ -11,6 +11,7 @@ from tasks.api_task import api_task
 from tasks.connection import connect
 from tasks.digitalocean import Action, APIError, Image, NotFound, ScopeMissing, Unauthorized
 from tasks.digitalocean.client import DigitalOceanClient
+from tasks.digitalocean.errors import MOST_REFUSALS
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +94,14 @@ async def _from_feed(
     return None
 
 
-async def _from_image(client: DigitalOceanClient, image_id: int) -> list[Action]:
+async def _from_image(client: DigitalOceanClient, image_id: int, tries_left: int = MOST_REFUSALS - 1) -> list[Action]:
     try:
         actions = await client.list_image_actions(image_id)
     except NotFound:
-        if await client.find_image(image_id) is not None:
+        if await client.find_image(image_id) is None:
+            return []
+        if not tries_left:
             raise
-        return []
+        # The image is there, so the 404 may pass.
+        return await _from_image(client, image_id, tries_left - 1)
     return [action.model_copy(update={"resource_id": image_id}) for action in actions]

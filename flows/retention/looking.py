@@ -13,6 +13,7 @@ from flows.retention.rule import RetentionRule
 from flows.waiting import says_what_it_waits_for
 from tasks.connection import connect
 from tasks.digitalocean import APIError, Image, NotFound, ScopeMissing, Snapshot, Unauthorized
+from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.image_actions import list_image_actions
 from tasks.images import get_image
 from tasks.snapshots import list_snapshots
@@ -112,12 +113,15 @@ def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deleti
     return Decision(stock, plan([each.id for each in first.to_delete if _has_action_under_way(each.id)]))
 
 
-def _has_action_under_way(image_id: int) -> bool:
+def _has_action_under_way(image_id: int, tries_left: int = MOST_REFUSALS - 1) -> bool:
     try:
         return any(action.in_progress for action in list_image_actions(image_id))
     except NotFound as error:
         if get_image(image_id) is None:
             return False
+        if tries_left:
+            # The image is there, so the 404 may pass.
+            return _has_action_under_way(image_id, tries_left - 1)
         get_run_logger().warning("Snapshot %d is kept, its actions cannot be looked at: %s", image_id, error)
         return True
     except (Unauthorized, ScopeMissing):

@@ -230,6 +230,17 @@ async def test_case_08_a_404_in_the_second_after_a_start_fails_nothing() -> None
 
 
 @in_virtual_time
+async def test_case_08_a_404_to_the_actions_of_an_image_that_is_there_is_asked_again() -> None:
+    world = World(droplets=9, quirks=Quirks(out_of_scope=frozenset({"/v2/actions"}), duplicate_transfers="accept"))
+    image, *others = images = sized(world.images("snapshot"), 5, 6, 7)
+    running = world.account.start(image, "transfer", "sgp1", world.clock.unix())
+    world.faults.add(Fault(FaultKind.NOT_FOUND, "GET", f"/images/{image.id}/actions$", times=2))
+    rows = await replicate(connection_to(world), ids(images), ["sgp1"])
+    assert rows[image.id, "sgp1"].action_id == running.id
+    assert outcomes(rows) == {(image.id, "sgp1"): Outcome.ADOPTED} | every(Outcome.TRANSFERRED, others, ["sgp1"])
+
+
+@in_virtual_time
 async def test_case_09_a_404_to_a_start_is_told_in_the_words_of_the_api() -> None:
     world = World()
     refused, other = images = sized(world.images("snapshot"), 5, 6)
