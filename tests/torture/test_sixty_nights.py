@@ -53,7 +53,7 @@ Each night every Droplet gets a backup, and those of a week ago rotate away; the
 regions and prunes. One request in ten goes wrong at random, in every way the sandbox knows (through Prefect, without
 429s), and besides in one night the start of an action, in the next a deletion, each kind in its turn. A night that left
 something undone is run again, up to {MOST_RUNS_A_NIGHT} times, and through Prefect once more without faults; what would
-never end is finished by hand before. One of two Droplets is destroyed on the way, and its snapshots stay in the account.
+never end is finished by hand before. One of two Droplets is destroyed on the way, and its snapshots stay.
 
 Each morning was checked: the newest recovery point of each Droplet is a snapshot in every region; what is left of each
 Droplet's snapshots is what the rule keeps, no more and no less, computed in another way than the project does; at no
