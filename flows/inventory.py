@@ -19,7 +19,7 @@ class Looks:
 
     Attributes:
         images: The images, by id.
-        gone: Ids of which there is no image.
+        gone: Ids of images that do not exist.
         unread: Why the others cannot be looked at, by id.
     """
 

@@ -140,7 +140,7 @@ class Deletion:
         self.interrupted = False
 
     def of(self, image_id: int) -> tuple[PruningOutcome, str]:
-        """Delete a snapshot; returns what became of it, and what went wrong. After Ctrl-C, none is deleted any more."""
+        """Delete a snapshot; returns what became of it, and what went wrong. After Ctrl-C, deletes nothing."""
         if self.interrupted:
             return PruningOutcome.FAILED, "interrupted before"
         try:

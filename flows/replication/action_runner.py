@@ -234,7 +234,7 @@ class ActionRunner:
 
         Raises:
             ImageDeleted: The image is gone.
-            APIError: The API refuses for good, or the action was not started, or nobody knows.
+            APIError: The API refuses for good, the action was not started, or its fate is unknown.
         """
         for tries in range(1, MOST_TRIES_WHILE_LOCKED + 1):
             unlocked_before = image.id in self._unlocked

@@ -110,7 +110,7 @@ def named_images(image_ids: Sequence[int]) -> Selection:
         image_ids: The ids.
 
     Returns:
-        The images, and the ids of which there is none, or none that can be looked at.
+        The images, and why the others are missing: they do not exist, or cannot be read.
 
     Raises:
         InvalidArgument: No id was given.

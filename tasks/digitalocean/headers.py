@@ -36,7 +36,7 @@ def server_time(headers: Mapping[str, str], unix: float) -> float | None:
         unix: The time by this machine's clock, in seconds since 1970.
 
     Returns:
-        Seconds since 1970; None where there is no date, or one that cannot be true.
+        Seconds since 1970; None if the date is missing or implausible.
     """
     date = http_date(headers.get("date", ""))
     return date if date is not None and abs(date - unix) <= MOST_OFF_SECONDS else None

@@ -18,7 +18,7 @@ from tasks.digitalocean.settings import RateLimit
 REFUSALS_THAT_TEACH = 2
 # A little less may be others whom no answer has told of yet; that is refused too rarely to matter.
 PART_WORTH_LEARNING = 0.6
-# For so many windows is what was learnt believed, and then raised with each window: by a quarter, by a half, ...
+# A learnt limit holds for this many windows; each later window raises it: by a quarter, by a half, ...
 WINDOWS_BELIEVED = 10
 FIRST_RAISE = 0.25
 
