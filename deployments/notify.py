@@ -15,8 +15,8 @@ from prefect.settings import PREFECT_API_URL
 from flows.command_start import COULD_NOT_START, DONE, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
 from flows.messages import say
 from flows.readiness import NotReady, require_server
+from flows.reporting.events import ACCOUNT, BACKUP_COMPLETED
 from tasks.digitalocean import ResourceId, TagName
-from tasks.reporting.events import ACCOUNT, BACKUP_COMPLETED
 
 app = App(
     name="python -m deployments.notify",

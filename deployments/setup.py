@@ -15,13 +15,13 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import SecretStr
 from rich.console import Console
 
-from deployments.server_parts.automations import automations
-from deployments.server_parts.deployment_limits import NoDeploymentLimitPart
-from deployments.server_parts.limits import limits
-from deployments.server_parts.part import Part, SetUpError
-from deployments.server_parts.token import TokenPart
-from deployments.server_parts.work_pool import WorkPoolPart
-from deployments.server_parts.work_queue import WorkQueuePart
+from deployments.server_resources.automations import automations
+from deployments.server_resources.concurrency_limits import limits
+from deployments.server_resources.deployment_limits import NoDeploymentLimitPart
+from deployments.server_resources.server_resource import ServerResource, SetUpError
+from deployments.server_resources.token_block import TokenPart
+from deployments.server_resources.work_pool import WorkPoolPart
+from deployments.server_resources.work_queue import WorkQueuePart
 from flows.command_start import COULD_NOT_START, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
 from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
@@ -73,7 +73,7 @@ def main(
         return complain(f"Prefect's server at {PREFECT_API_URL.value()} failed: {error!r}")
 
 
-def parts_needed(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[Part]:
+def parts_needed(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[ServerResource]:
     """List what the server has to hold.
 
     Args:
@@ -103,7 +103,7 @@ def parts_needed(notify: str | None, work_pool_type: str, event_runs: int | None
     ]
 
 
-async def go_through(parts: list[Part], *, change: bool) -> int:
+async def go_through(parts: list[ServerResource], *, change: bool) -> int:
     """Look at each part, and make it as it should be.
 
     Args:
@@ -122,7 +122,7 @@ async def go_through(parts: list[Part], *, change: bool) -> int:
     return 1 if incomplete else 0
 
 
-async def _see_to(part: Part, client: PrefectClient, *, change: bool) -> bool:
+async def _see_to(part: ServerResource, client: PrefectClient, *, change: bool) -> bool:
     """Make one part as it should be; returns whether it is."""
     problem = await part.lacking(client)
     if problem and change:

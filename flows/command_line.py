@@ -11,12 +11,12 @@ from prefect.exceptions import MissingResult
 from prefect.states import get_state_exception
 
 from flows.command_start import COULD_NOT_START, EXIT_STATUSES, INTERRUPTED, USAGE, raise_when_interrupted
-from flows.endings import INTERRUPTED_MESSAGE, Incomplete, Interrupted
 from flows.messages import say
 from flows.parameters import ContradictoryParameters
 from flows.readiness import NotReady, make_ready_to_run
+from flows.reporting.terminal import print_report
+from flows.results import INTERRUPTED_MESSAGE, Incomplete, Interrupted
 from flows.usage_errors import read_options, run_command, signature_for_text
-from tasks.reporting.terminal import print_report
 
 
 def run_from_command_line(flow: Flow[Any, Any]) -> None:

@@ -5,25 +5,25 @@ from collections.abc import Iterable
 from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
-from flows.endings import Incomplete, Interrupted, ends_plainly
 from flows.image_locks import locked
 from flows.names import images_run_name
 from flows.parameters import ImageIds, TimeoutMinutes
-from flows.replication.choosing import named_images
 from flows.replication.conversion import Conversion, to_convert
+from flows.replication.image_selection import named_images
 from flows.replication.operations import LONGEST_ENDING_SECONDS
 from flows.replication.run import actions_on, mark_images
+from flows.reporting.artifacts import publish_or_log
+from flows.reporting.report import ConversionReport, ConversionRow, added_snapshots, count
+from flows.reporting.tables import conversion_table, escaped
+from flows.results import Incomplete, Interrupted, explains_result
 from tasks.connection import connect
-from tasks.digitalocean import Image, Tally, deadline, run_blocking, tally_requests
-from tasks.reporting.artifacts import publish_or_log
-from tasks.reporting.report import ConversionReport, ConversionRow, added_snapshots, count
-from tasks.reporting.tables import conversion_table, escaped
+from tasks.digitalocean import Image, Usage, deadline, run_blocking, track_usage
 
 CONVERSIONS_KEY = "conversions"
 
 
 @flow(name="convert-backups", flow_run_name=images_run_name)
-@ends_plainly
+@explains_result
 def convert_backups(
     image_ids: ImageIds,
     wait: bool = True,
@@ -47,7 +47,7 @@ def convert_backups(
     """
     connection = connect()
     with (
-        tally_requests() as tally,
+        track_usage() as usage,
         deadline(timeout_minutes * 60) as limit,
         locked(
             lambda: named_images(image_ids), lambda selection: [each.id for each in backups_among(selection.images)]
@@ -70,7 +70,7 @@ def convert_backups(
     rows += tuple(
         ConversionRow(image_id=image_id, outcome="failed", error=why) for image_id, why in selection.missing.items()
     )
-    return _conclude(rows, tally, interrupted=interrupted)
+    return _conclude(rows, usage, interrupted=interrupted)
 
 
 def _announce_cost(images: list[Image], price_per_gib_month: float | None) -> None:
@@ -84,12 +84,12 @@ def backups_among(images: Iterable[Image]) -> list[Image]:
     return [image for image in images if image.type == "backup"]
 
 
-def _conclude(rows: tuple[ConversionRow, ...], tally: Tally, *, interrupted: bool) -> ConversionReport:
+def _conclude(rows: tuple[ConversionRow, ...], usage: Usage, *, interrupted: bool) -> ConversionReport:
     report = ConversionReport(
         rows=rows,
-        api_requests=tally.requests,
-        too_many_requests=tally.too_many,
-        seconds=tally.seconds,
+        api_requests=usage.requests,
+        too_many_requests=usage.too_many,
+        seconds=usage.seconds,
         interrupted=interrupted,
     )
     publish_or_log(CONVERSIONS_KEY, escaped(conversion_table(report)), f"**{report.summary}**")

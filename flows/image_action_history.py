@@ -3,20 +3,20 @@
 from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
-from flows.endings import Incomplete, ends_plainly
 from flows.names import images_run_name
 from flows.parameters import ImageIds
-from tasks.digitalocean import APIError, InvalidArgument, tally_requests
+from flows.reporting.artifacts import publish_or_log
+from flows.reporting.report import ActionHistory, ImageHistory
+from flows.reporting.tables import escaped, history_table
+from flows.results import Incomplete, explains_result
+from tasks.digitalocean import APIError, InvalidArgument, track_usage
 from tasks.image_actions import list_image_actions
-from tasks.reporting.artifacts import publish_or_log
-from tasks.reporting.report import ActionHistory, ImageHistory
-from tasks.reporting.tables import escaped, history_table
 
 HISTORY_KEY = "image-action-history"
 
 
 @flow(name="image-action-history", flow_run_name=images_run_name)
-@ends_plainly
+@explains_result
 def image_action_history(image_ids: ImageIds) -> ActionHistory:
     """List every action ever run on some images; changes nothing.
 
@@ -33,9 +33,9 @@ def image_action_history(image_ids: ImageIds) -> ActionHistory:
     wanted = list(dict.fromkeys(image_ids))
     if not wanted:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
-    with tally_requests() as tally:
+    with track_usage() as usage:
         images = tuple(_history_of(image_id) for image_id in wanted)
-    report = ActionHistory(images=images, api_requests=tally.requests, seconds=tally.seconds)
+    report = ActionHistory(images=images, api_requests=usage.requests, seconds=usage.seconds)
     publish_or_log(HISTORY_KEY, escaped(history_table(report)), f"**{report.summary}**")
     get_run_logger().info(report.summary)
     if report.failure:

@@ -5,35 +5,35 @@ from contextlib import nullcontext
 
 from prefect import flow, get_run_logger
 
-from flows.announcements import announces_its_end
 from flows.command_line import run_from_command_line
-from flows.endings import Incomplete, Interrupted, ends_plainly
+from flows.hooks import announces_result
 from flows.image_locks import locked
 from flows.inventory import take_inventory
 from flows.names import pruning_run_name
 from flows.parameters import DropletTag, HowMany, Regions
-from flows.replication.choosing import choose_targets
+from flows.replication.image_selection import choose_targets
 from flows.replication.operations import or_else
-from flows.retention.looking import Decision, decide, look
+from flows.reporting.artifacts import publish_or_log
+from flows.reporting.events import PRUNING_COMPLETED, PRUNING_FAILED, announce_deletion
+from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
+from flows.reporting.tables import escaped, pruning_table
+from flows.results import Incomplete, Interrupted, explains_result
 from flows.retention.pruning import Verdict
 from flows.retention.rule import RetentionRule
+from flows.retention.stock import Decision, decide, look
 from flows.waiting import says_what_it_waits_for
 from tasks.connection import connect
-from tasks.digitalocean import APIError, Forbidden, ScopeMissing, Unauthorized, run_blocking, tally_requests
+from tasks.digitalocean import APIError, Forbidden, ScopeMissing, Unauthorized, run_blocking, track_usage
 from tasks.digitalocean.errors import MOST_REFUSALS
-from tasks.digitalocean.once import delete_once
-from tasks.reporting.artifacts import publish_or_log
-from tasks.reporting.events import PRUNING_COMPLETED, PRUNING_FAILED, announce_deletion
-from tasks.reporting.pruning import PruningOutcome, PruningReport, PruningRow
-from tasks.reporting.tables import escaped, pruning_table
+from tasks.digitalocean.idempotency import delete_once
 from tasks.snapshots import delete_snapshot
 
 PRUNING_KEY = "snapshot-retention"
 
 
 @flow(name="prune-snapshots", flow_run_name=pruning_run_name)
-@announces_its_end(PRUNING_COMPLETED, PRUNING_FAILED)
-@ends_plainly
+@announces_result(PRUNING_COMPLETED, PRUNING_FAILED)
+@explains_result
 def prune_snapshots(
     droplet_tag: DropletTag = None,
     keep_last: HowMany = 7,
@@ -73,7 +73,7 @@ def prune_snapshots(
     """
     rule = RetentionRule(keep_last, keep_daily, keep_weekly, keep_monthly, older_than_days)
     connection = connect()
-    with tally_requests() as tally:
+    with track_usage() as usage:
         targets = choose_targets(regions).regions
 
         def choose() -> Decision:
@@ -90,9 +90,9 @@ def prune_snapshots(
         dry_run=dry_run,
         max_deletions=max_deletions,
         price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
-        api_requests=tally.requests,
-        too_many_requests=tally.too_many,
-        seconds=tally.seconds,
+        api_requests=usage.requests,
+        too_many_requests=usage.too_many,
+        seconds=usage.seconds,
         interrupted=deletion.interrupted,
     )
     publish_or_log(PRUNING_KEY, escaped(pruning_table(report)), f"**{report.summary}**")

@@ -2,24 +2,24 @@
 
 from prefect import flow, get_run_logger
 
-from flows.announcements import announces_its_end
 from flows.command_line import run_from_command_line
-from flows.endings import ends_plainly
+from flows.hooks import announces_result
 from flows.inventory import take_inventory
 from flows.names import replication_run_name
 from flows.parameters import ContradictoryParameters, DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
 from flows.prune_snapshots import prune_snapshots
-from flows.replication.choosing import named_images, newest_backups
+from flows.replication.image_selection import named_images, newest_backups
+from flows.replication.recovery_points import Selection
 from flows.replication.run import replicate
-from flows.replication.selection import Selection
+from flows.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
+from flows.reporting.report import ReplicationReport
+from flows.results import explains_result
 from tasks.digitalocean import deadline
-from tasks.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
-from tasks.reporting.report import ReplicationReport
 
 
 @flow(name="replicate-backups", flow_run_name=replication_run_name)
-@announces_its_end(REPLICATION_COMPLETED, REPLICATION_FAILED)
-@ends_plainly
+@announces_result(REPLICATION_COMPLETED, REPLICATION_FAILED)
+@explains_result
 def replicate_backups(
     droplet_tag: DropletTag = None,
     regions: Regions = None,

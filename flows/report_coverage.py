@@ -5,23 +5,23 @@ from datetime import datetime, timedelta
 from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
-from flows.endings import ends_plainly
 from flows.inventory import Inventory, take_inventory
 from flows.names import coverage_run_name
 from flows.parameters import DropletTag, Hours, Regions
-from flows.replication.choosing import choose_targets, newest_backups
+from flows.replication.image_selection import choose_targets, newest_backups
 from flows.replication.planning import plan_replication
+from flows.replication.recovery_points import Selection, is_tagged
 from flows.replication.run import conclude, planned_rows, rows_of_missing
-from flows.replication.selection import Selection, is_tagged
-from flows.retention.looking import Stock, decide, look
+from flows.reporting.report import CoverageReport, Outcome, Row
+from flows.results import explains_result
 from flows.retention.rule import RetentionRule
+from flows.retention.stock import Stock, decide, look
 from tasks.connection import connect
-from tasks.digitalocean import Forbidden, NotFound, tally_requests
-from tasks.reporting.report import CoverageReport, Outcome, Row
+from tasks.digitalocean import Forbidden, NotFound, track_usage
 
 
 @flow(name="report-coverage", flow_run_name=coverage_run_name)
-@ends_plainly
+@explains_result
 def report_coverage(
     droplet_tag: DropletTag = None,
     regions: Regions = None,
@@ -47,7 +47,7 @@ def report_coverage(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     connection = connect()
-    with tally_requests() as tally:
+    with track_usage() as usage:
         targets = choose_targets(regions)
         inventory = take_inventory(droplet_tag)
         selection, stock = newest_backups(inventory), _look(inventory)
@@ -73,9 +73,9 @@ def report_coverage(
             max_age_hours=max_age_hours,
             unkept=len(unkept.to_delete),
             unkept_gib=unkept.gib_to_delete,
-            api_requests=tally.requests,
-            too_many_requests=tally.too_many,
-            seconds=tally.seconds,
+            api_requests=usage.requests,
+            too_many_requests=usage.too_many,
+            seconds=usage.seconds,
         )
     )
 

@@ -2,20 +2,20 @@
 
 from prefect import flow
 
-from flows.announcements import announces_its_end
 from flows.command_line import run_from_command_line
-from flows.endings import ends_plainly
+from flows.hooks import announces_result
 from flows.names import replication_run_name
 from flows.parameters import ImageIds, Regions, TimeoutMinutes
-from flows.replication.choosing import named_images
+from flows.replication.image_selection import named_images
 from flows.replication.run import replicate
-from tasks.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
-from tasks.reporting.report import ReplicationReport
+from flows.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
+from flows.reporting.report import ReplicationReport
+from flows.results import explains_result
 
 
 @flow(name="transfer-images", flow_run_name=replication_run_name)
-@announces_its_end(REPLICATION_COMPLETED, REPLICATION_FAILED)
-@ends_plainly
+@announces_result(REPLICATION_COMPLETED, REPLICATION_FAILED)
+@explains_result
 def transfer_images(
     image_ids: ImageIds,
     regions: Regions = None,

@@ -18,11 +18,11 @@ def says_what_it_waits_for(what: str) -> Iterator[None]:
     Args:
         what: What is being waited for.
     """
-    logger, budget = get_run_logger(), connect().client.budget
+    logger, rate_limiter = get_run_logger(), connect().client.rate_limiter
 
     def show(sentence: str) -> None:
-        closed_for = budget.closed_for
-        why = f"; the rate limit is used up, next request in {closed_for:.0f} s" if closed_for else ""
+        paused_for = rate_limiter.paused_for
+        why = f"; the rate limit is used up, next request in {paused_for:.0f} s" if paused_for else ""
         logger.info("%s%s", sentence, why)
 
     with wait_messages(what, show):

@@ -6,7 +6,7 @@ from prefect.settings import PREFECT_API_URL
 
 from tasks import digitalocean
 from tasks.digitalocean import Connection, Settings
-from tasks.shared_limit import SharedThroughPrefect
+from tasks.distributed_rate_limit import DistributedRateLimit
 
 
 def connect() -> Connection:
@@ -15,8 +15,8 @@ def connect() -> Connection:
     Raises:
         ConfigurationError: A setting is missing or wrong.
     """
-    return digitalocean.connect(shared_limit=_shared_limit)
+    return digitalocean.connect(distributed_limit=_distributed_limit)
 
 
-def _shared_limit(settings: Settings) -> SharedThroughPrefect | None:
-    return SharedThroughPrefect(settings.rate_limits) if PREFECT_API_URL.value() else None
+def _distributed_limit(settings: Settings) -> DistributedRateLimit | None:
+    return DistributedRateLimit(settings.rate_limits) if PREFECT_API_URL.value() else None

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.api_task import api_task
 from tasks.connection import connect
 from tasks.digitalocean import Action, ImageActionRequest, InvalidArgument
-from tasks.digitalocean.once import get_started_action, post_once
+from tasks.digitalocean.idempotency import get_started_action, post_once
 
 REQUEST: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)
 
@@ -159,7 +159,7 @@ async def wait_for_image_action(image_id: int, action_id: int, timeout_minutes: 
     action = await connection.run(get_started_action(connection.client, image_id, action_id))
     try:
         async with asyncio.timeout(timeout_minutes * 60):
-            return await connection.run(connection.waiter.wait(image_id, action))
+            return await connection.run(connection.poller.wait(image_id, action))
     except TimeoutError as error:
         problem = f"action {action_id} of image {image_id} was still in progress after {timeout_minutes:g} minutes"
         raise TimeoutError(problem) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.api_task import api_task
 from tasks.connection import connect
 from tasks.digitalocean import Snapshot
-from tasks.digitalocean.once import delete_once
+from tasks.digitalocean.idempotency import delete_once
 
 
 @api_task(task_run_name="list snapshots", repeats=False)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from deployments.sandbox.account import Account, Action, Deletion, Droplet, Image
 from deployments.sandbox.app import ConnectionDropped, sandbox_app
+from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.faults import Fault, FaultKind, Faults
+from deployments.sandbox.fixtures import make_account
 from deployments.sandbox.limits import Limits
-from deployments.sandbox.quirks import Quirks
-from deployments.sandbox.record import Record, SeenRequest
+from deployments.sandbox.request_log import RequestLog, SeenRequest
 from deployments.sandbox.server import Sandbox
-from deployments.sandbox.world import make_account
 
 __all__ = [
     "Account",
     "Action",
+    "Behavior",
     "ConnectionDropped",
     "Deletion",
     "Droplet",
@@ -22,8 +23,7 @@ __all__ = [
     "Faults",
     "Image",
     "Limits",
-    "Quirks",
-    "Record",
+    "RequestLog",
     "Sandbox",
     "SeenRequest",
     "make_account",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Literal, Self
 
-from deployments.sandbox.quirks import Quirks
+from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.regions import REGIONS, Region, Size
 
 ImageType = Literal["base", "snapshot", "backup", "custom"]
@@ -161,12 +161,12 @@ class Account:
         *,
         seed: int = 1,
         speed: float = 1.0,
-        quirks: Quirks | None = None,
+        behavior: Behavior | None = None,
         regions: Iterable[Region] = REGIONS,
     ) -> None:
         self.seed = seed
         self.speed = speed
-        self.quirks = quirks or Quirks()
+        self.behavior = behavior or Behavior()
         self.regions = {region.slug: region for region in regions}
         self.images: dict[int, Image] = {}
         self.droplets: dict[int, Droplet] = {}
@@ -320,7 +320,7 @@ class Account:
         fate: Fate,
     ) -> Action:
         self._last_action_id += 1
-        listed_at = started_at + self.quirks.feed_lag_seconds / self.speed
+        listed_at = started_at + self.behavior.feed_lag_seconds / self.speed
         action = Action(
             self._last_action_id,
             kind,
@@ -350,10 +350,10 @@ class Account:
         image = self.images.get(action.resource_id)
         if image is None or action.status == "errored":
             return
-        shown_at = action.ends_at + self.quirks.lag_seconds / self.speed
+        shown_at = action.ends_at + self.behavior.lag_seconds / self.speed
         if action.type == "transfer":
             image.regions.setdefault(action.region, shown_at)
         else:
             image.type = "snapshot"
             image.shown_as_backup_until = shown_at
-            image.locked_until = action.ends_at + self.quirks.lock_seconds / self.speed
+            image.locked_until = action.ends_at + self.behavior.lock_seconds / self.speed

@@ -15,15 +15,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
 
 from deployments.sandbox.account import Account
-from deployments.sandbox.answers import Answer
 from deployments.sandbox.control import Control
-from deployments.sandbox.damage import answer_instead, damaged, error_answer, fate, limit_answer
 from deployments.sandbox.endpoints import ENDPOINTS, nothing_here
 from deployments.sandbox.endpoints.call import Call, Endpoint
 from deployments.sandbox.errors import ApiError, bad_request, error, forbidden
+from deployments.sandbox.fault_injection import answer_instead, error_answer, fate, limit_answer, with_fault
 from deployments.sandbox.faults import FORESTALLING_FAULTS, LIMIT_FAULTS, Fault, FaultKind, Faults
 from deployments.sandbox.limits import Limits
-from deployments.sandbox.record import Record, SeenRequest
+from deployments.sandbox.request_log import RequestLog, SeenRequest
+from deployments.sandbox.responses import ResponseBody
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 BLANKS = 65_536
@@ -39,7 +39,7 @@ def sandbox_app(
     token: str,
     limits: Limits | None = None,
     faults: Faults | None = None,
-    record: Record | None = None,
+    record: RequestLog | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> Router:
@@ -58,7 +58,7 @@ def sandbox_app(
         An ASGI application, which raises ConnectionDropped where a connection is to be dropped.
     """
     limits, faults = limits or Limits(), faults or Faults()
-    record = record if record is not None else Record(actions=account.started, deleted=account.deleted)
+    record = record if record is not None else RequestLog(actions=account.started, deleted=account.deleted)
     api = _Api(account, token, limits, faults, record, clock, sleep)
     control = Control(account, limits, faults, record, clock)
     routes = [Route(path, api.at(endpoint), methods=[method]) for method, path, endpoint in ENDPOINTS]
@@ -71,7 +71,7 @@ def sandbox_app(
 class _Served:
     """What became of a request; no answer means a dropped connection."""
 
-    answer: Answer | None
+    answer: ResponseBody | None
     fault: Fault | None = None
     counted: bool = False
     worked: bool = False
@@ -83,7 +83,7 @@ class _Api:
     token: str
     limits: Limits
     faults: Faults
-    record: Record
+    record: RequestLog
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[object]]
 
@@ -123,7 +123,7 @@ class _Api:
             return _Served(answer_instead(fault, request_id, now), fault, counted)
         answer = self.work(endpoint, request, body, now=now, fault=fault, request_id=request_id)
         page = request.query_params.get("page", "")
-        shown = damaged(answer, fault, request_id, int(page) if page.isdecimal() else 1) if fault else answer
+        shown = with_fault(answer, fault, request_id, int(page) if page.isdecimal() else 1) if fault else answer
         return _Served(shown, fault, counted, worked=answer.status < 400)  # noqa: PLR2004
 
     def work(
@@ -135,10 +135,10 @@ class _Api:
         now: float,
         fault: Fault | None,
         request_id: str,
-    ) -> Answer:
+    ) -> ResponseBody:
         """Do what is asked."""
         try:
-            if request.url.path in self.account.quirks.out_of_scope:
+            if request.url.path in self.account.behavior.out_of_scope:
                 raise forbidden()
             return endpoint(
                 Call(
@@ -175,7 +175,7 @@ class _Api:
             )
         )
 
-    def response(self, answer: Answer, now: float, request_id: str) -> Response:
+    def response(self, answer: ResponseBody, now: float, request_id: str) -> Response:
         """The answer with the headers that every answer of the API has."""
         usual = {} if answer.from_edge else {**self.limits.standing(now).headers(), "x-request-id": request_id}
         headers = {**usual, **answer.headers}
@@ -185,7 +185,7 @@ class _Api:
             return StreamingResponse(self.in_pieces(answer), answer.status, headers, media_type)
         return Response(answer.body, answer.status, headers, media_type)
 
-    async def in_pieces(self, answer: Answer) -> AsyncIterator[bytes]:
+    async def in_pieces(self, answer: ResponseBody) -> AsyncIterator[bytes]:
         """The body, slowly or with a long tail of blanks."""
         if not answer.seconds_per_byte:
             yield answer.body

@@ -19,7 +19,7 @@ from deployments.sandbox.account import Account, Action
 from deployments.sandbox.bodies import action_body, image_body
 from deployments.sandbox.faults import Fault, Faults
 from deployments.sandbox.limits import Limits
-from deployments.sandbox.record import Record
+from deployments.sandbox.request_log import RequestLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Control:
     account: Account
     limits: Limits
     faults: Faults
-    record: Record
+    record: RequestLog
     clock: Callable[[], float]
 
     def routes(self) -> list[Route]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deployments.sandbox.account import Image
-from deployments.sandbox.quirks import Quirks
+from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.regions import Region
 
 
@@ -20,7 +20,7 @@ def why_not_convert(image: Image, now: float) -> str | None:
     return None
 
 
-def why_not_transfer(image: Image, region: Region | None, now: float, quirks: Quirks) -> str | None:  # noqa: PLR0911 - one for each reason
+def why_not_transfer(image: Image, region: Region | None, now: float, behavior: Behavior) -> str | None:  # noqa: PLR0911 - one for each reason
     """Whether an image can be copied to a region."""
     if region is None:
         return "Region is invalid."
@@ -35,7 +35,7 @@ def why_not_transfer(image: Image, region: Region | None, now: float, quirks: Qu
     if region.slug in image.regions:
         return f"Image is already available in region {region.slug}."
     on_its_way = any(action.region == region.slug for action in image.pending())
-    if on_its_way and quirks.duplicate_transfers == "refuse":
+    if on_its_way and behavior.duplicate_transfers == "refuse":
         return f"Image already has a pending transfer to region {region.slug}."
     return None
 

@@ -20,11 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deployments.sandbox.app import ConnectionDropped, sandbox_app
+from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.faults import Faults
+from deployments.sandbox.fixtures import make_account
 from deployments.sandbox.limits import Limits
-from deployments.sandbox.quirks import Quirks
-from deployments.sandbox.record import Record
-from deployments.sandbox.world import make_account
+from deployments.sandbox.request_log import RequestLog
 
 LOOPBACK = "127.0.0.1"
 
@@ -74,7 +74,7 @@ class Sandbox:
         requests_per_minute: int = 250,
         requests_per_hour: int = 5000,
         refusals_say_when: bool = True,
-        quirks: Quirks | None = None,
+        behavior: Behavior | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if speed <= 0:
@@ -87,11 +87,11 @@ class Sandbox:
             backups_per_droplet=backups_per_droplet,
             seed=seed,
             speed=speed,
-            quirks=quirks,
+            behavior=behavior,
         )
         self.limits = Limits(requests_per_minute, requests_per_hour, speed, refusals_say_when=refusals_say_when)
         self.faults = Faults()
-        self.record = Record(actions=self.account.started, deleted=self.account.deleted)
+        self.record = RequestLog(actions=self.account.started, deleted=self.account.deleted)
         self._clock = clock
         self._port = port
         self._server: _Server | None = None

@@ -15,6 +15,7 @@ from flows.replication.operations import Operations, as_task_runs
 from flows.replication.planning import just_done
 from flows.replication.refusals import Refusals
 from flows.replication.starts import Priority, StartQueue
+from flows.reporting.report import count
 from tasks.digitalocean import (
     Action,
     APIError,
@@ -31,7 +32,6 @@ from tasks.digitalocean import (
     UnprocessableEntity,
 )
 from tasks.digitalocean.errors import MOST_REFUSALS
-from tasks.reporting.report import count
 
 # An image stays locked for an unknown time after its conversion. The pauses between tries double, from the shortest
 # poll interval to the longest: some five minutes with the defaults.
@@ -126,7 +126,7 @@ class ActionRunner:
 
     def __init__(self, connection: Connection, operations: Operations | None = None) -> None:
         self._operations = operations or as_task_runs(connection)
-        self.queue = StartQueue(connection.client.budget)
+        self.queue = StartQueue(connection.client.rate_limiter)
         self._connection = connection
         self._token_refused: APIError | None = None
         self._refusals = Refusals()
@@ -210,7 +210,7 @@ class ActionRunner:
             # Transfers wait for a conversion, and it takes no longer for a large image.
             converting = isinstance(request, ConvertImage)
             gigabytes = None if converting else image.size_gigabytes
-            ended = await self._connection.waiter.wait(image.id, action, gigabytes, blocking=converting)
+            ended = await self._connection.poller.wait(image.id, action, gigabytes, blocking=converting)
         except NotFound as error:
             # The action is gone, or the image is: what the image itself shows decides.
             shown = await self._operations.get_image(image.id)

@@ -11,9 +11,9 @@ from prefect.context import AsyncClientContext
 
 from flows.replication.action_runner import ActionRunner, Ending, describe, largest_first
 from flows.replication.planning import conversion_refusal_of, running
+from flows.reporting.report import ConversionRow
 from tasks.account_actions import KnownActions
 from tasks.digitalocean import Action, Connection, ConvertImage, Image
-from tasks.reporting.report import ConversionRow
 
 OUTCOMES = {
     Ending.NOTHING_TO_DO: "already_a_snapshot",

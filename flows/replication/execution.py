@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from flows.replication.action_runner import ActionRunner, Ending, describe, largest_first
 from flows.replication.operations import Operations
 from flows.replication.planning import ImagePlan, ReplicationPlan
+from flows.reporting.report import Outcome, Row
 from tasks.digitalocean import Action, Connection, ConvertImage, TransferImage
-from tasks.reporting.report import Outcome, Row
 
 OUTCOMES = {
     Ending.NOTHING_TO_DO: Outcome.ALREADY_THERE,

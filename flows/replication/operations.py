@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from tasks.api_task import is_repeated
 from tasks.digitalocean import Action, Connection, DigitalOceanError, Image, ImageActionRequest
-from tasks.digitalocean.once import find_carried_out, post_once
+from tasks.digitalocean.idempotency import find_applied, post_once
 from tasks.image_actions import list_image_actions, post_image_action
 from tasks.images import get_image
 from tasks.tags import put_tag, tag_images
@@ -59,7 +59,7 @@ def as_task_runs(connection: Connection) -> Operations:
 
         async def without() -> Action:
             # Prefect may have failed after the request was sent.
-            if found := await find_carried_out(client, image_id, request, since):
+            if found := await find_applied(client, image_id, request, since):
                 return found
             return await client.repeating(lambda: post_once(client, image_id, request), when=is_repeated)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import fsum
 
-from flows.replication.selection import Candidate
+from flows.replication.recovery_points import Candidate
 from tasks.digitalocean import Action, ConvertImage, Image, TransferImage
 
 # A finished action may show in the image only seconds later; it is believed for longer than that, so that nothing

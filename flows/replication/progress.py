@@ -12,9 +12,9 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 from flows.prefect_client import impatient
 from flows.replication.execution import Progress
 from flows.replication.progress_bar import PROGRESS_LINE, Show
+from flows.reporting.events import announce_copy
+from flows.reporting.report import count
 from tasks.digitalocean import Connection
-from tasks.reporting.events import announce_copy
-from tasks.reporting.report import count
 
 SECONDS_BETWEEN_REPORTS = 5
 LONGEST_REPORT_SECONDS = 10.0
@@ -53,7 +53,7 @@ class ProgressReporter:
     async def report(self) -> None:
         """Report once, if there is anything new."""
         self._announce_copies()
-        sentence = _describe(self._progress, self._connection.client.budget.closed_for, self._seconds_left())
+        sentence = _describe(self._progress, self._connection.client.rate_limiter.paused_for, self._seconds_left())
         if sentence == self._said:
             return
         self._said = sentence
@@ -79,20 +79,20 @@ class ProgressReporter:
     def _seconds_left(self) -> float | None:
         progress, client = self._progress, self._connection.client
         if not progress.unstarted:
-            return self._connection.waiter.seconds_left()
-        starting_takes = client.budget.seconds_for(progress.unstarted + progress.conversions_left)
-        return self._connection.waiter.seconds_left(progress.smallest_gigabytes, starting_takes)
+            return self._connection.poller.seconds_left()
+        starting_takes = client.rate_limiter.seconds_for(progress.unstarted + progress.conversions_left)
+        return self._connection.poller.seconds_left(progress.smallest_gigabytes, starting_takes)
 
 
-def _describe(progress: Progress, closed_for: float, seconds_left: float | None) -> str:
+def _describe(progress: Progress, paused_for: float, seconds_left: float | None) -> str:
     # Rounded down: 100% only when everything is.
     parts = [f"{math.floor(progress.percent)}% done: {len(progress.rows)} of {count(progress.total, 'copy', 'copies')}"]
     if progress.running:
         parts.append(f"{count(progress.running, 'transfer')} in flight")
     if progress.conversions_left:
         parts.append(f"{count(progress.conversions_left, 'backup')} to convert")
-    if closed_for:
-        parts.append(f"the rate limit is used up, next request in {closed_for:.0f} s")
+    if paused_for:
+        parts.append(f"the rate limit is used up, next request in {paused_for:.0f} s")
     if seconds_left:
         parts.append(f"about {_roughly(seconds_left)} left")
     return ", ".join(parts)

@@ -11,15 +11,18 @@ from typing import TypeVar
 from prefect import get_run_logger
 from prefect.context import AsyncClientContext
 
-from flows.endings import Incomplete, Interrupted
 from flows.image_locks import locked
-from flows.replication.choosing import choose_targets
 from flows.replication.execution import Execution, Progress
+from flows.replication.image_selection import choose_targets
 from flows.replication.operations import LONGEST_ENDING_SECONDS
 from flows.replication.planning import ReplicationPlan, lacking, plan_replication
 from flows.replication.progress import LONGEST_REPORT_SECONDS, ProgressReporter
 from flows.replication.progress_bar import progress_bar
-from flows.replication.selection import Selection
+from flows.replication.recovery_points import Selection
+from flows.reporting.artifacts import publish_or_log
+from flows.reporting.report import Outcome, ReplicationReport, Row, added_snapshots, count
+from flows.reporting.tables import coverage_description, coverage_markdown
+from flows.results import Incomplete, Interrupted
 from flows.waiting import says_what_it_waits_for
 from tasks.account_actions import KnownActions, list_actions_on
 from tasks.connection import connect
@@ -33,11 +36,8 @@ from tasks.digitalocean import (
     Unauthorized,
     deadline,
     run_blocking,
-    tally_requests,
+    track_usage,
 )
-from tasks.reporting.artifacts import publish_or_log
-from tasks.reporting.report import Outcome, ReplicationReport, Row, added_snapshots, count
-from tasks.reporting.tables import coverage_description, coverage_markdown
 from tasks.tags import tag_images
 
 # A start that is under way ends first, and takes one more report.
@@ -71,7 +71,7 @@ def replicate(
         DeadlineExceeded: The time was over before there was a plan.
     """
     connection = connect()
-    with tally_requests() as tally, deadline(timeout_minutes * 60) as limit:
+    with track_usage() as usage, deadline(timeout_minutes * 60) as limit:
         targets = choose_targets(regions)
 
         def to_change(selection: Selection) -> list[int]:
@@ -98,9 +98,9 @@ def replicate(
             added_gib=plan.added_gib,
             added_unsized=plan.unsized_conversions,
             price_per_gib_month=price,
-            api_requests=tally.requests,
-            too_many_requests=tally.too_many,
-            seconds=tally.seconds,
+            api_requests=usage.requests,
+            too_many_requests=usage.too_many,
+            seconds=usage.seconds,
             interrupted=interrupted,
         )
     )

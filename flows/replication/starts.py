@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
-from tasks.digitalocean.budget import Admission, RateBudget
+from tasks.digitalocean.rate_limiter import Permit, RateLimiter
 
 # An admission counts from when it is given, so none is given to those who would only wait for the processor.
 MOST_AT_ONCE = 16
@@ -31,10 +31,10 @@ class StartQueue:
         budget: What decides when the next request may go.
     """
 
-    def __init__(self, budget: RateBudget) -> None:
-        self._budget = budget
+    def __init__(self, rate_limiter: RateLimiter) -> None:
+        self._rate_limiter = rate_limiter
         self._numbers = itertools.count()
-        self._waiting: list[tuple[Priority, int, asyncio.Future[Admission]]] = []
+        self._waiting: list[tuple[Priority, int, asyncio.Future[Permit]]] = []
         self._somebody_waits = asyncio.Event()
         self._busy = 0
         self._done = asyncio.Event()
@@ -46,17 +46,17 @@ class StartQueue:
         Args:
             priority: Lowest goes first.
         """
-        turn: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (priority, next(self._numbers), turn))
         self._somebody_waits.set()
         try:
-            admission = await turn
+            permit = await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._give_back(turn.result())
+                self._release(turn.result())
             raise
         try:
-            with self._budget.holding(admission):
+            with self._rate_limiter.holding(permit):
                 yield
         finally:
             self._leave()
@@ -66,20 +66,20 @@ class StartQueue:
         while True:
             await self._somebody_waits.wait()
             await self._until_room()
-            admission = await self._budget.admit()
+            permit = await self._rate_limiter.acquire()
             while self._waiting:
                 _, _, turn = heapq.heappop(self._waiting)
                 if not turn.done():
-                    turn.set_result(admission)
+                    turn.set_result(permit)
                     break
             else:
                 self._somebody_waits.clear()
-                self._give_back(admission)
+                self._release(permit)
 
     async def _until_room(self) -> None:
         while self._busy >= MOST_AT_ONCE:
             await self._until_one_is_done()
-        if self._busy >= max(1, PART_AT_ONCE * self._budget.proven):
+        if self._busy >= max(1, PART_AT_ONCE * self._rate_limiter.proven):
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._until_one_is_done()
@@ -93,6 +93,6 @@ class StartQueue:
         self._busy -= 1
         self._done.set()
 
-    def _give_back(self, admission: Admission) -> None:
+    def _release(self, permit: Permit) -> None:
         self._leave()
-        self._budget.give_back(admission)
+        self._rate_limiter.release(permit)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import fsum
 
-from flows.replication.selection import is_tagged
+from flows.replication.recovery_points import is_tagged
 from flows.retention.rule import RetentionRule, age_order
 from tasks.digitalocean import Droplet, Image, InvalidArgument, Snapshot
 

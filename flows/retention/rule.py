@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from flows.reporting.report import count
 from tasks.digitalocean import InvalidArgument, Snapshot
-from tasks.reporting.report import count
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tasks.digitalocean.errors import (
     DigitalOceanError,
     Forbidden,
     InvalidArgument,
-    MalformedAnswer,
+    MalformedResponse,
     NotFound,
     ScopeMissing,
     ServerError,
@@ -34,7 +34,7 @@ from tasks.digitalocean.models import (
     TransferImage,
 )
 from tasks.digitalocean.settings import Settings, load_settings
-from tasks.digitalocean.tally import Tally, tally_requests
+from tasks.digitalocean.usage import Usage, track_usage
 
 __all__ = [
     "APIError",
@@ -50,7 +50,7 @@ __all__ = [
     "Image",
     "ImageActionRequest",
     "InvalidArgument",
-    "MalformedAnswer",
+    "MalformedResponse",
     "NotFound",
     "Region",
     "RegionSlug",
@@ -60,7 +60,6 @@ __all__ = [
     "Settings",
     "Snapshot",
     "TagName",
-    "Tally",
     "TokenMissing",
     "TooManyRequests",
     "TransferImage",
@@ -68,10 +67,11 @@ __all__ = [
     "Unauthorized",
     "UnexpectedStatus",
     "UnprocessableEntity",
+    "Usage",
     "connect",
     "deadline",
     "load_settings",
     "run_blocking",
     "start_in_background",
-    "tally_requests",
+    "track_usage",
 ]

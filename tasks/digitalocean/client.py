@@ -12,9 +12,7 @@ from typing import Self, TypeVar
 
 import httpx
 
-from tasks.digitalocean import lists
-from tasks.digitalocean.answers import Answer
-from tasks.digitalocean.budget import RateBudget, SharedLimit
+from tasks.digitalocean import pagination
 from tasks.digitalocean.clock import Clock, ServerClock, SystemClock
 from tasks.digitalocean.errors import (
     APIError,
@@ -26,7 +24,6 @@ from tasks.digitalocean.errors import (
     UnprocessableEntity,
     collection_of,
 )
-from tasks.digitalocean.lists import Paging
 from tasks.digitalocean.models import (
     TAG_PATTERN,
     Action,
@@ -37,8 +34,11 @@ from tasks.digitalocean.models import (
     Resource,
     Snapshot,
 )
-from tasks.digitalocean.sending import Sender
+from tasks.digitalocean.pagination import Paging
+from tasks.digitalocean.rate_limiter import DistributedLimit, RateLimiter
+from tasks.digitalocean.responses import ResponseBody
 from tasks.digitalocean.settings import Settings
+from tasks.digitalocean.transport import Sender
 
 # The API's documentation: "per_page", at most 200.
 LARGEST_PAGE = 200
@@ -69,13 +69,13 @@ class DigitalOceanClient:
         settings: Settings,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
-        shared_limit: SharedLimit | None = None,
+        distributed_limit: DistributedLimit | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.server_clock = ServerClock(self.clock)
-        self.budget = RateBudget(settings.rate_limits, self.clock, shared=shared_limit)
-        self._sender = Sender(settings, self.budget, self.server_clock, transport)
+        self.rate_limiter = RateLimiter(settings.rate_limits, self.clock, shared=distributed_limit)
+        self._sender = Sender(settings, self.rate_limiter, self.server_clock, transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,14 +99,14 @@ class DigitalOceanClient:
     async def list_image_actions(self, image_id: int, *, retries: int | None = None) -> list[Action]:
         """Look at all actions ever run on an image; `retries` as in `list_recent_actions`."""
         path = f"/v2/images/{_checked_id(image_id, 'image')}/actions"
-        return await self._all(lists.image_actions, "actions", path, retries=retries)
+        return await self._all(pagination.image_actions, "actions", path, retries=retries)
 
     async def post_image_action(self, image_id: int, request: ImageActionRequest) -> Action:
         """Start an action on an image; the answer is the action in progress."""
         path = f"/v2/images/{_checked_id(image_id, 'image')}/actions"
         return (await self._request("POST", path, json=request.model_dump())).one(Action, "action")
 
-    async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> lists.FeedPage:
+    async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> pagination.FeedPage:
         """Look at a page of the account's feed of actions, newest first.
 
         The feed holds the actions of all kinds of resources. What cannot be read of others is skipped.
@@ -115,7 +115,7 @@ class DigitalOceanClient:
             page: Its number.
             retries: How often a page that failed is asked for again; None for as often as is set.
         """
-        return await self._page(lambda answer: lists.feed_page(answer, page), "/v2/actions", page, retries=retries)
+        return await self._page(lambda answer: pagination.feed_page(answer, page), "/v2/actions", page, retries=retries)
 
     # Images
 
@@ -132,13 +132,13 @@ class DigitalOceanClient:
 
     async def list_private_images(self) -> list[Image]:
         """List the account's own images: backups, snapshots and custom images."""
-        images = await self._all(lists.images, "images", "/v2/images", {"private": "true"})
+        images = await self._all(pagination.images, "images", "/v2/images", {"private": "true"})
         # A list that changes while it is read repeats entries on the next page.
         return list({image.id: image for image in images}.values())
 
     async def list_snapshots(self) -> list[Snapshot]:
         """List the snapshots of Droplets, also of those that are gone; what cannot be read is skipped."""
-        snapshots = await self._all(lists.snapshots, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
+        snapshots = await self._all(pagination.snapshots, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
         return list({snapshot.id: snapshot for snapshot in snapshots}.values())
 
     async def delete_image(self, image_id: int) -> None:
@@ -149,7 +149,7 @@ class DigitalOceanClient:
 
     async def list_regions(self) -> list[Region]:
         """List all regions, also those that take no images."""
-        return await self._all(lists.regions, "regions", "/v2/regions")
+        return await self._all(pagination.regions, "regions", "/v2/regions")
 
     async def list_droplets(self, tag: str | None = None) -> list[Droplet]:
         """List Droplets, those with GPUs included.
@@ -158,9 +158,9 @@ class DigitalOceanClient:
         therefore chosen by tag here.
         """
         chosen_by = {"tag_name": checked_tag(tag)} if tag else {}
-        usual = await self._all(lists.droplets, "droplets", "/v2/droplets", chosen_by)
+        usual = await self._all(pagination.droplets, "droplets", "/v2/droplets", chosen_by)
         try:
-            with_gpus = await self._all(lists.droplets, "droplets", "/v2/droplets", {"type": "gpus"})
+            with_gpus = await self._all(pagination.droplets, "droplets", "/v2/droplets", {"type": "gpus"})
         except (UnexpectedStatus, UnprocessableEntity) as error:
             logger.debug("The API does not list GPU Droplets apart: %s", error)
             with_gpus = []
@@ -192,7 +192,7 @@ class DigitalOceanClient:
 
     async def _request(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, json: object = None
-    ) -> Answer:
+    ) -> ResponseBody:
         """Send one request when the budget allows it, once.
 
         Raises:
@@ -224,7 +224,7 @@ class DigitalOceanClient:
 
     async def _all(
         self,
-        read: Callable[[Answer], list[ResourceT]],
+        read: Callable[[ResponseBody], list[ResourceT]],
         key: str,
         path: str,
         params: Mapping[str, str] | None = None,
@@ -246,7 +246,7 @@ class DigitalOceanClient:
 
     async def _page(
         self,
-        read: Callable[[Answer], ResultT],
+        read: Callable[[ResponseBody], ResultT],
         path: str,
         page: int,
         params: Mapping[str, str] | None = None,
@@ -287,8 +287,8 @@ class DigitalOceanClient:
 
 
 def _read_with(
-    read: Callable[[Answer], list[ResourceT]], paging: Paging, page: int
-) -> Callable[[Answer], tuple[list[ResourceT], int | None]]:
+    read: Callable[[ResponseBody], list[ResourceT]], paging: Paging, page: int
+) -> Callable[[ResponseBody], tuple[list[ResourceT], int | None]]:
     """Read a page's entries, and then where the list goes on."""
     return lambda answer: (read(answer), paging.after(answer, page))
 

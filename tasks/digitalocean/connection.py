@@ -17,11 +17,11 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
-from tasks.digitalocean.budget import SharedLimit
 from tasks.digitalocean.client import DigitalOceanClient
 from tasks.digitalocean.deadline import current_deadline
+from tasks.digitalocean.poller import ActionPoller
+from tasks.digitalocean.rate_limiter import DistributedLimit
 from tasks.digitalocean.settings import Settings, load_settings
-from tasks.digitalocean.waiter import ActionWaiter
 
 ResultT = TypeVar("ResultT")
 LONGEST_CLOSE_SECONDS = 2
@@ -39,10 +39,10 @@ class Connection:
         shared_limit: What other processes with the same token wait for, too.
     """
 
-    def __init__(self, settings: Settings, shared_limit: SharedLimit | None = None) -> None:
+    def __init__(self, settings: Settings, distributed_limit: DistributedLimit | None = None) -> None:
         self.settings = settings
-        self.client = DigitalOceanClient(settings, shared_limit=shared_limit)
-        self.waiter = ActionWaiter(self.client)
+        self.client = DigitalOceanClient(settings, distributed_limit=distributed_limit)
+        self.poller = ActionPoller(self.client)
 
     async def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Do work in the connection's event loop and wait for it without blocking."""
@@ -80,7 +80,7 @@ def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
 _connections: dict[Settings, Connection] = {}
 
 
-def connect(shared_limit: Callable[[Settings], SharedLimit | None] = lambda _settings: None) -> Connection:
+def connect(distributed_limit: Callable[[Settings], DistributedLimit | None] = lambda _settings: None) -> Connection:
     """Find the process's connection for the settings now in the environment, or make it.
 
     Args:
@@ -92,7 +92,7 @@ def connect(shared_limit: Callable[[Settings], SharedLimit | None] = lambda _set
     settings = load_settings()
     with _making:
         if settings not in _connections:
-            _connections[settings] = Connection(settings, shared_limit(settings))
+            _connections[settings] = Connection(settings, distributed_limit(settings))
             atexit.register(_close, _connections[settings])
         return _connections[settings]
 

@@ -69,7 +69,7 @@ class APIError(DigitalOceanError):
     """
 
     transient = False
-    untouched = False
+    not_applied = False
     advice = ""
 
     def __init__(  # all positional, so that the exception survives pickling between processes
@@ -105,7 +105,7 @@ class APIError(DigitalOceanError):
 
         A read always may; a change only if the server certainly did nothing.
         """
-        return self.transient and (self.untouched or self.method == "GET")
+        return self.transient and (self.not_applied or self.method == "GET")
 
     def for_request(self, method: str, path: str) -> Self:
         """The same refusal, of a request that was not sent because it would only meet the same.
@@ -136,7 +136,7 @@ class Forbidden(APIError):
     """
 
     transient = True
-    untouched = True
+    not_applied = True
 
     @property
     def scope(self) -> str:
@@ -186,7 +186,7 @@ class TooManyRequests(APIError):
     """
 
     transient = True
-    untouched = True
+    not_applied = True
 
 
 class ServerError(APIError):
@@ -195,7 +195,7 @@ class ServerError(APIError):
     transient = True
 
 
-class MalformedAnswer(APIError):
+class MalformedResponse(APIError):
     """A success whose body is not what the API's description promises."""
 
     transient = True
@@ -210,7 +210,7 @@ class TransportError(APIError):
 class ConnectionFailed(TransportError):
     """No connection was made, so nothing was sent."""
 
-    untouched = True
+    not_applied = True
 
 
 BY_STATUS: Mapping[int, type[APIError]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from tasks.digitalocean.looks import Place
+from tasks.digitalocean.polling import Place
 
 # A source that has failed so often in a row is left for others; until then, it is only given a pause.
 FAILURES_UNTIL_LEFT = 3

@@ -11,7 +11,7 @@ from statistics import median
 import cyclopts
 
 from deployments.sandbox import Sandbox
-from tasks.shared_limit import SLOTS_A_REQUEST
+from tasks.distributed_rate_limit import SLOTS_A_REQUEST
 from tests.benchmarks.measure import ROOT, Measurement, measure
 from tests.benchmarks.picture import draw_requests
 from tests.benchmarks.results import (

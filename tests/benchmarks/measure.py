@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.prefect_server import clean_environment, prefect_server
-from deployments.sandbox import Record, Sandbox
+from deployments.sandbox import RequestLog, Sandbox
 from tests.benchmarks.ideal import Job, best_makespan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,7 +125,7 @@ def _run_flow(environment: Mapping[str, str], folder: Path) -> tuple[float, floa
 
 
 def record_of(
-    record: Record,
+    record: RequestLog,
     *,
     speed: float,
     name: str,
@@ -169,7 +169,7 @@ def record_of(
     )
 
 
-def _jobs(record: Record, speed: float) -> list[Job]:
+def _jobs(record: RequestLog, speed: float) -> list[Job]:
     jobs: dict[int, Job] = {}
     for action in record.actions:
         job = jobs.get(action.resource_id, Job(None, ()))

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from deployments.sandbox import Limits, Record, make_account, sandbox_app
+from deployments.sandbox import Limits, RequestLog, make_account, sandbox_app
 from tests.benchmarks.measure import Measurement, record_of
 from tests.virtual_time import EPOCH, VirtualClock, run
 
@@ -102,7 +102,7 @@ def replay(name: str, droplets: int, regions: Iterable[str] | None = None) -> Me
 async def _replay(name: str, droplets: int, regions: Iterable[str] | None) -> Measurement:
     clock = VirtualClock()
     account = make_account(now=EPOCH, droplets=droplets)
-    record = Record(actions=account.started)
+    record = RequestLog(actions=account.started)
     app = sandbox_app(account, token=TOKEN, limits=Limits(), record=record, clock=clock.unix, sleep=asyncio.sleep)
     slugs = list(regions or (region.slug for region in account.regions.values() if region.takes_images))
     newest = [

@@ -15,9 +15,9 @@ from prefect.client.orchestration import PrefectClient
 
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Image, Sandbox
-from deployments.server_parts.limits import LimitPart, limits
+from deployments.server_resources.concurrency_limits import LimitPart, limits
 from tasks.digitalocean.settings import RateLimit
-from tasks.shared_limit import MOST_SLOTS
+from tasks.distributed_rate_limit import MOST_SLOTS
 from tests.benchmarks.measure import ROOT
 
 IMAGES = 60
@@ -135,11 +135,11 @@ async def _accuracy(api: str, slots_a_request: int, pours_a_second: float, secon
     name, requests_a_second = "accuracy", 3.0
     async with PrefectClient(api) as client:
         await LimitPart(name, MOST_SLOTS, requests_a_second * slots_a_request).make(client)
-        poured, began = 0, time.monotonic()
+        added, began = 0, time.monotonic()
         while time.monotonic() - began < seconds:
             await client.increment_concurrency_slots([name], slots_a_request, "rate_limit")
-            poured += slots_a_request
+            added += slots_a_request
             await asyncio.sleep(1 / pours_a_second)
         elapsed = time.monotonic() - began
         left = (await client.read_global_concurrency_limit_by_name(name)).active_slots
-    return (poured - left) / (elapsed * requests_a_second * slots_a_request)
+    return (added - left) / (elapsed * requests_a_second * slots_a_request)

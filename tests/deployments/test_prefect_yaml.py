@@ -11,12 +11,12 @@ import pytest
 from prefect import Flow
 from ruamel.yaml import YAML
 
-from deployments.server_parts.automations import EVENT_TRIGGER
-from deployments.server_parts.token import BLOCK
-from deployments.server_parts.work_pool import POOL
-from deployments.server_parts.work_queue import EVENT_QUEUE
+from deployments.server_resources.automations import EVENT_TRIGGER
+from deployments.server_resources.token_block import BLOCK
+from deployments.server_resources.work_pool import POOL
+from deployments.server_resources.work_queue import EVENT_QUEUE
 from flows.names import FLOWS
-from tasks.reporting.events import BACKUP_COMPLETED
+from flows.reporting.events import BACKUP_COMPLETED
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text()

@@ -13,8 +13,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from deployments.prefect_server import LOOPBACK
-from deployments.server_parts.part import SetUpError
-from deployments.server_parts.token import TokenPart
+from deployments.server_resources.server_resource import SetUpError
+from deployments.server_resources.token_block import TokenPart
 
 
 @contextmanager

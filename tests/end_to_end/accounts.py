@@ -14,9 +14,9 @@ from prefect.states import get_state_exception
 
 from deployments.sandbox import Action, Droplet, Fault, FaultKind, Image, Sandbox, SeenRequest
 from deployments.sandbox.account import Tag
-from flows.endings import Incomplete
-from tasks.reporting.pruning import PruningReport
-from tasks.reporting.report import ReplicationReport
+from flows.reporting.pruning_report import PruningReport
+from flows.reporting.report import ReplicationReport
+from flows.results import Incomplete
 from tests.end_to_end.prefect_server import until
 
 # Regions that no Droplet of the default account is in.

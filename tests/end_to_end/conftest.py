@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import Quirks, Sandbox
+from deployments.sandbox import Behavior, Sandbox
 from tests.end_to_end.prefect_server import PrefectView
 
 # A gigabyte takes 0.05 to 0.1 seconds, a conversion less than that.
@@ -44,8 +44,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sandbox]]:
 
 
 @pytest.fixture
-def start_quirky(start: Callable[..., Sandbox]) -> Callable[..., Sandbox]:
-    return lambda **quirks: start(quirks=Quirks(**quirks))
+def start_with_behavior(start: Callable[..., Sandbox]) -> Callable[..., Sandbox]:
+    return lambda **behavior: start(behavior=Behavior(**behavior))
 
 
 @pytest.fixture

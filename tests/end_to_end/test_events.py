@@ -13,8 +13,8 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFil
 
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from flows.replicate_backups import replicate_backups
+from flows.reporting.events import ACCOUNT, IMAGE_REPLICATED, REPLICATION_COMPLETED, REPLICATION_FAILED
 from flows.transfer_images import transfer_images
-from tasks.reporting.events import ACCOUNT, IMAGE_REPLICATED, REPLICATION_COMPLETED, REPLICATION_FAILED
 from tests.end_to_end.accounts import (
     REGIONS,
     finish_all,

@@ -182,7 +182,7 @@ def test_a_post_with_an_unclear_answer_is_looked_into_and_adopted_and_never_doub
     kind: FaultKind,
     runs: int,
 ) -> None:
-    sandbox = start(quirks=None)
+    sandbox = start(behavior=None)
     resize(sandbox, 60)
     image = images_of(sandbox, "snapshot")[0]
     sandbox.faults.add(Fault(kind, "POST"))

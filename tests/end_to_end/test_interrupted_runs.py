@@ -50,9 +50,9 @@ def test_copies_under_way_are_adopted_and_none_is_started_twice(sandbox: Sandbox
 
 
 def test_backups_that_cannot_be_tagged_are_tagged_as_soon_as_they_are_snapshots(
-    start_quirky: Callable[..., Sandbox],
+    start_with_behavior: Callable[..., Sandbox],
 ) -> None:
-    sandbox = start_quirky(taggable_backups=False)
+    sandbox = start_with_behavior(taggable_backups=False)
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     assert replicate_backups(regions=REGIONS, return_state=True).is_completed()
@@ -62,9 +62,9 @@ def test_backups_that_cannot_be_tagged_are_tagged_as_soon_as_they_are_snapshots(
 
 
 def test_a_conversion_that_nobody_could_tag_any_more_is_known_by_its_action(
-    start_quirky: Callable[..., Sandbox],
+    start_with_behavior: Callable[..., Sandbox],
 ) -> None:
-    sandbox = start_quirky(taggable_backups=False)
+    sandbox = start_with_behavior(taggable_backups=False)
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     Operator(sandbox).convert(images[0])
@@ -84,9 +84,9 @@ def test_a_conversion_that_nobody_could_tag_is_known_also_if_it_was_the_last_bac
     assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS), "transferred")
 
 
-def test_images_that_lag_behind_their_actions_start_nothing_twice(start_quirky: Callable[..., Sandbox]) -> None:
+def test_images_that_lag_behind_their_actions_start_nothing_twice(start_with_behavior: Callable[..., Sandbox]) -> None:
     # Four seconds of this machine's, longer than the first run takes.
-    sandbox = start_quirky(lag_seconds=4800, feed_lag_seconds=240, duplicate_transfers="accept")
+    sandbox = start_with_behavior(lag_seconds=4800, feed_lag_seconds=240, duplicate_transfers="accept")
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     assert replicate_backups(regions=REGIONS, return_state=True).is_completed()
@@ -97,9 +97,9 @@ def test_images_that_lag_behind_their_actions_start_nothing_twice(start_quirky: 
 
 
 def test_images_that_stay_locked_after_their_conversion_are_copied_once_they_are_not(
-    start_quirky: Callable[..., Sandbox],
+    start_with_behavior: Callable[..., Sandbox],
 ) -> None:
-    sandbox = start_quirky(lock_seconds=1200)
+    sandbox = start_with_behavior(lock_seconds=1200)
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     report = report_of(replicate_backups(regions=REGIONS, return_state=True))

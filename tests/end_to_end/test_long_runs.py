@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 
 from deployments.prefect_server import clean_environment
 from deployments.sandbox import Sandbox
-from deployments.server_parts.automations import automations
+from deployments.server_resources.automations import automations
 from tests.end_to_end.accounts import newest_backups
 from tests.end_to_end.prefect_server import PrefectView, until
 from tests.end_to_end.worker import PS, worker

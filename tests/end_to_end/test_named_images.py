@@ -10,12 +10,12 @@ from prefect.states import get_state_exception
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from deployments.sandbox.account import ImageStatus
 from flows.convert_backups import convert_backups
-from flows.endings import Incomplete
 from flows.image_action_history import image_action_history
 from flows.replicate_backups import replicate_backups
 from flows.report_coverage import report_coverage
+from flows.reporting.report import ActionHistory, ConversionReport
+from flows.results import Incomplete
 from flows.transfer_images import transfer_images
-from tasks.reporting.report import ActionHistory, ConversionReport
 from tests.end_to_end.accounts import (
     MANAGED_TAG,
     REGIONS,
@@ -118,9 +118,9 @@ def test_named_backups_become_snapshots_and_stay_where_they_are(sandbox: Sandbox
 
 
 def test_a_backup_that_can_be_tagged_only_as_a_snapshot_is_tagged_also_where_the_api_shows_that_late(
-    start_quirky: Callable[..., Sandbox],
+    start_with_behavior: Callable[..., Sandbox],
 ) -> None:
-    sandbox = start_quirky(taggable_backups=False, lag_seconds=60)
+    sandbox = start_with_behavior(taggable_backups=False, lag_seconds=60)
     backup = newest_backups(sandbox)[0]
     assert [row.outcome for row in convert_backups([backup.id]).rows] == ["converted"]
     assert backup.tags == [MANAGED_TAG]

@@ -20,16 +20,16 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.states import Completed, Crashed, Running
 
-from deployments.sandbox import Droplet, Fault, FaultKind, Image, Quirks, Sandbox
+from deployments.sandbox import Behavior, Droplet, Fault, FaultKind, Image, Sandbox
 from deployments.sandbox.account import Fate
 from flows import image_locks
 from flows.image_locks import LOCKED_LABEL
 from flows.liveness import RENEWED_LABEL
 from flows.prune_snapshots import PRUNING_KEY, prune_snapshots
 from flows.replicate_backups import replicate_backups
+from flows.reporting.events import ACCOUNT, PRUNING_COMPLETED, PRUNING_FAILED, SNAPSHOT_DELETED
+from flows.reporting.pruning_report import PruningReport
 from flows.transfer_images import transfer_images
-from tasks.reporting.events import ACCOUNT, PRUNING_COMPLETED, PRUNING_FAILED, SNAPSHOT_DELETED
-from tasks.reporting.pruning import PruningReport
 from tests.end_to_end.accounts import (
     MANAGED_TAG,
     REGIONS,
@@ -376,7 +376,7 @@ def test_after_three_snapshots_that_a_token_may_not_delete_no_more_are_asked_for
 ) -> None:
     monkeypatch.setenv("DIGITALOCEAN_HTTP_RETRY_MAX", "0")
     _, _, *old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3, 4, 5)
-    sandbox.account.quirks = Quirks(out_of_scope=frozenset(f"/v2/images/{each.id}" for each in old))
+    sandbox.account.behavior = Behavior(out_of_scope=frozenset(f"/v2/images/{each.id}" for each in old))
     state = prune_snapshots(**TWO, dry_run=False, return_state=True)
     assert state.is_failed()
     rows = pruning_report_of(state).bad_rows

@@ -88,8 +88,10 @@ def test_every_newest_backup_arrives_in_every_region_and_a_second_run_has_nothin
     assert outcomes(coverage) == dict.fromkeys(pairs(protected, everywhere), "already_there")
 
 
-def test_a_token_without_the_scope_for_the_accounts_actions_is_enough(start_quirky: Callable[..., Sandbox]) -> None:
-    sandbox = start_quirky(out_of_scope=frozenset({"/v2/actions"}))
+def test_a_token_without_the_scope_for_the_accounts_actions_is_enough(
+    start_with_behavior: Callable[..., Sandbox],
+) -> None:
+    sandbox = start_with_behavior(out_of_scope=frozenset({"/v2/actions"}))
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     state = replicate_backups(regions=REGIONS, return_state=True)
@@ -240,9 +242,9 @@ def test_case_18_a_region_that_is_closed_for_droplets_gets_images_if_it_is_named
 
 
 def test_regions_that_are_named_are_tried_although_the_list_of_regions_cannot_be_read(
-    start_quirky: Callable[..., Sandbox],
+    start_with_behavior: Callable[..., Sandbox],
 ) -> None:
-    sandbox = start_quirky(out_of_scope=frozenset({"/v2/regions"}))
+    sandbox = start_with_behavior(out_of_scope=frozenset({"/v2/regions"}))
     state = replicate_backups(regions=REGIONS, dry_run=True, return_state=True)
     assert state.is_completed()
     assert set(outcomes(report_of(state)).values()) == {"planned"}

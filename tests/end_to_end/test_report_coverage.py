@@ -11,7 +11,7 @@ from prefect import State
 from deployments.sandbox import Droplet, Sandbox
 from flows.replication.run import COVERAGE_KEY
 from flows.report_coverage import report_coverage
-from tasks.reporting.report import CoverageReport
+from flows.reporting.report import CoverageReport
 from tests.end_to_end.accounts import REGIONS, add_snapshots, backups_of, changes, newest_backups, report_of
 from tests.end_to_end.prefect_server import PrefectView
 from tests.end_to_end.test_command_line import command
@@ -172,9 +172,9 @@ def test_each_list_is_read_once(sandbox: Sandbox) -> None:
 
 
 def test_where_the_token_may_not_list_snapshots_the_report_goes_without_the_older_ones_and_says_so(
-    start_quirky: Callable[..., Sandbox], prefect_view: PrefectView
+    start_with_behavior: Callable[..., Sandbox], prefect_view: PrefectView
 ) -> None:
-    sandbox = start_quirky(out_of_scope=frozenset({"/v2/snapshots"}))
+    sandbox = start_with_behavior(out_of_scope=frozenset({"/v2/snapshots"}))
     copied, behind = droplets_of(sandbox)
     add_snapshots(sandbox, copied, 0, *SEVEN_MONTHS, 300)
     add_snapshots(sandbox, behind, 3)

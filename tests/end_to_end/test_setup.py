@@ -22,14 +22,14 @@ from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from deployments.prefect_server import clean_environment, free_port, prefect_server
-from deployments.server_parts.automations import HEARTBEAT, automations
-from deployments.server_parts.deployment_limits import NIGHTLY
-from deployments.server_parts.token import BLOCK
-from deployments.server_parts.work_pool import POOL
-from deployments.server_parts.work_queue import EVENT_QUEUE, EVENT_RUNS
+from deployments.server_resources.automations import HEARTBEAT, automations
+from deployments.server_resources.deployment_limits import NIGHTLY
+from deployments.server_resources.token_block import BLOCK
+from deployments.server_resources.work_pool import POOL
+from deployments.server_resources.work_queue import EVENT_QUEUE, EVENT_RUNS
 from deployments.setup import main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
-from tasks.shared_limit import SHARED_LIMIT, PrefectBucket
+from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, PrefectLeakyBucket
 from tests.end_to_end.prefect_server import PrefectView, until
 from tests.flows.test_prefect_settings import longest_silence_of_a_living_run
 
@@ -42,7 +42,7 @@ PARTS = [
     f"work pool {POOL}",
     f"work queue {EVENT_QUEUE}",
     f"concurrency limit {MUTEX}",
-    f"concurrency limit {SHARED_LIMIT}",
+    f"concurrency limit {DISTRIBUTED_LIMIT}",
     f"automation '{FAILED}'",
     f"automation '{UNHEARD}'",
     f"automation '{SILENT}'",
@@ -140,7 +140,7 @@ def story(server: Server) -> Story:
         without_token=server.set_up(token=""),
         impossible_token=server.set_up(token="two words"),
         still_empty=server.objects(),
-        bucket_before=server.do(PrefectBucket().pour(1)),
+        bucket_before=server.do(PrefectLeakyBucket().add(1)),
         first=server.set_up(),
         made=server.objects(),
         second=server.set_up(),
@@ -231,7 +231,7 @@ def test_it_says_what_it_has_made(story: Story) -> None:
     (document,) = story.made["block_documents"]
     assert (document["name"], document["data"]) == (BLOCK, {"value": TOKEN})
     assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
-    assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {MUTEX, SHARED_LIMIT}
+    assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {MUTEX, DISTRIBUTED_LIMIT}
     assert len(story.made["automations"]) == 4
 
 
@@ -248,7 +248,7 @@ def test_a_check_of_a_server_that_is_set_up_is_content_and_needs_no_token(story:
 
 def test_the_bucket_that_it_makes_is_the_one_that_runs_pour_into(server: Server, story: Story) -> None:
     assert story.bucket_before is None
-    level = server.do(PrefectBucket().pour(100))
+    level = server.do(PrefectLeakyBucket().add(100))
     assert level is not None
     assert 0 < level <= 100
 
@@ -301,7 +301,7 @@ def test_the_work_pool_keeps_variables_that_somebody_else_has_added(correct: Cor
     assert environment() == {**before, "HTTPS_PROXY": "http://proxy:8080"}
 
 
-@pytest.mark.parametrize("name", [MUTEX, SHARED_LIMIT])
+@pytest.mark.parametrize("name", [MUTEX, DISTRIBUTED_LIMIT])
 @pytest.mark.parametrize("change", [{"active": False}, {"limit": 2}])
 def test_a_limit_that_was_changed_is_corrected(
     correct: Correct, server: Server, name: str, change: dict[str, object]

@@ -38,14 +38,14 @@ def test_a_deletion_that_came_to_nothing_is_tried_again_and_one_that_worked_is_n
     start: Callable[..., Sandbox],
 ) -> None:
     sandbox = start(droplets=6)
-    untouched, done, *_ = images_of(sandbox, "snapshot")
+    not_applied, done, *_ = images_of(sandbox, "snapshot")
     sandbox.faults.add(
-        Fault(FaultKind.ERROR_BEFORE, "DELETE", f"/{untouched.id}$"),
+        Fault(FaultKind.ERROR_BEFORE, "DELETE", f"/{not_applied.id}$"),
         Fault(FaultKind.DROP_AFTER, "DELETE", f"/{done.id}$"),
     )
-    assert deleted([untouched.id, done.id]) == [True, True]
+    assert deleted([not_applied.id, done.id]) == [True, True]
     assert sorted(seen.path for seen in changes(sandbox)) == sorted(
-        f"/v2/images/{image.id}" for image in (untouched, untouched, done)
+        f"/v2/images/{image.id}" for image in (not_applied, not_applied, done)
     )
 
 

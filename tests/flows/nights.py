@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from deployments.sandbox import Account, Droplet, Fault, FaultKind, Faults, Image, Record
+from deployments.sandbox import Account, Droplet, Fault, FaultKind, Faults, Image, RequestLog
 from deployments.sandbox.faults import LIST_FAULTS
 from flows.retention.rule import RetentionRule
 from tests.torture.judging import duplicate_conversions
@@ -38,7 +38,7 @@ def that_stay(moments: Iterable[datetime], rule: RetentionRule) -> list[datetime
 
 def go_wrong(
     faults: Faults,
-    record: Record,
+    record: RequestLog,
     night: int,
     *,
     rate: float,
@@ -64,7 +64,7 @@ def go_wrong(
     faults.add(*(Fault(kind, "GET") for kind in _least_seen(record, "GET", "/v2/snapshots") if kind in LIST_FAULTS))
 
 
-def _least_seen(record: Record, method: str, path: str) -> list[FaultKind]:
+def _least_seen(record: RequestLog, method: str, path: str) -> list[FaultKind]:
     """The kinds that such a request can suffer, those first that such requests have suffered least."""
     hits = Counter(seen.fault for seen in record.requests if seen.method == method)
     return sorted((kind for kind in FaultKind if Fault(kind).befalls(method, path)), key=lambda kind: hits[kind])
@@ -87,7 +87,7 @@ class Nights:
     """
 
     account: Account
-    record: Record
+    record: RequestLog
     rule: RetentionRule
     regions: Sequence[str]
     backups: dict[int, list[datetime]] = field(default_factory=dict)

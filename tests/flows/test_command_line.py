@@ -6,8 +6,8 @@ import pytest
 from prefect.states import Completed, Failed
 
 from flows.command_line import tell_the_end
-from flows.endings import Incomplete
-from tasks.reporting.report import Outcome, ReplicationReport, Row
+from flows.reporting.report import Outcome, ReplicationReport, Row
+from flows.results import Incomplete
 
 ARRIVED = ReplicationReport(
     rows=(Row(source="web (1)", image_id=7, region="nyc3", outcome=Outcome.TRANSFERRED),), regions=("nyc3",)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from deployments.sandbox import Image, Quirks, Sandbox, make_account
+from deployments.sandbox import Behavior, Image, Sandbox, make_account
 from tests.end_to_end.accounts import backups_of
 from tests.torture.judging import duplicate_conversions
 
@@ -20,7 +20,7 @@ def real_time_sandbox(droplets: int) -> Sandbox:
     Returns:
         The sandbox, to be entered.
     """
-    return Sandbox(droplets=droplets, speed=1.0, quirks=Quirks(duplicate_transfers="accept"))
+    return Sandbox(droplets=droplets, speed=1.0, behavior=Behavior(duplicate_transfers="accept"))
 
 
 def backups(sandbox: Sandbox) -> list[list[Image]]:

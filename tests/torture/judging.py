@@ -11,10 +11,10 @@ from prefect import Flow, State
 from prefect.states import get_state_exception
 
 from deployments.sandbox import Account, Action, Image, Sandbox
-from flows.endings import Incomplete
+from flows.reporting.pruning_report import PruningReport
+from flows.reporting.report import ConversionReport, ReplicationReport
+from flows.results import Incomplete
 from tasks.digitalocean import DigitalOceanError
-from tasks.reporting.pruning import PruningReport
-from tasks.reporting.report import ConversionReport, ReplicationReport
 from tests.end_to_end.accounts import started
 
 GOOD = {"already_there", "transferred", "adopted", "converted", "already_a_snapshot", "deleted", "already_gone"}

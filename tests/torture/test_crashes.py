@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed
 
-from deployments.sandbox import Image, Quirks, Sandbox
+from deployments.sandbox import Behavior, Image, Sandbox
 from tests.end_to_end.accounts import goals, newest_backups, pairs, started
 from tests.end_to_end.prefect_server import PrefectView
 from tests.torture.conftest import is_full
@@ -105,8 +105,8 @@ def counts(sandbox: Sandbox) -> tuple[int, int]:
 def test_a_run_whose_process_dies_is_finished_by_the_next_and_nothing_is_started_twice(
     point: CrashPoint, tmp_path: Path, table: list[str], prefect_view: PrefectView
 ) -> None:
-    quirks = Quirks(duplicate_transfers="accept", taggable_backups=point.taggable_backups)
-    sandbox = Sandbox(speed=SPEED, droplets=len(SIZES), quirks=quirks)
+    behavior = Behavior(duplicate_transfers="accept", taggable_backups=point.taggable_backups)
+    sandbox = Sandbox(speed=SPEED, droplets=len(SIZES), behavior=behavior)
     sandbox.faults = wire = Tripwire(point, sandbox.account)
     images = resize_newest(sandbox)
     with sandbox:

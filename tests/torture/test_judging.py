@@ -9,11 +9,11 @@ from prefect.states import Completed, Failed
 
 from deployments.sandbox import Action, Deletion, Image, Sandbox
 from deployments.sandbox.account import Fate
-from flows.endings import Incomplete
 from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
-from tasks.reporting.pruning import PruningOutcome, PruningReport, PruningRow
-from tasks.reporting.report import Outcome, ReplicationReport, Row
+from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
+from flows.reporting.report import Outcome, ReplicationReport, Row
+from flows.results import Incomplete
 from tests.end_to_end.accounts import add_snapshots
 from tests.torture.judging import Job, duplicate_conversions, kept_silent, too_much
 from tests.torture.reliability import read_sections, write_section

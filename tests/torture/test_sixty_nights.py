@@ -20,8 +20,8 @@ from flows.retention.rule import RetentionRule
 from tasks.digitalocean import client
 from tests.end_to_end.accounts import add_snapshots
 from tests.end_to_end.prefect_server import PrefectView
-from tests.flows import test_retention_in_the_long_run as long_run
 from tests.flows.nights import Nights, go_wrong, moment
+from tests.flows.retention import test_retention_in_the_long_run as long_run
 from tests.torture.conftest import is_full
 from tests.torture.judging import let_all_end
 from tests.torture.reliability import write_section

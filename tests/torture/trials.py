@@ -12,7 +12,7 @@ import pytest
 from prefect import State
 from prefect.logging.handlers import APILogHandler
 
-from deployments.sandbox import Fault, FaultKind, Image, Quirks, Sandbox
+from deployments.sandbox import Behavior, Fault, FaultKind, Image, Sandbox
 from deployments.sandbox.faults import LIMIT_FAULTS, LIST_FAULTS
 from flows.convert_backups import convert_backups
 from flows.prune_snapshots import prune_snapshots
@@ -20,7 +20,7 @@ from flows.replicate_backups import replicate_backups
 from flows.transfer_images import transfer_images
 from tests.end_to_end.accounts import add_snapshots, images_of, newest_backups, resize
 from tests.end_to_end.prefect_server import PrefectView, until
-from tests.tasks.digitalocean.test_once import CARRIED_OUT
+from tests.tasks.digitalocean.test_idempotency import CARRIED_OUT
 from tests.torture.judging import Job, kept_silent, let_all_end, too_much
 from tests.torture.ledger import Ledger, Verdict
 
@@ -117,7 +117,7 @@ def undergo(
     """
     caplog.set_level(logging.DEBUG)
     sandbox = start(
-        seed=trial.seed, speed=LIMITS_SPEED, droplets=trial.droplets, quirks=Quirks(duplicate_transfers="accept")
+        seed=trial.seed, speed=LIMITS_SPEED, droplets=trial.droplets, behavior=Behavior(duplicate_transfers="accept")
     )
     monkeypatch.setenv("DIGITALOCEAN_HTTP_TIMEOUT_SECONDS", str(HTTP_TIMEOUT_SECONDS))
     sandbox.account.speed = ACTIONS_SPEED

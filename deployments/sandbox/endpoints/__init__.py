@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from deployments.sandbox.answers import Answer, json_answer
 from deployments.sandbox.bodies import account_body, region_body
 from deployments.sandbox.endpoints import actions, droplets, images, tags
 from deployments.sandbox.endpoints.call import Call, Endpoint
 from deployments.sandbox.errors import not_found
+from deployments.sandbox.responses import ResponseBody, json_answer
 
 
-def list_regions(call: Call) -> Answer:
+def list_regions(call: Call) -> ResponseBody:
     """`GET /v2/regions`."""
     return call.listing("regions", list(call.account.regions.values()), region_body)
 
 
-def get_account(_: Call) -> Answer:
+def get_account(_: Call) -> ResponseBody:
     """`GET /v2/account`."""
     return json_answer(200, {"account": account_body()})
 
 
-def nothing_here(_: Call) -> Answer:
+def nothing_here(_: Call) -> ResponseBody:
     """Every other address."""
     raise not_found()
 

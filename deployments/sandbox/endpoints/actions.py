@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from deployments.sandbox.account import Action
-from deployments.sandbox.answers import Answer, json_answer
 from deployments.sandbox.bodies import action_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.endpoints.images import image_named, own_image_named
 from deployments.sandbox.errors import not_found, unprocessable
+from deployments.sandbox.responses import ResponseBody, json_answer
 from deployments.sandbox.rules import why_not_convert, why_not_transfer
 
 
-def list_image_actions(call: Call) -> Answer:
+def list_image_actions(call: Call) -> ResponseBody:
     """`GET /v2/images/{image_id}/actions`, newest first."""
     actions = [action for action in reversed(image_named(call).actions) if action.fate.listed]
     return call.listing("actions", actions, lambda action: action_body(action, call.account))
 
 
-def get_image_action(call: Call) -> Answer:
+def get_image_action(call: Call) -> ResponseBody:
     """`GET /v2/images/{image_id}/actions/{action_id}`."""
     image, action = image_named(call), _action(call)
     if (action.resource_type, action.resource_id) != ("image", image.id):
@@ -25,7 +25,7 @@ def get_image_action(call: Call) -> Answer:
     return json_answer(200, {"action": action_body(action, call.account)})
 
 
-def post_image_action(call: Call) -> Answer:
+def post_image_action(call: Call) -> ResponseBody:
     """`POST /v2/images/{image_id}/actions`: `convert` or `transfer`."""
     image = own_image_named(call)
     kind = call.body_field("type")
@@ -38,20 +38,20 @@ def post_image_action(call: Call) -> Answer:
             raise unprocessable("Region is required.")
         slug = asked
         region = call.account.regions.get(slug)
-        _refuse(why_not_transfer(image, region, call.now, call.account.quirks))
+        _refuse(why_not_transfer(image, region, call.now, call.account.behavior))
     else:
         raise unprocessable("Type is invalid. It must be one of: convert, transfer.")
     action = call.account.start(image, kind, slug, call.now, call.fate)
     return json_answer(201, {"action": action_body(action, call.account)})
 
 
-def list_actions(call: Call) -> Answer:
+def list_actions(call: Call) -> ResponseBody:
     """`GET /v2/actions`, the feed, newest first."""
     actions = call.account.newest_actions(call.now)
     return call.listing("actions", actions, lambda action: action_body(action, call.account))
 
 
-def get_action(call: Call) -> Answer:
+def get_action(call: Call) -> ResponseBody:
     """`GET /v2/actions/{action_id}`."""
     return json_answer(200, {"action": action_body(_action(call), call.account)})
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from deployments.sandbox.account import Account, Fate
-from deployments.sandbox.answers import Answer, json_answer
 from deployments.sandbox.bodies import Body
 from deployments.sandbox.errors import bad_request, not_found, unprocessable
 from deployments.sandbox.pages import Page
+from deployments.sandbox.responses import ResponseBody, json_answer
 
 Item = TypeVar("Item")
 
@@ -49,15 +49,15 @@ class Call:
             raise unprocessable(f"{name} must be one of: {', '.join(choices)}.")
         return value
 
-    def listing(self, name: str, items: Sequence[Item], body: Callable[[Item], Body]) -> Answer:
+    def listing(self, name: str, items: Sequence[Item], body: Callable[[Item], Body]) -> ResponseBody:
         """Answer with the page of a list that was asked for."""
-        page = Page.asked_for(self.query, self.account.quirks.max_per_page)
+        page = Page.asked_for(self.query, self.account.behavior.max_per_page)
         links = page.links(len(items), self.base_url + self.path, self.query)
         shown = [body(item) for item in page.of(items)]
         return json_answer(200, {name: shown, "links": links, "meta": {"total": len(items)}})
 
 
-Endpoint = Callable[[Call], Answer]
+Endpoint = Callable[[Call], ResponseBody]
 
 
 def find(known: Mapping[int, Item], text: str) -> Item:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from deployments.sandbox.account import Droplet
-from deployments.sandbox.answers import Answer, json_answer
 from deployments.sandbox.bodies import droplet_body, droplet_image_body, snapshot_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.errors import unprocessable
+from deployments.sandbox.responses import ResponseBody, json_answer
 
 
-def list_droplets(call: Call) -> Answer:
+def list_droplets(call: Call) -> ResponseBody:
     """`GET /v2/droplets`, in which only `type=gpus` shows GPU Droplets."""
     kind = call.one_of("type", ("droplets", "gpus"))
     tag, name = call.query.get("tag_name"), call.query.get("name")
@@ -25,22 +25,22 @@ def list_droplets(call: Call) -> Answer:
     return call.listing("droplets", droplets, lambda droplet: droplet_body(droplet, call.account, call.now))
 
 
-def get_droplet(call: Call) -> Answer:
+def get_droplet(call: Call) -> ResponseBody:
     """`GET /v2/droplets/{droplet_id}`."""
     return json_answer(200, {"droplet": droplet_body(_droplet(call), call.account, call.now)})
 
 
-def list_droplet_backups(call: Call) -> Answer:
+def list_droplet_backups(call: Call) -> ResponseBody:
     """`GET /v2/droplets/{droplet_id}/backups`."""
     return _images_of_droplet(call, "backups", "backup")
 
 
-def list_droplet_snapshots(call: Call) -> Answer:
+def list_droplet_snapshots(call: Call) -> ResponseBody:
     """`GET /v2/droplets/{droplet_id}/snapshots`."""
     return _images_of_droplet(call, "snapshots", "snapshot")
 
 
-def list_snapshots(call: Call) -> Answer:
+def list_snapshots(call: Call) -> ResponseBody:
     """`GET /v2/snapshots`; the account has no volumes."""
     kind = call.one_of("resource_type", ("droplet", "volume"))
     snapshots = [
@@ -55,7 +55,7 @@ def _droplet(call: Call) -> Droplet:
     return find(call.account.droplets, call.params["droplet_id"])
 
 
-def _images_of_droplet(call: Call, name: str, kind: str) -> Answer:
+def _images_of_droplet(call: Call, name: str, kind: str) -> ResponseBody:
     images = [call.account.images[image_id] for image_id in _droplet(call).image_ids]
     shown = [image for image in images if image.shown_type(call.now) == kind]
     return call.listing(name, shown, lambda image: droplet_image_body(image, call.now))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from deployments.sandbox.account import Deletion, Image
-from deployments.sandbox.answers import NO_CONTENT, Answer, json_answer
 from deployments.sandbox.bodies import image_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.errors import forbidden, unprocessable
+from deployments.sandbox.responses import NO_CONTENT, ResponseBody, json_answer
 from deployments.sandbox.rules import why_not_delete
 
 
-def list_images(call: Call) -> Answer:
+def list_images(call: Call) -> ResponseBody:
     """`GET /v2/images`."""
     kind = call.one_of("type", ("application", "distribution"))
     private = call.one_of("private", ("true", "false")) == "true"
@@ -24,7 +24,7 @@ def list_images(call: Call) -> Answer:
     return call.listing("images", images, lambda image: image_body(image, call.now))
 
 
-def get_image(call: Call) -> Answer:
+def get_image(call: Call) -> ResponseBody:
     """`GET /v2/images/{image_id}`, where a public image may be named by its slug."""
     name = call.params["image_id"]
     by_slug = (image for image in call.account.images.values() if image.public and image.slug == name)
@@ -32,7 +32,7 @@ def get_image(call: Call) -> Answer:
     return json_answer(200, {"image": image_body(image, call.now)})
 
 
-def update_image(call: Call) -> Answer:
+def update_image(call: Call) -> ResponseBody:
     """`PUT /v2/images/{image_id}`."""
     image = own_image_named(call)
     changes = {name: call.body_field(name) for name in ("name", "distribution", "description")}
@@ -48,7 +48,7 @@ def update_image(call: Call) -> Answer:
     return json_answer(200, {"image": image_body(image, call.now)})
 
 
-def delete_image(call: Call) -> Answer:
+def delete_image(call: Call) -> ResponseBody:
     """`DELETE /v2/images/{image_id}`."""
     image = own_image_named(call)
     if reason := why_not_delete(image, call.now):

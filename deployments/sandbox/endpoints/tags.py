@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 
 from deployments.sandbox.account import Droplet, Image, Tag
-from deployments.sandbox.answers import NO_CONTENT, Answer, json_answer
 from deployments.sandbox.bodies import tag_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.errors import ApiError, not_found, unprocessable
+from deployments.sandbox.responses import NO_CONTENT, ResponseBody, json_answer
 
 MAX_LENGTH = 255
 TAG_NAME = re.compile(rf"[A-Za-z0-9_:-]{{1,{MAX_LENGTH}}}")
 
 
-def list_tags(call: Call) -> Answer:
+def list_tags(call: Call) -> ResponseBody:
     """`GET /v2/tags`."""
     return call.listing("tags", list(call.account.tags.values()), lambda tag: tag_body(tag, call.base_url))
 
 
-def get_tag(call: Call) -> Answer:
+def get_tag(call: Call) -> ResponseBody:
     """`GET /v2/tags/{tag_id}`."""
     return json_answer(200, {"tag": tag_body(_tag(call), call.base_url)})
 
 
-def create_tag(call: Call) -> Answer:
+def create_tag(call: Call) -> ResponseBody:
     """`POST /v2/tags`; a name that differs only in case from a tag's names that tag."""
     name = call.body_field("name")
     if not isinstance(name, str) or not TAG_NAME.fullmatch(name):
@@ -34,10 +34,10 @@ def create_tag(call: Call) -> Answer:
     return json_answer(201, {"tag": tag_body(tag, call.base_url)})
 
 
-def tag_resources(call: Call) -> Answer:
+def tag_resources(call: Call) -> ResponseBody:
     """`POST /v2/tags/{tag_id}/resources`: all of them, or none if one is refused."""
     tag, resources = _tag(call), _resources(call)
-    if not call.account.quirks.taggable_backups:
+    if not call.account.behavior.taggable_backups:
         for _, resource in resources:
             if isinstance(resource, Image) and resource.shown_type(call.now) == "backup":
                 raise unprocessable(f"Image {resource.id} is a backup and cannot be tagged.")
@@ -46,7 +46,7 @@ def tag_resources(call: Call) -> Answer:
     return NO_CONTENT
 
 
-def untag_resources(call: Call) -> Answer:
+def untag_resources(call: Call) -> ResponseBody:
     """`DELETE /v2/tags/{tag_id}/resources`."""
     tag, resources = _tag(call), _resources(call)
     for kind, resource in resources:

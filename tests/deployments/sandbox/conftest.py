@@ -9,7 +9,7 @@ import pydo
 import pytest
 from azure.core.pipeline.policies import HeadersPolicy
 
-from deployments.sandbox import Quirks, Sandbox
+from deployments.sandbox import Behavior, Sandbox
 from tests.deployments.sandbox.sandbox_clock import SandboxClock
 
 
@@ -31,8 +31,8 @@ def start(clock: SandboxClock) -> Iterator[Callable[..., Sandbox]]:
 
 
 @pytest.fixture
-def start_quirky(start: Callable[..., Sandbox]) -> Callable[..., Sandbox]:
-    return lambda **quirks: start(quirks=Quirks(**quirks))
+def start_with_behavior(start: Callable[..., Sandbox]) -> Callable[..., Sandbox]:
+    return lambda **behavior: start(behavior=Behavior(**behavior))
 
 
 @pytest.fixture

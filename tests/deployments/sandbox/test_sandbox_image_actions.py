@@ -133,9 +133,9 @@ def test_a_second_transfer_to_the_same_region_is_refused_while_the_first_runs(sa
 
 
 def test_a_second_transfer_to_the_same_region_is_accepted_and_recorded_where_the_api_is_lax(
-    start_quirky: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
+    start_with_behavior: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
 ) -> None:
-    sandbox = start_quirky(duplicate_transfers="accept")
+    sandbox = start_with_behavior(duplicate_transfers="accept")
     client, image = connect_pydo(sandbox), own(sandbox, "snapshot")
     target = elsewhere(sandbox, image)[0]
     for _ in range(2):
@@ -168,9 +168,9 @@ def test_an_action_is_found_only_under_its_own_image(sandbox: Sandbox, client: A
 
 
 def test_regions_and_type_follow_the_status_as_late_as_asked(
-    start_quirky: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
+    start_with_behavior: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
 ) -> None:
-    sandbox = start_quirky(lag_seconds=5, lock_seconds=0)
+    sandbox = start_with_behavior(lag_seconds=5, lock_seconds=0)
     client, backup, snapshot = connect_pydo(sandbox), own(sandbox, "backup"), own(sandbox, "snapshot")
     target = elsewhere(sandbox, snapshot)[0]
     client.image_actions.post(backup.id, {"type": "convert"})
@@ -190,9 +190,9 @@ def test_regions_and_type_follow_the_status_as_late_as_asked(
 
 
 def test_the_feed_holds_an_action_as_late_as_asked(
-    start_quirky: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
+    start_with_behavior: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
 ) -> None:
-    sandbox = start_quirky(feed_lag_seconds=2)
+    sandbox = start_with_behavior(feed_lag_seconds=2)
     client, image = connect_pydo(sandbox), own(sandbox, "backup")
     action_id = client.image_actions.post(image.id, {"type": "convert"})["action"]["id"]
     assert client.actions.list()["actions"][0]["id"] != action_id

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.sandbox import Limits, Sandbox
-from deployments.sandbox.record import peak
+from deployments.sandbox.request_log import peak
 from tests.deployments.sandbox.sandbox_clock import NOON, SandboxClock
 
 # Whole seconds, so that the arithmetic of the test and that of the windows agree to the last bit.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.sandbox import Quirks, Sandbox
+from deployments.sandbox import Behavior, Sandbox
 from deployments.sandbox.pages import Page
 
 
@@ -77,7 +77,7 @@ def test_twenty_is_the_default_and_two_hundred_the_most(
 def test_a_server_may_have_shorter_pages(
     start: Callable[..., Sandbox], connect: Callable[[Sandbox], httpx.Client]
 ) -> None:
-    http = connect(start(quirks=Quirks(max_per_page=2)))
+    http = connect(start(behavior=Behavior(max_per_page=2)))
     assert len(http.get("/v2/droplets?per_page=200").json()["droplets"]) == 2
     assert len(follow(http, "/v2/droplets?per_page=200", "droplets")) == 6
 

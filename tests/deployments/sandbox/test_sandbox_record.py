@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deployments.sandbox import Action, Sandbox
 from deployments.sandbox.account import Fate
-from deployments.sandbox.record import duplicate_transfers, peak
+from deployments.sandbox.request_log import duplicate_transfers, peak
 
 
 def transfer(number: int, start: float, end: float, *, region: str = "nyc3", fate: Fate = Fate()) -> Action:  # noqa: B008

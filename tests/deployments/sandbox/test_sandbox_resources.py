@@ -180,9 +180,9 @@ def test_names_of_backups_hold_the_day_they_were_made(sandbox: Sandbox) -> None:
 
 
 def test_what_is_out_of_the_tokens_scopes_is_forbidden_and_nothing_else(
-    start_quirky: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any]
+    start_with_behavior: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any]
 ) -> None:
-    client = connect_pydo(start_quirky(out_of_scope=frozenset({"/v2/snapshots"})))
+    client = connect_pydo(start_with_behavior(out_of_scope=frozenset({"/v2/snapshots"})))
     with pytest.raises(HttpResponseError) as refused:
         client.snapshots.list()
     assert refused.value.status_code == 403

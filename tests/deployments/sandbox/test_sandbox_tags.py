@@ -7,7 +7,7 @@ import httpx
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from deployments.sandbox import Quirks, Sandbox
+from deployments.sandbox import Behavior, Sandbox
 
 
 def backup_id(sandbox: Sandbox) -> int:
@@ -75,7 +75,7 @@ def test_resource_ids_have_to_be_strings(sandbox: Sandbox, http: httpx.Client) -
 def test_backups_cannot_be_tagged_where_the_api_is_strict(
     start: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any]
 ) -> None:
-    sandbox = start(quirks=Quirks(taggable_backups=False))
+    sandbox = start(behavior=Behavior(taggable_backups=False))
     with pytest.raises(HttpResponseError) as refused:
         connect_pydo(sandbox).tags.assign_resources("dr", naming(backup_id(sandbox)))
     assert refused.value.status_code == 422

@@ -10,18 +10,18 @@ import httpx
 from starlette.routing import Router
 
 from deployments.sandbox import (
+    Behavior,
     ConnectionDropped,
     Faults,
     Image,
     Limits,
-    Quirks,
-    Record,
+    RequestLog,
     make_account,
     sandbox_app,
 )
 from tasks.digitalocean import Settings
 from tasks.digitalocean.client import DigitalOceanClient
-from tasks.digitalocean.waiter import ActionWaiter
+from tasks.digitalocean.poller import ActionPoller
 from tests.virtual_time import EPOCH, VirtualClock
 
 TOKEN = "dop_v1_" + "5ecre7" * 10
@@ -79,18 +79,18 @@ class World:
         droplets: int = 6,
         latency: float = 0.25,
         limits: Limits | None = None,
-        quirks: Quirks | None = None,
+        behavior: Behavior | None = None,
         **settings: Any,
     ) -> None:
         self.clock = VirtualClock()
-        self.account = make_account(now=EPOCH, droplets=droplets, quirks=quirks)
+        self.account = make_account(now=EPOCH, droplets=droplets, behavior=behavior)
         self.limits = limits or Limits()
         self.faults = Faults()
-        self.record = Record(actions=self.account.started, deleted=self.account.deleted)
+        self.record = RequestLog(actions=self.account.started, deleted=self.account.deleted)
         self.latency = latency
         self.wire = Wire(self._app(TOKEN), latency)
         self.client = DigitalOceanClient(make_settings(**settings), self.wire, self.clock)
-        self.waiter = ActionWaiter(self.client)
+        self.poller = ActionPoller(self.client)
 
     def _app(self, token: str) -> Router:
         return sandbox_app(

@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.sandbox import Fault, FaultKind, Quirks, Sandbox
+from deployments.sandbox import Behavior, Fault, FaultKind, Sandbox
 from tasks.digitalocean import (
     APIError,
     ConvertImage,
     Forbidden,
     InvalidArgument,
-    MalformedAnswer,
+    MalformedResponse,
     NotFound,
     ScopeMissing,
     ServerError,
@@ -29,7 +29,7 @@ from tasks.digitalocean import (
     Unauthorized,
     UnexpectedStatus,
     UnprocessableEntity,
-    tally_requests,
+    track_usage,
 )
 from tasks.digitalocean.client import DigitalOceanClient
 from tasks.digitalocean.errors import ConnectionFailed
@@ -207,7 +207,7 @@ def test_an_empty_refusal_is_told_by_its_status(call: Call, status: int, kind: t
 )
 def test_a_success_that_cannot_be_read_is_an_error_of_its_own(call: Call, content: dict[str, Any]) -> None:
     error = refusal(answering(200, **content), call)
-    assert type(error) is MalformedAnswer
+    assert type(error) is MalformedResponse
     assert error.ambiguous is (error.method == "POST")
 
 
@@ -216,7 +216,7 @@ def test_a_success_that_cannot_be_read_is_an_error_of_its_own(call: Call, conten
 def test_what_is_missing_in_an_answer_is_named(call: Call, field: str) -> None:
     lacking = {name: value for name, value in RUNNING_ACTION.items() if name != field}
     error = refusal(answering(200, json={"action": lacking, "actions": [lacking]}), call)
-    assert type(error) is MalformedAnswer
+    assert type(error) is MalformedResponse
     assert f".{field}: " in str(error)
 
 
@@ -340,7 +340,7 @@ def test_a_started_action_is_read_wrapped_as_in_the_descriptions_example_and_bar
 
 @pytest.mark.parametrize("body", [{}, {"id": "ok", "message": "fine"}, {"action": None}])
 def test_an_answer_that_holds_no_action_is_none(body: dict[str, Any]) -> None:
-    with pytest.raises(MalformedAnswer):
+    with pytest.raises(MalformedResponse):
         answering(201, json=body).ask(IMAGE_ACTION_CALLS["post"])
 
 
@@ -377,14 +377,14 @@ def test_a_link_to_another_host_does_not_take_the_token_there() -> None:
 def test_a_link_that_does_not_lead_on_is_an_error_and_not_an_endless_list(target: str) -> None:
     server = paged(9, 3, lambda *_: {"pages": {"next": target}})
     error = refusal(server, IMAGE_ACTION_CALLS["list"])
-    assert type(error) is MalformedAnswer
+    assert type(error) is MalformedResponse
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("links", [[], "none", {"pages": []}, {"pages": "none"}, {"pages": {"next": 2}}])
 def test_links_of_another_shape_never_end_in_another_error(links: object) -> None:
     server = paged(3, 3, lambda *_: links)
-    with suppress(MalformedAnswer):
+    with suppress(MalformedResponse):
         assert len(server.ask(IMAGE_ACTION_CALLS["list"], http_retry_max=0)) == 3
     assert len(server.asked) == 1
 
@@ -406,7 +406,7 @@ def test_links_of_another_shape_never_end_in_another_error(links: object) -> Non
 )
 def test_a_page_that_fails_is_asked_for_again_and_not_the_whole_list(kind: FaultKind) -> None:
     async def listing() -> tuple[list[int], list[str]]:
-        world = World(droplets=20, quirks=Quirks(max_per_page=10))
+        world = World(droplets=20, behavior=Behavior(max_per_page=10))
         first = await world.client.list_recent_actions(1)
         assert len(first.actions) == first.size == 10
         world.record.requests.clear()
@@ -439,7 +439,7 @@ def test_a_page_that_is_refused_for_good_is_not_asked_for_again() -> None:
 
 def test_a_page_of_the_feed_tells_whether_there_is_another() -> None:
     async def reading() -> tuple[bool, bool, list[int]]:
-        world = World(droplets=6, quirks=Quirks(max_per_page=5))
+        world = World(droplets=6, behavior=Behavior(max_per_page=5))
         first, second = await world.client.list_recent_actions(), await world.client.list_recent_actions(2)
         return first.more, second.more, [action.id for action in [*first.actions, *second.actions]]
 
@@ -573,8 +573,8 @@ def test_every_request_is_counted_in_the_open_tallies() -> None:
     async def counting() -> None:
         world = World()
         world.faults.add(Fault(FaultKind.BURST_LIMIT), Fault(FaultKind.DROP_AFTER))
-        with tally_requests() as outer:
-            with tally_requests() as inner:
+        with track_usage() as outer:
+            with track_usage() as inner:
                 await world.client.list_regions()
             await world.client.list_regions()
         await world.client.list_regions()

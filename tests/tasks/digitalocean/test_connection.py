@@ -16,11 +16,11 @@ from tasks.digitalocean import (
     Connection,
     NotFound,
     Region,
-    Tally,
     TransferImage,
+    Usage,
     connect,
     run_blocking,
-    tally_requests,
+    track_usage,
 )
 
 ResultT = TypeVar("ResultT")
@@ -131,19 +131,19 @@ def test_work_that_nobody_waits_for_any_more_is_ended() -> None:
 def test_requests_are_counted_for_the_run_that_caused_them(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(FaultKind.SLOW, seconds=0.01))
 
-    def count() -> Tally:
-        with tally_requests() as tally:
+    def count() -> Usage:
+        with track_usage() as usage:
             regions_blocking()
             asyncio.run(regions_from_here())
-        return tally
+        return usage
 
-    assert [tally.requests for tally in in_threads(count)] == [2] * THREADS
+    assert [usage.requests for usage in in_threads(count)] == [2] * THREADS
 
 
 def test_waits_from_several_event_loops_share_their_looks(sandbox: Sandbox) -> None:
     connection = connect()
     image = next(each for each in sandbox.account.images.values() if each.type == "snapshot" and not each.public)
     action = run_blocking(connection.client.post_image_action(image.id, TransferImage(region="atl1")))
-    finished = in_threads(lambda: asyncio.run(connection.run(connection.waiter.wait(image.id, action))))
+    finished = in_threads(lambda: asyncio.run(connection.run(connection.poller.wait(image.id, action))))
     assert {(each.id, each.status) for each in finished} == {(action.id, "completed")}
     assert len(sandbox.record.requests) < 2 * THREADS

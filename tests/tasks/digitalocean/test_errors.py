@@ -12,7 +12,7 @@ from tasks.digitalocean import (
     DigitalOceanError,
     Forbidden,
     InvalidArgument,
-    MalformedAnswer,
+    MalformedResponse,
     NotFound,
     ScopeMissing,
     ServerError,
@@ -22,8 +22,8 @@ from tasks.digitalocean import (
     UnexpectedStatus,
     UnprocessableEntity,
 )
-from tasks.digitalocean.answers import Response, read_answer
 from tasks.digitalocean.errors import ConnectionFailed, error_for_status
+from tasks.digitalocean.responses import Response, parse_response
 from tests.tasks.digitalocean.in_process import TOKEN
 
 API_ERRORS = [
@@ -37,7 +37,7 @@ API_ERRORS = [
     UnexpectedStatus,
     TransportError,
     ConnectionFailed,
-    MalformedAnswer,
+    MalformedResponse,
 ]
 # What may be done after each kind: repeat a read, repeat a change; and whether a change may have been made.
 FATES = [
@@ -51,7 +51,7 @@ FATES = [
     (ConnectionFailed, True, True, False),
     (ServerError, True, False, True),
     (TransportError, True, False, True),
-    (MalformedAnswer, True, False, True),
+    (MalformedResponse, True, False, True),
 ]
 
 
@@ -147,7 +147,7 @@ def test_a_403_of_a_request_of_an_unknown_kind_still_says_what_to_check() -> Non
 @pytest.mark.parametrize("kind", API_ERRORS)
 def test_errors_survive_the_way_to_another_process(kind: type[APIError]) -> None:
     error = kind("POST", "/v2/tags", 418, "teapot", "I am a teapot", "4d9d8375")
-    error.untouched = True
+    error.not_applied = True
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(copy) is kind
     assert str(copy) == str(error)
@@ -167,7 +167,7 @@ def test_what_may_be_repeated_depends_on_the_error_and_on_what_was_asked(
 def test_a_change_that_was_found_not_to_have_been_made_may_be_repeated() -> None:
     error = ServerError("POST", "/v2/images/7/actions", 502)
     assert (error.repeatable, error.ambiguous) == (False, True)
-    error.untouched = True
+    error.not_applied = True
     assert (error.repeatable, error.ambiguous) == (True, False)
     assert ServerError("POST", "/v2/images/7/actions", 502).ambiguous
 
@@ -184,12 +184,12 @@ def test_a_change_that_was_found_not_to_have_been_made_may_be_repeated() -> None
 )
 def test_an_answer_that_repeats_the_token_is_quoted_without_it(body: str) -> None:
     with pytest.raises(APIError) as caught:
-        read_answer("GET", "/v2/regions", Response(502, {}, body.encode()), secret=TOKEN)
+        parse_response("GET", "/v2/regions", Response(502, {}, body.encode()), secret=TOKEN)
     assert TOKEN not in str(caught.value)
     assert "[token]" in str(caught.value)
 
 
 def test_a_long_error_page_is_cut_short() -> None:
     with pytest.raises(APIError) as caught:
-        read_answer("GET", "/v2/regions", Response(502, {}, b"Sorry. " * 10_000))
+        parse_response("GET", "/v2/regions", Response(502, {}, b"Sorry. " * 10_000))
     assert len(str(caught.value)) < 1000

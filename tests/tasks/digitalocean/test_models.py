@@ -14,13 +14,13 @@ from tasks.digitalocean import (
     Droplet,
     Image,
     ImageActionRequest,
-    MalformedAnswer,
+    MalformedResponse,
     Region,
     Snapshot,
     TransferImage,
 )
-from tasks.digitalocean.answers import Answer
 from tasks.digitalocean.models import Resource
+from tasks.digitalocean.responses import ResponseBody
 from tests.tasks.digitalocean.api_examples import (
     COMPLETED_ACTION,
     DROPLET,
@@ -164,28 +164,28 @@ def test_a_region_takes_images_only_if_it_is_available_and_says_so() -> None:
 @pytest.mark.parametrize(("model", "example", "name"), EVERY_NEEDED_FIELD)
 def test_what_is_needed_and_missing_is_named(model: type[Resource], example: dict[str, Any], name: str) -> None:
     lacking = {field: value for field, value in example.items() if field != name}
-    answer = Answer("GET", "/v2/things", {"thing": lacking, "things": [example, lacking]})
-    with pytest.raises(MalformedAnswer, match=rf"GET /v2/things: .*thing\.{name}: "):
+    answer = ResponseBody("GET", "/v2/things", {"thing": lacking, "things": [example, lacking]})
+    with pytest.raises(MalformedResponse, match=rf"GET /v2/things: .*thing\.{name}: "):
         answer.one(model, "thing")
-    with pytest.raises(MalformedAnswer, match=rf"GET /v2/things: .*things\.1\.{name}: "):
+    with pytest.raises(MalformedResponse, match=rf"GET /v2/things: .*things\.1\.{name}: "):
         answer.many(model, "things")
 
 
 @pytest.mark.parametrize("body", [{}, {"things": None}, {"things": {}}, {"things": "none"}, {"things": [None]}])
 def test_a_list_that_is_none_is_named(body: dict[str, Any]) -> None:
-    with pytest.raises(MalformedAnswer, match="things"):
-        Answer("GET", "/v2/things", body).many(Action, "things")
+    with pytest.raises(MalformedResponse, match="things"):
+        ResponseBody("GET", "/v2/things", body).many(Action, "things")
 
 
 @pytest.mark.parametrize("thing", [None, [], "text", 7])
 def test_an_object_that_is_none_is_named(thing: object) -> None:
-    with pytest.raises(MalformedAnswer, match="thing"):
-        Answer("GET", "/v2/things", {"thing": thing}).one(Action, "thing")
+    with pytest.raises(MalformedResponse, match="thing"):
+        ResponseBody("GET", "/v2/things", {"thing": thing}).one(Action, "thing")
 
 
 def test_what_is_wrong_with_an_answer_is_told_without_its_contents() -> None:
-    answer = Answer("GET", "/v2/things", {"thing": {**RUNNING_ACTION, "id": "private words"}})
-    with pytest.raises(MalformedAnswer) as caught:
+    answer = ResponseBody("GET", "/v2/things", {"thing": {**RUNNING_ACTION, "id": "private words"}})
+    with pytest.raises(MalformedResponse) as caught:
         answer.one(Action, "thing")
     assert "thing.id" in str(caught.value)
     assert "private words" not in str(caught.value)

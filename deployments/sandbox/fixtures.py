@@ -1,0 +1,167 @@
+"""A believable account, drawn from a seed: the same seed makes the same account."""
+
+from __future__ import annotations
+
+from random import Random
+from uuid import UUID
+
+from deployments.sandbox.account import Account, Droplet, Image, ImageType, Tag
+from deployments.sandbox.behavior import Behavior
+from deployments.sandbox.regions import GPU_SIZE, SIZES, Size
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+ROLES = ("web", "db", "api", "worker", "cache", "mail")
+PUBLIC_IMAGES = (
+    ("24.04 (LTS) x64", "Ubuntu", "ubuntu-24-04-x64", False),
+    ("22.04 (LTS) x64", "Ubuntu", "ubuntu-22-04-x64", False),
+    ("12 x64", "Debian", "debian-12-x64", False),
+    ("9 x64", "Rocky Linux", "rockylinux-9-x64", False),
+    ("Docker on Ubuntu 22.04", "Ubuntu", "docker-20-04", True),
+)
+FEWEST_WITH_UNPROTECTED = 6
+"""An account of so many Droplets has one without backups."""
+FEWEST_WITH_VOLUMES = 6
+"""An account of so many Droplets has one with two volumes."""
+FEWEST_WITH_GPU = 10
+"""An account of so many Droplets has a GPU Droplet besides."""
+
+
+def make_account(
+    *,
+    now: float,
+    droplets: int = 6,
+    backups_per_droplet: int = 2,
+    seed: int = 1,
+    speed: float = 1.0,
+    behavior: Behavior | None = None,
+) -> Account:
+    """Make an account with Droplets, their backups, and what else one finds in an account.
+
+    Args:
+        now: The time, in Unix seconds; the newest backups are less than a day old.
+        droplets: How many Droplets the default listing shows.
+        backups_per_droplet: How many backups each has, a day apart.
+        seed: What everything is drawn from.
+        speed: What the durations of actions are divided by.
+        quirks: How the API behaves where it is not documented.
+
+    Returns:
+        The account.
+    """
+    account = Account(seed=seed, speed=speed, behavior=behavior)
+    _World(account, Random(seed), now).fill(droplets, backups_per_droplet)  # noqa: S311
+    return account
+
+
+class _World:
+    """Draws an account's contents one after the other."""
+
+    def __init__(self, account: Account, draw: Random, now: float) -> None:
+        self.account = account
+        self.draw = draw
+        self.now = now
+        self.homes = [region.slug for region in account.regions.values() if region.takes_images]
+        self.past: list[tuple[float, float, str, Droplet]] = []
+        self.last_droplet_id = 448_000_000
+        self.last_image_id = 167_000_000
+
+    def fill(self, droplets: int, backups: int) -> None:
+        public = [self.add_public_image(*image) for image in PUBLIC_IMAGES]
+        for name in ("dr", "env:prod", "env:staging"):
+            self.account.tags[name] = Tag(name)
+        unprotected = self.draw.randrange(1, droplets) if droplets >= FEWEST_WITH_UNPROTECTED else None
+        for index in range(droplets):
+            name = f"{ROLES[index % len(ROLES)]}-{index // len(ROLES) + 1:02d}"
+            droplet = self.add_droplet(name, self.draw.choice(SIZES), self.draw.choice(public[:4]))
+            self.add_tags(droplet, index)
+            self.add_backups(droplet, 0 if index == unprotected else backups)
+            if index % 3 == 0:
+                self.add_snapshot(droplet)
+        if droplets >= FEWEST_WITH_VOLUMES:
+            first = next(iter(self.account.droplets.values()))
+            first.volume_ids = [str(UUID(int=first.id + number, version=4)) for number in range(2)]
+        if droplets >= FEWEST_WITH_GPU:
+            trainer = self.add_droplet("trainer-01", GPU_SIZE, public[1], region="tor1")
+            self.add_backups(trainer, backups)
+        self.add_image("legacy-erp.qcow2", "custom", self.now - 90 * DAY, 14.2, "nyc3", disk=20)
+        for started_at, ended_at, kind, droplet in sorted(self.past, key=lambda past: past[0]):
+            self.account.add_past_action(kind, droplet, started_at, ended_at)
+
+    def add_public_image(self, name: str, distribution: str, slug: str, application: bool) -> Image:
+        image = Image(
+            id=self.next_image_id(),
+            name=name,
+            # Not `base`: DigitalOcean's own distribution images are snapshots that are public.
+            type="snapshot",
+            regions=dict.fromkeys(self.account.regions, 0.0),
+            created_at=self.now - self.draw.uniform(100, 300) * DAY,
+            min_disk_size=20,
+            size_gigabytes=round(self.draw.uniform(0.5, 2.5), 2),
+            distribution=distribution,
+            slug=slug,
+            public=True,
+            application=application,
+        )
+        self.account.add_image(image)
+        return image
+
+    def add_droplet(self, name: str, size: Size, base: Image, region: str | None = None) -> Droplet:
+        self.last_droplet_id += self.draw.randint(1, 999)
+        droplet = Droplet(
+            id=self.last_droplet_id,
+            name=name,
+            region=region or self.draw.choice(self.homes),
+            size=size,
+            created_at=self.now - self.draw.uniform(30, 90) * DAY,
+            base_image=base,
+            public_ip=f"203.0.113.{self.draw.randint(2, 254)}",
+            private_ip=f"10.128.{self.draw.randint(0, 255)}.{self.draw.randint(2, 254)}",
+            vpc_uuid=str(UUID(int=self.draw.getrandbits(128), version=4)),
+        )
+        self.account.droplets[droplet.id] = droplet
+        self.past.append((droplet.created_at, droplet.created_at + 40, "create", droplet))
+        return droplet
+
+    def add_tags(self, droplet: Droplet, index: int) -> None:
+        tagged = index % 2 == 0 or self.draw.random() < 1 / 4
+        for name in ("dr", "env:prod") if tagged else ("env:staging",):
+            self.account.tag(self.account.tags[name], "droplet", droplet)
+
+    def add_backups(self, droplet: Droplet, backups: int) -> None:
+        if not backups:
+            return
+        droplet.backup_hour = self.draw.choice((0, 4, 8, 12, 16, 20))
+        newest = self.now - self.draw.uniform(HOUR, 23 * HOUR)
+        for age in reversed(range(backups)):
+            created_at = newest - age * DAY
+            self.add_image_of(droplet, droplet.backup_name(created_at), "backup", created_at)
+
+    def add_snapshot(self, droplet: Droplet) -> None:
+        created_at = self.now - self.draw.uniform(10, 25) * DAY
+        self.add_image_of(droplet, f"{droplet.name}-before-upgrade", "snapshot", created_at)
+        self.past.append((created_at, created_at + 180, "snapshot", droplet))
+
+    def add_image_of(self, droplet: Droplet, name: str, kind: ImageType, created_at: float) -> None:
+        size = droplet.draw_image_size(self.draw)
+        self.add_image(name, kind, created_at, size, droplet.region, disk=droplet.size.disk, of=droplet)
+
+    def add_image(
+        self,
+        name: str,
+        kind: ImageType,
+        created_at: float,
+        size: float,
+        region: str,
+        *,
+        disk: int,
+        of: Droplet | None = None,
+    ) -> None:
+        image = Image(self.next_image_id(), name, kind, {region: 0.0}, created_at, disk, size, "Unknown")
+        if of is not None:
+            image.distribution, image.droplet_id = of.base_image.distribution, of.id
+        self.account.add_image(image)
+
+    def next_image_id(self) -> int:
+        self.last_image_id += self.draw.randint(1, 999)
+        return self.last_image_id

@@ -1,0 +1,186 @@
+"""The automations: what calls somebody when a run failed, or when none has happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, TriggerTypes
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+
+from deployments.server_resources.server_resource import SetUpError
+from flows.names import FLOWS
+from flows.prefect_settings import DEAD_AFTER
+
+# A day, and two hours for a night that takes longer than the one before.
+LONGEST_SILENCE = timedelta(hours=26)
+RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+OF_THESE_FLOWS = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)})
+OF_THE_NIGHTLY = ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": "nightly"})
+HEARTBEAT = "prefect.flow-run.heartbeat"
+# As prefect.yaml names the trigger of replicate-backups/after-backup.
+EVENT_TRIGGER = "Copy backups as soon as they are complete"
+ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")}
+
+
+@dataclass(frozen=True)
+class AutomationPart:
+    """An automation.
+
+    Attributes:
+        automation: Its name.
+        description: What it is for.
+        trigger: When it acts.
+        action: What it does; None to notify, or to do nothing as long as nobody has said whom.
+        block: The block that notifies, as `type/name`; None to leave an automation's action as it is.
+        subject: Of the notification.
+        body: Of the notification; a Jinja template.
+    """
+
+    automation: str
+    description: str
+    trigger: TriggerTypes
+    action: ActionTypes | None = None
+    block: str | None = None
+    subject: str = ""
+    body: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        return f"automation {self.automation!r}"
+
+    async def lacking(self, client: PrefectClient) -> str:
+        """Say what is not as it should be; empty if nothing."""
+        found = await client.read_automations_by_name(self.automation)
+        if not found:
+            return "is missing"
+        wanted = await self._wanted(client)
+        if not found[0].enabled:
+            return "is switched off"
+        if found[0].trigger.model_dump(exclude={"id"}) != wanted.trigger.model_dump(exclude={"id"}):
+            return "has another trigger"
+        return "" if found[0].actions == wanted.actions or not (self.block or self.action) else "does something else"
+
+    async def make(self, client: PrefectClient) -> None:
+        """Make the automation, or correct it."""
+        wanted = await self._wanted(client)
+        found = await client.read_automations_by_name(self.automation)
+        if not found:
+            await client.create_automation(wanted)
+            return
+        if not (self.block or self.action):
+            wanted = wanted.model_copy(update={"actions": found[0].actions})
+        await client.update_automation(found[0].id, wanted)
+
+    async def _wanted(self, client: PrefectClient) -> AutomationCore:
+        return AutomationCore(
+            name=self.automation,
+            description=self.description,
+            # Said although it is the default: what is not said is not changed.
+            enabled=True,
+            trigger=self.trigger,
+            actions=[self.action or await self._notification(client)],
+        )
+
+    async def _notification(self, client: PrefectClient) -> ActionTypes:
+        if not self.block:
+            return DoNothing()
+        block = await _block_id(client, self.block)
+        return SendNotification(block_document_id=block, subject=self.subject, body=self.body)
+
+
+async def _block_id(client: PrefectClient, block: str) -> UUID:
+    kind, _, name = block.partition("/")
+    try:
+        found = await client.read_block_document_by_name(name, kind)
+    except ObjectNotFound:
+        found = None
+    if not name or found is None or found.id is None:
+        raise SetUpError(f"there is no notification block {block!r}: make one in Prefect's UI, under Blocks") from None
+    return found.id
+
+
+def automations(
+    block: str | None, silence: timedelta = LONGEST_SILENCE, dead_after: timedelta = DEAD_AFTER
+) -> list[AutomationPart]:
+    """List the automations.
+
+    Args:
+        block: The block that notifies, as `type/name`; None where nobody is to be notified.
+        silence: How long no nightly run may complete before a notification is sent.
+        dead_after: How long a run may send no heartbeat before it is set to Crashed.
+
+    Returns:
+        The automations.
+    """
+    hours = silence / timedelta(hours=1)
+    return [
+        AutomationPart(
+            "A copy of backups has failed",
+            "A run that copies, converts or reports has failed, or has died. What to do: see the run.",
+            EventTrigger(
+                expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
+                match=RUNS,
+                match_related=OF_THESE_FLOWS,
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            block=block,
+            subject="Backups: {{ flow_run.name }} {{ flow_run.state.name }}",
+            body="{{ flow_run.state.message }}\n\n{{ flow_run | ui_url }}",
+        ),
+        AutomationPart(
+            "An event has started no run",
+            "The payload of a `backup.completed` cannot be understood, or a run could not be created.",
+            EventTrigger(
+                expect={"prefect.automation.action.failed"},
+                match=ResourceSpecification({"prefect.resource.name": EVENT_TRIGGER}),
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            block=block,
+            subject="Backups: an event has started no run",
+            body="{{ event.payload.reason }}\n\nThe payload of backup.completed may hold image_ids and droplet_tag.",
+        ),
+        AutomationPart(
+            "No copy of backups for a day",
+            f"No run of a deployment named nightly has completed within {hours:g} hours: the schedule is paused, no "
+            "worker is at work, or every run fails.",
+            EventTrigger(
+                expect={"prefect.flow-run.Completed"},
+                match=RUNS,
+                match_related=OF_THE_NIGHTLY,
+                posture=Posture.Proactive,
+                threshold=1,
+                within=silence,
+            ),
+            block=block,
+            subject="Backups: no nightly copy has completed",
+            body=f"No nightly run has completed within {hours:g} hours. Is a worker at work, and the schedule on?",
+        ),
+        AutomationPart(
+            "A copy of backups has died",
+            "A run whose process is gone sends no heartbeat any more; without this it would be shown as running.",
+            EventTrigger(
+                after={HEARTBEAT},
+                expect={HEARTBEAT, *ENDS},
+                match=RUNS,
+                match_related=OF_THESE_FLOWS,
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=dead_after,
+            ),
+            action=ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"Its process is gone: no heartbeat for {dead_after.total_seconds() / 60:g} minutes. "
+                "The next run finishes its work.",
+            ),
+        ),
+    ]

@@ -1,0 +1,80 @@
+"""The work pool, whose job variables give every run the token and what else it needs."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import WorkPool
+from prefect.exceptions import ObjectNotFound
+
+from deployments.server_resources.server_resource import SetUpError
+from deployments.server_resources.token_block import BLOCK
+from flows.prefect_settings import RUN_SETTINGS
+
+POOL = "digitalocean"
+ENVIRONMENT = {
+    # Filled in by the worker when it starts a run.
+    "DIGITALOCEAN_TOKEN": f"{{{{ prefect.blocks.secret.{BLOCK} }}}}",
+    **RUN_SETTINGS,
+}
+
+
+@dataclass(frozen=True)
+class WorkPoolPart:
+    """The work pool.
+
+    Attributes:
+        type: What a new pool is made of: process, docker or kubernetes. One that exists keeps its type.
+    """
+
+    type: str = "process"
+    name: str = f"work pool {POOL}"
+
+    async def lacking(self, client: PrefectClient) -> str:
+        """Say what is not as it should be; empty if nothing."""
+        pool = await _read(client)
+        if pool is None:
+            return "is missing"
+        environment = _environment(pool.base_job_template)
+        wrong = [name for name, value in ENVIRONMENT.items() if environment.get(name) != value]
+        return f"does not set {' and '.join(wrong)}" if wrong else ""
+
+    async def make(self, client: PrefectClient) -> None:
+        """Make the pool, or give the one that exists the variables it lacks."""
+        pool = await _read(client)
+        if pool:
+            template = _with_environment(pool.base_job_template)
+            await client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+        else:
+            template = _with_environment(await _default_template(client, self.type))
+            await client.create_work_pool(WorkPoolCreate(name=POOL, type=self.type, base_job_template=template))
+
+
+async def _read(client: PrefectClient) -> WorkPool | None:
+    try:
+        return await client.read_work_pool(POOL)
+    except ObjectNotFound:
+        return None
+
+
+async def _default_template(client: PrefectClient, kind: str) -> dict[str, Any]:
+    collections = await client.read_worker_metadata()
+    kinds = {name: worker for workers in collections.values() for name, worker in workers.items()}
+    if kind not in kinds:
+        raise SetUpError(f"there are no work pools of type {kind!r}; choose one of {', '.join(sorted(kinds))}")
+    return dict(kinds[kind]["default_base_job_configuration"])
+
+
+def _environment(template: dict[str, Any]) -> dict[str, Any]:
+    return dict(template.get("variables", {}).get("properties", {}).get("env", {}).get("default") or {})
+
+
+def _with_environment(template: dict[str, Any]) -> dict[str, Any]:
+    changed = deepcopy(template)
+    variable = changed.setdefault("variables", {}).setdefault("properties", {}).setdefault("env", {"type": "object"})
+    variable["default"] = {**_environment(template), **ENVIRONMENT}
+    return changed

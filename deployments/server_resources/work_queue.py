@@ -1,0 +1,57 @@
+"""The work queue of runs that events start, whose limit keeps a burst of events from starting a process for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import WorkQueue
+from prefect.exceptions import ObjectNotFound
+
+from deployments.server_resources.work_pool import POOL
+
+EVENT_QUEUE = "events"
+EVENT_RUNS = 2
+DESCRIPTION = "Runs that events start. Scheduled and manual runs use another queue, so that they always start."
+
+
+@dataclass(frozen=True)
+class WorkQueuePart:
+    """The work queue.
+
+    Attributes:
+        event_runs: How many runs of the queue may be Pending or Running at once; None to keep the limit of a queue that
+            has one.
+    """
+
+    event_runs: int | None = None
+    name: str = f"work queue {EVENT_QUEUE}"
+
+    async def lacking(self, client: PrefectClient) -> str:
+        """Say what has to change; empty if nothing."""
+        queue = await _read(client)
+        if queue is None:
+            return "is missing"
+        if queue.concurrency_limit is None or self.event_runs not in {None, queue.concurrency_limit}:
+            return f"has {_limit(queue)}"
+        return ""
+
+    async def make(self, client: PrefectClient) -> None:
+        """Make the queue, or give the one that exists its limit."""
+        queue = await _read(client)
+        limit = self.event_runs or EVENT_RUNS
+        if queue:
+            await client.update_work_queue(queue.id, concurrency_limit=limit)
+        else:
+            await client.create_work_queue(EVENT_QUEUE, DESCRIPTION, concurrency_limit=limit, work_pool_name=POOL)
+
+
+def _limit(queue: WorkQueue) -> str:
+    return "no limit" if queue.concurrency_limit is None else f"a limit of {queue.concurrency_limit}"
+
+
+async def _read(client: PrefectClient) -> WorkQueue | None:
+    try:
+        return await client.read_work_queue_by_name(EVENT_QUEUE, work_pool_name=POOL)
+    except ObjectNotFound:
+        return None

@@ -1,0 +1,127 @@
+"""Choosing images by what the account has now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from prefect import get_run_logger
+
+from flows.inventory import Inventory, look_at_each
+from flows.replication.recovery_points import (
+    Candidate,
+    Selection,
+    attached_volumes,
+    choose_recovery_points,
+    doubtful_regions,
+    newer_snapshots,
+    target_regions,
+)
+from flows.waiting import says_what_it_waits_for
+from tasks.account_actions import list_actions_on
+from tasks.connection import connect
+from tasks.digitalocean import APIError, ConvertImage, InvalidArgument, Unauthorized
+from tasks.images import list_private_images
+from tasks.regions import list_regions
+
+# A list shows up to 200 images a request, but nobody knows how many pages it has; a few images are asked for singly.
+MOST_SINGLE_LOOKS = 10
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The regions to copy to.
+
+    Attributes:
+        regions: Their slugs, the doubtful ones last: an image's first transfer shows whether the image is still locked
+            after its conversion, unless the region is to blame.
+        doubtful: Those that were named, but are not available for image transfers by the API's list of regions.
+    """
+
+    regions: tuple[str, ...]
+    doubtful: tuple[str, ...] = ()
+
+
+@says_what_it_waits_for("Reading the regions")
+def choose_targets(wanted: Sequence[str] | None) -> Targets:
+    """Choose the regions to copy to.
+
+    Args:
+        wanted: Slugs asked for; None for every region that is available and has the feature `image_transfer`.
+
+    Returns:
+        The regions. Those that were named are tried in any case.
+
+    Raises:
+        InvalidArgument: The list of slugs is empty, or no region is available.
+        APIError: The regions cannot be listed, and none was named.
+    """
+    try:
+        known = list_regions()
+    except APIError as error:
+        if not wanted or isinstance(error, Unauthorized):
+            raise
+        get_run_logger().warning("The list of regions cannot be read; the named ones are tried all the same: %s", error)
+        return Targets(target_regions((), wanted))
+    regions = target_regions(known, wanted)
+    doubtful = doubtful_regions(known, regions)
+    return Targets((*(each for each in regions if each not in doubtful), *doubtful), doubtful)
+
+
+def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
+    """Choose the newest recovery points of Droplets.
+
+    Args:
+        inventory: What there is.
+        newest: How many of each Droplet, at least 1.
+
+    Returns:
+        The recovery points, and the Droplets that have none.
+
+    Raises:
+        InvalidArgument: There is nothing to protect: no Droplet, or none with a backup.
+    """
+    managed_tag = connect().settings.managed_tag
+    droplets, images = inventory.droplets, inventory.images
+    if not droplets:
+        raise InvalidArgument("the account has no Droplets")
+    selection = choose_recovery_points(droplets, images, managed_tag=managed_tag, newest=newest)
+    if unclear := newer_snapshots(droplets, images, selection, managed_tag=managed_tag):
+        actions = list_actions_on(unclear).actions
+        conversions = [each for each in actions if ConvertImage().matches(each) and not each.errored]
+        converted = {each.resource_id for each in conversions}
+        selection = choose_recovery_points(
+            droplets, images, managed_tag=managed_tag, newest=newest, converted=converted
+        )
+    if not selection.candidates and not inventory.unread:
+        raise InvalidArgument(
+            f"none of {len(droplets)} Droplets has an available backup; turn backups on in DigitalOcean's control panel"
+        )
+    for source in selection.without_backups:
+        get_run_logger().warning("Droplet %s has no available backup", source)
+    return replace(selection, volumes=attached_volumes(droplets), missing=inventory.unread)
+
+
+@says_what_it_waits_for("Reading the named images")
+def named_images(image_ids: Sequence[int]) -> Selection:
+    """Choose images by their ids.
+
+    Args:
+        image_ids: The ids.
+
+    Returns:
+        The images, and why the others are missing: they do not exist, or cannot be read.
+
+    Raises:
+        InvalidArgument: No id was given.
+    """
+    wanted = list(dict.fromkeys(image_ids))
+    if not wanted:
+        raise InvalidArgument("the list of images is empty: name at least one image ID")
+    listed = {image.id: image for image in list_private_images()} if len(wanted) > MOST_SINGLE_LOOKS else {}
+    looks = look_at_each([each for each in wanted if each not in listed])
+    found = {**listed, **looks.images}
+    return Selection(
+        candidates=tuple(Candidate(found[each], found[each].name or str(each)) for each in wanted if each in found),
+        missing={**{each: f"there is no image {each}, or it was deleted" for each in looks.gone}, **looks.unread},
+    )

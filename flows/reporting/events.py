@@ -1,0 +1,71 @@
+"""Events of Prefect that others can chain after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.events import emit_event
+
+from flows.reporting.pruning_report import PruningOutcome, PruningRow
+from flows.reporting.report import Outcome, Row
+
+BACKUP_COMPLETED = "backup.completed"
+IMAGE_REPLICATED = "image.replicated"
+REPLICATION_COMPLETED = "replication.completed"
+REPLICATION_FAILED = "replication.failed"
+SNAPSHOT_DELETED = "snapshot.deleted"
+PRUNING_COMPLETED = "pruning.completed"
+PRUNING_FAILED = "pruning.failed"
+ACCOUNT = "digitalocean.account"
+ARRIVED_NOW = {Outcome.TRANSFERRED, Outcome.ADOPTED}
+
+
+def announce_copy(row: Row) -> None:
+    """Say that an image has arrived in a region; does nothing if it has not, or was there before.
+
+    Args:
+        row: What came of the image and the region.
+    """
+    if row.outcome in ARRIVED_NOW:
+        _emit(
+            IMAGE_REPLICATED,
+            {"prefect.resource.id": f"digitalocean.image.{row.image_id}", "prefect.resource.name": row.image_name},
+            row.model_dump(mode="json", exclude={"error", "needs_conversion"}),
+            related=[{"prefect.resource.id": f"digitalocean.region.{row.region}", "prefect.resource.role": "region"}],
+        )
+
+
+def announce_deletion(row: PruningRow) -> None:
+    """Say that a snapshot was deleted; does nothing if it was not.
+
+    Args:
+        row: What came of the snapshot.
+    """
+    if row.outcome == PruningOutcome.DELETED:
+        resource = {
+            "prefect.resource.id": f"digitalocean.image.{row.image_id}",
+            "prefect.resource.name": row.image_name,
+        }
+        _emit(SNAPSHOT_DELETED, resource, row.model_dump(mode="json", exclude={"error"}))
+
+
+def announce_result(event: str, payload: Mapping[str, Any]) -> None:
+    """Say that a run that copies or deletes images has ended.
+
+    Args:
+        event: Such as REPLICATION_COMPLETED.
+        payload: What it did.
+    """
+    resource = {"prefect.resource.id": ACCOUNT, "prefect.resource.name": "DigitalOcean account"}
+    _emit(event, resource, dict(payload))
+
+
+def _emit(
+    event: str, resource: dict[str, str], payload: dict[str, Any], related: list[dict[str, str]] | None = None
+) -> None:
+    try:
+        emit_event(event, resource, related=related, payload=payload)
+    except Exception as error:  # noqa: BLE001  # the work is done, whether or not anybody hears of it
+        get_run_logger().warning("The event %s could not be sent: %s", event, error)

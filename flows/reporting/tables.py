@@ -1,0 +1,217 @@
+"""Reports as tables: one row per source and image, one column per region."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import singledispatch
+
+from flows.reporting.pruning_report import PruningOutcome, PruningReport
+from flows.reporting.report import (
+    ActionHistory,
+    ConversionReport,
+    Outcome,
+    ReplicationReport,
+    Row,
+    RunReport,
+)
+
+SIGNS = {
+    Outcome.ALREADY_THERE: "✓",
+    Outcome.TRANSFERRED: "+",
+    Outcome.ADOPTED: "⊕",
+    Outcome.PLANNED: "○",
+    Outcome.STARTED: "…",
+    Outcome.FAILED: "✗",
+    Outcome.TIMED_OUT: "!",
+}
+LEGEND = (
+    "✓ there before · + copied by this run · ⊕ copy was under way already · ○ to be copied · … started, not waited for"
+    " · ✗ failed · ! not there in time"
+)
+WHAT_TO_DO = "No manual repair needed: once the cause is fixed, the next run copies only what is still missing."
+CONTROL_PANEL = "https://cloud.digitalocean.com"
+WHAT_WENT_WRONG = "What went wrong"
+MOST_REASONS = 20
+ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
+HOURS_TWO_DAYS = 48
+MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
+
+
+def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
+    """Lay a report out, what failed first.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Rows of cells by column title. Not escaped for any markup.
+    """
+    by_image: dict[tuple[str, int], list[Row]] = {}
+    for row in report.rows:
+        by_image.setdefault((row.source, row.image_id), []).append(row)
+    lines = []
+    for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not _is_bad(item[1]), item[0])):
+        outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
+        line = {"Droplet": source, "Image": str(image_id)}
+        line |= {region: outcomes.get(region, "") for region in report.regions}
+        if report.bad_rows:
+            line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(row.reason for row in rows if _is_bad([row])))
+        lines.append(line)
+    titles = lines[0] if lines else dict.fromkeys(["Droplet", "Image", *report.regions])
+    nothing = dict.fromkeys(titles, "") | {"Image": "no backups"}
+    return lines + [nothing | {"Droplet": source} for source in report.without_backups]
+
+
+def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
+    """Lay a report out as an artifact, with links to DigitalOcean's control panel.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Rows of Markdown cells by column title, without reasons: cells do not wrap, and would hide the regions.
+    """
+    droplets = {row.source for row in report.rows if row.droplet_id} | set(report.without_backups)
+    lines = coverage_table(report)
+    shown = escaped(lines)
+    for line, cells in zip(lines, shown, strict=True):
+        cells.pop(WHAT_WENT_WRONG, None)
+        if line["Droplet"] in droplets:
+            cells["Droplet"] = _linked(cells["Droplet"])
+        if line["Image"].isdecimal():
+            cells["Image"] = f"[{line['Image']}]({CONTROL_PANEL}/images/snapshots/droplets)"
+    return shown
+
+
+def coverage_description(report: ReplicationReport) -> str:
+    """Say in Markdown what stands above the table: the summary, the signs, what went wrong and why, and the notes.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Paragraphs, and an item for each image and reason.
+    """
+    problems = report.problems
+    items = [f"- {_escape(each.image)} in {each.where}: {_escape(each.reason)}" for each in problems[:MOST_REASONS]]
+    if len(problems) > MOST_REASONS:
+        items.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
+    reasons = ["\n".join(items), WHAT_TO_DO] if items else []
+    return "\n\n".join([f"**{report.summary}**", LEGEND, *reasons, *map(_escape, report.notes)])
+
+
+def _linked(source: str) -> str:
+    """Make a link of the id at the end of a Droplet's name and id."""
+    return ID_AT_THE_END.sub(lambda found: f"([{found[1]}]({CONTROL_PANEL}/droplets/{found[1]}))", source)
+
+
+def _age(hours: float | None) -> str:
+    """Such as `5 h` or `3 d`; nothing where it is not known."""
+    if hours is None:
+        return ""
+    return f"{hours:.0f} h" if hours < HOURS_TWO_DAYS else f"{hours / 24:.0f} d"
+
+
+def conversion_table(report: ConversionReport) -> list[dict[str, str]]:
+    """Lay a report of conversions out.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Rows of cells by column title. Not escaped for any markup.
+    """
+    return [
+        {
+            "Image": f"{row.image_id} {row.image_name}".strip(),
+            "Outcome": row.outcome.replace("_", " "),
+            "Action": str(row.action_id or ""),
+            "What went wrong": row.error,
+        }
+        for row in report.rows
+    ]
+
+
+def pruning_table(report: PruningReport) -> list[dict[str, str]]:
+    """Lay a report of deletions out: what went wrong, then what goes, then what stays.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Rows of cells by column title. Not escaped for any markup.
+    """
+    order = [PruningOutcome.FAILED, PruningOutcome.DELETED, PruningOutcome.GONE, PruningOutcome.PLANNED]
+    return [
+        {
+            "Outcome": row.outcome.replace("_", " "),
+            "Droplet": row.droplet,
+            "Snapshot": str(row.image_id),
+            "Made": f"{row.created_at:%Y-%m-%d %H:%M}",
+            "GiB": f"{row.size_gigabytes:g}",
+            "Why": row.error or row.reason,
+            "Regions": ", ".join(row.regions),
+        }
+        for row in sorted(report.rows, key=lambda row: order.index(row.outcome) if row.outcome in order else len(order))
+    ]
+
+
+def history_table(report: ActionHistory) -> list[dict[str, str]]:
+    """Lay a history out, one row per action, newest first.
+
+    Args:
+        report: The history.
+
+    Returns:
+        Rows of cells by column title. Not escaped for any markup.
+    """
+    lines = []
+    for image in report.images:
+        for action in sorted(image.actions, key=lambda each: (each.started_at, each.id), reverse=True):
+            line = {
+                "Image": str(image.image_id),
+                "Action": str(action.id),
+                "Type": action.type,
+                "Region": action.region_slug or "",
+                "Status": action.status,
+                "Started": f"{action.started_at:%Y-%m-%d %H:%M:%S}",
+                "Completed": f"{action.completed_at:%Y-%m-%d %H:%M:%S}" if action.completed_at else "",
+            }
+            lines.append(line)
+        if not image.actions:
+            lines.append({"Image": str(image.image_id), "Status": image.error or "no actions"})
+    titles = dict.fromkeys(title for line in lines for title in line)
+    return [dict.fromkeys(titles, "") | line for line in lines]
+
+
+@singledispatch
+def table_of(report: RunReport) -> list[dict[str, str]]:
+    """Lay any report out.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Rows of cells by column title. Not escaped for any markup.
+    """
+    raise TypeError(f"nobody has said how to lay out a {type(report).__name__}")
+
+
+table_of.register(ReplicationReport, coverage_table)
+table_of.register(ConversionReport, conversion_table)
+table_of.register(PruningReport, pruning_table)
+table_of.register(ActionHistory, history_table)
+
+
+def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Take the meaning out of characters that Markdown would act on: image names are free text."""
+    return [{title: _escape(cell) for title, cell in row.items()} for row in rows]
+
+
+def _escape(text: str) -> str:
+    return MARKDOWN.sub(r"\\\1", text)
+
+
+def _is_bad(rows: Sequence[Row]) -> bool:
+    return any(row.outcome in {Outcome.FAILED, Outcome.TIMED_OUT} for row in rows)

@@ -1,0 +1,179 @@
+"""Reports as text, for terminals of any width and for pipes: nothing is ever cut off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len, chop_cells
+
+from flows.reporting.report import ReplicationReport, RunReport
+from flows.reporting.tables import LEGEND, MOST_REASONS, WHAT_TO_DO, WHAT_WENT_WRONG, table_of
+
+GAP = "  "
+# What an encoding without the signs shows instead of them; question marks would all look the same.
+ASCII_SIGNS = str.maketrans({"✓": "=", "⊕": "@", "○": "o", "…": "~", "✗": "x", "·": "|", "─": "-"})
+# Enough for most Droplets' names and ids; longer ones are wrapped, so that there is room for regions.
+NAME_COLUMN = 24
+
+Rows = Sequence[dict[str, str]]
+
+
+def print_report(report: RunReport) -> None:
+    """Print a report, as wide as the terminal; in full where the output is not a terminal.
+
+    Args:
+        report: The report.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    try:
+        print(_encodable(text_of(report, width), sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain when it flushes what is left at its end:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def text_of(report: RunReport, width: int | None) -> str:
+    """Lay a report out.
+
+    Args:
+        report: The report.
+        width: How many columns there are; None for as many as it takes.
+
+    Returns:
+        The text. No line is wider than `width`, unless a single word is.
+    """
+    rows = [{title: _printable(cell) for title, cell in row.items()} for row in table_of(report)]
+    if not isinstance(report, ReplicationReport):
+        paragraphs = [_table(rows, width)]
+    elif width is None or _width_of(rows) <= width:
+        paragraphs = [_table(rows, None), _wrapped(LEGEND, width)]
+    else:
+        bare = [{title: cell for title, cell in row.items() if title != WHAT_WENT_WRONG} for row in rows]
+        paragraphs = [*_blocks(bare, report.regions, width), _wrapped(LEGEND, width), _problems(report, width)]
+    if isinstance(report, ReplicationReport):
+        paragraphs += [_wrapped(note, width) for note in report.notes]
+    paragraphs.append(_wrapped(report.summary, width))
+    return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
+
+
+def _table(rows: Rows, width: int | None) -> list[str]:
+    """Lay rows out; columns that do not fit go below, each on lines of its own."""
+    titles = list(rows[0]) if rows else []
+    if not titles:
+        return []
+    if width is None or _width_of(rows) <= width:
+        return _grid(rows, {title: _column(rows, title) for title in titles})
+    fitting = titles[:1]
+    while _width_of(rows, [*fitting, titles[len(fitting)]]) <= width:
+        fitting.append(titles[len(fitting)])
+    head = {title: min(_column(rows, title), width) for title in fitting}
+    below = titles[len(fitting) :]
+    lines = _grid(rows[:0], head, titles=fitting)
+    for row in rows:
+        lines += _cells(row, head)
+        for title in below:
+            if row[title]:
+                lines += _wrapped(f"{title}: {row[title]}", width, indent="    ")
+    return lines
+
+
+def _blocks(rows: Rows, regions: Sequence[str], width: int) -> list[list[str]]:
+    """Lay rows with a column for each region out, as many regions side by side as fit, the others below."""
+    fixed = [title for title in rows[0] if title not in regions] if rows else []
+    if not fixed:
+        return []
+    each = max((len(GAP) + _column(rows, region) for region in regions), default=0)
+    head = {title: _column(rows, title) for title in fixed}
+    room = width - _width_of(rows, fixed[1:]) - len(GAP) - each
+    head[fixed[0]] = min(head[fixed[0]], max(NAME_COLUMN, width // 3), max(room, len("Droplet")))
+    side_by_side = max((width - sum(head.values()) - len(GAP) * (len(head) - 1)) // each, 1) if each else 1
+    parts = [regions[start : start + side_by_side] for start in range(0, len(regions), side_by_side)]
+    return [_grid(rows, head | {region: each - len(GAP) for region in part}) for part in parts]
+
+
+def _problems(report: ReplicationReport, width: int) -> list[str]:
+    problems = report.problems
+    if not problems:
+        return []
+    lines = [f"{WHAT_WENT_WRONG}:"]
+    for each in problems[:MOST_REASONS]:
+        lines += _wrapped(_printable(f"- {each.image} in {each.where}: {each.reason}"), width, indent="  ", first="")
+    if len(problems) > MOST_REASONS:
+        lines.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
+    return [*lines, *_wrapped(WHAT_TO_DO, width)]
+
+
+def _grid(rows: Rows, columns: dict[str, int], titles: Iterable[str] | None = None) -> list[str]:
+    """Lay cells out in columns of these widths, under their titles."""
+    head = _cells({title: title for title in titles or columns}, columns)
+    return [
+        *head,
+        GAP.join("─" * width for width in columns.values()),
+        *(line for row in rows for line in _cells(row, columns)),
+    ]
+
+
+def _cells(row: dict[str, str], columns: dict[str, int]) -> list[str]:
+    """Lay one row out, on several lines where a cell is wider than its column."""
+    cells = [_wrapped(row[title], width) or [""] for title, width in columns.items()]
+    height = max(map(len, cells))
+    filled = [cell + [""] * (height - len(cell)) for cell in cells]
+    return [
+        GAP.join(
+            part + " " * (width - cell_len(part)) for part, width in zip(line, columns.values(), strict=True)
+        ).rstrip()
+        for line in zip(*filled, strict=True)
+    ]
+
+
+def _wrapped(text: str, width: int | None, indent: str = "", first: str | None = None) -> list[str]:
+    """Break a text between words, and within a word only where that alone is too wide.
+
+    Args:
+        text: The text.
+        width: How wide a line may be; None for one line.
+        indent: What lines begin with.
+        first: What the first line begins with, if that is something else.
+
+    Returns:
+        The lines; none for an empty text.
+    """
+    if width is None:
+        return [text] if text else []
+    room = max(width - cell_len(indent), 1)
+    lines: list[str] = []
+    words = [part for word in text.split() for part in chop_cells(word, room)]
+    for word in words:
+        begun = len(lines) > 0
+        if begun and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append((indent if begun or first is None else first) + word)
+    return lines
+
+
+def _column(rows: Rows, title: str) -> int:
+    return max([cell_len(title), *(cell_len(row[title]) for row in rows)])
+
+
+def _width_of(rows: Rows, titles: Sequence[str] | None = None) -> int:
+    columns = titles if titles is not None else list(rows[0]) if rows else []
+    return sum(_column(rows, title) for title in columns) + len(GAP) * max(len(columns) - 1, 0)
+
+
+def _printable(text: str) -> str:
+    """Take out what would move the cursor or break a line: names are free text."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """Replace what an encoding lacks."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(ASCII_SIGNS).encode(encoding, errors="replace").decode(encoding)
+    return text

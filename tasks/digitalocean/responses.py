@@ -1,0 +1,237 @@
+"""Reading the API's answers: models out of the good ones, exceptions out of the others."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from tasks.digitalocean.errors import APIError, MalformedResponse, error_for_status
+from tasks.digitalocean.headers import whole_number
+from tasks.digitalocean.models import Resource
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+
+LONGEST_QUOTE = 200
+LONGEST_MESSAGE = 500
+LONGEST_TITLE = 100
+# Where in a page its title is looked for.
+HEAD_OF_A_PAGE = 20_000
+TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+MARKUP = re.compile(r"^<|<(html|head|body|style|script)\b", re.IGNORECASE)
+
+
+class Response(NamedTuple):
+    """A response that was read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Entries(Generic[ResourceT]):
+    """The entries of a list, of which some may be of other kinds than is known here.
+
+    Attributes:
+        read: Those that could be read.
+        unread: The others, as the answer shows them.
+        problem: What is wrong with the first of the others, and where; empty if there are none.
+    """
+
+    read: Sequence[ResourceT]
+    unread: Sequence[object] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class ResponseBody:
+    """The body of a success, and what it answers."""
+
+    method: str
+    path: str
+    body: dict[str, Any]
+
+    def one(self, model: type[ResourceT], key: str) -> ResourceT:
+        """Read the object under a key, or the body itself where that is the object.
+
+        The API's description shows an action that was started both ways, and its servers may do so with any object.
+
+        Raises:
+            MalformedAnswer: It is neither, or lacks something that is needed.
+        """
+        bare = key not in self.body and "id" in self.body
+        try:
+            return _validated(model, self.body if bare else self._under(key), key)
+        except _Unreadable as error:
+            raise self.malformed(str(error)) from None
+
+    def many(self, model: type[ResourceT], key: str) -> list[ResourceT]:
+        """Read the list under a key.
+
+        Raises:
+            MalformedAnswer: It is not there, or an entry lacks something that is needed.
+        """
+        entries = self.entries(model, key)
+        if entries.unread:
+            raise self.malformed(entries.problem)
+        return list(entries.read)
+
+    def entries(self, model: type[ResourceT], key: str) -> Entries[ResourceT]:
+        """Read the list under a key as far as its entries can be read.
+
+        Raises:
+            MalformedAnswer: It is not there.
+        """
+        read: list[ResourceT] = []
+        unread: list[object] = []
+        problem = ""
+        for number, entry in enumerate(self.listed(key)):
+            try:
+                read.append(_validated(model, entry, f"{key}.{number}"))
+            except _Unreadable as error:
+                unread.append(entry)
+                problem = problem or str(error)
+        return Entries(read, unread, problem)
+
+    def listed(self, key: str) -> list[object]:
+        """Take the list under a key, whatever its entries are.
+
+        Raises:
+            MalformedAnswer: It is not there.
+        """
+        entries = self._under(key)
+        if not isinstance(entries, list):
+            raise self.malformed(f"{key!r} is not a list")
+        return entries
+
+    def next_page(self, page: int) -> int | None:
+        """Read the number of the page after this one; None on the last.
+
+        Only the number is taken from the link, so that the token goes nowhere but to the configured address.
+
+        Raises:
+            MalformedAnswer: The link leads nowhere or backwards.
+        """
+        links = self.body.get("links")
+        pages = links.get("pages") if isinstance(links, dict) else None
+        link = pages.get("next") if isinstance(pages, dict) else None
+        if not link:
+            return None
+        number = whole_number(_page_in(str(link)))
+        if number is None or number <= page:
+            raise self.malformed(f"the link to the page after {page} does not lead on")
+        return number
+
+    def malformed(self, problem: str) -> MalformedResponse:
+        """Say that the answer cannot be used."""
+        return MalformedResponse(self.method, self.path, message=f"the answer cannot be used: {problem}")
+
+    def _under(self, key: str) -> object:
+        if key not in self.body:
+            raise self.malformed(f"there is no {key!r} in it")
+        return self.body[key]
+
+
+class _Unreadable(Exception):
+    """What is wrong with an object, and where."""
+
+
+def _validated(model: type[ResourceT], value: object, place: str) -> ResourceT:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        # Only what is wrong and where: the answer's contents are not for the logs.
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join([place, *map(str, first["loc"])])
+        raise _Unreadable(f"{where}: {first['msg']}") from None
+
+
+def parse_response(method: str, path: str, response: Response, secret: str = "") -> ResponseBody:
+    """Take the body out of a response.
+
+    Args:
+        method: Method of the request.
+        path: Path of the request, without host and query.
+        response: What came back.
+        secret: What must not be quoted, should the answer repeat it.
+
+    Returns:
+        The answer; its body is empty for a 204.
+
+    Raises:
+        APIError: The status is not a success, or the body is not a JSON object.
+    """
+    if not httpx.codes.is_success(response.status):
+        raise _error_from(method, path, response, secret)
+    if response.status == httpx.codes.NO_CONTENT:
+        return ResponseBody(method, path, {})
+    body = _json(response.content)
+    if not isinstance(body, dict):
+        quote = _plain(_text(response.content), secret)[:LONGEST_QUOTE]
+        message = f"the answer is not a JSON object: {quote or 'it is empty'}"
+        raise MalformedResponse(method, path, response.status, message=message)
+    return ResponseBody(method, path, body)
+
+
+def _page_in(link: str) -> str:
+    try:
+        return parse_qs(urlsplit(link).query).get("page", [""])[0]
+    except ValueError:
+        return ""
+
+
+def _error_from(method: str, path: str, response: Response, secret: str) -> APIError:
+    body = _json(response.content)
+    words = body if isinstance(body, dict) else {}
+    message = words.get("message") or words.get("error") or _text(response.content)[:HEAD_OF_A_PAGE]
+    request_id = words.get("request_id") or response.headers.get("x-request-id") or ""
+    return error_for_status(response.status)(
+        method,
+        path,
+        response.status,
+        _plain(str(words.get("id") or ""), secret)[:LONGEST_QUOTE],
+        _plain(str(message), secret)[: LONGEST_MESSAGE if words else LONGEST_QUOTE]
+        or httpx.codes.get_reason_phrase(response.status),
+        _plain(str(request_id), secret)[:LONGEST_QUOTE],
+    )
+
+
+def _plain(text: str, secret: str) -> str:
+    """Make a text from outside fit to be quoted in one line: without the secret, control characters, or markup.
+
+    A proxy's error page may show the request it did not like, with all its headers.
+    """
+    text = text.replace(secret, "[token]") if secret else text
+    head = text[:HEAD_OF_A_PAGE].strip()
+    if not MARKUP.search(head):
+        return _one_line(text)
+    title = TITLE.search(head)
+    words = _one_line(html.unescape(title[1]))[:LONGEST_TITLE] if title else ""
+    what = "an XML document" if head.startswith("<?xml") and "<html" not in head.lower() else "an HTML page"
+    return f"{what} ({words})" if words else what
+
+
+def _one_line(text: str) -> str:
+    """Collapse white space, and put a blank in the place of what cannot be printed or encoded."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+
+
+def _text(content: bytes) -> str:
+    # JSON is UTF-8, whatever a header says; of a page in another encoding the ASCII letters can be read.
+    return content.decode("utf-8", "replace")
+
+
+def _json(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        # Not JSON, not in any encoding of it, a number of thousands of digits, or brackets without end.
+        return None

@@ -1,0 +1,360 @@
+"""Carrying out a plan: what goes first, what waits, what is tried again, and what is told of the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+
+import pytest
+
+from deployments.sandbox import Behavior, Fault, FaultKind, Image, Limits
+from flows.replication.execution import Progress
+from flows.replication.starts import StartQueue
+from flows.reporting.report import Outcome
+from tasks.digitalocean.rate_limiter import RateLimiter
+from tasks.digitalocean.settings import RateLimit, Settings
+from tests.flows.replication.executions import (
+    candidate,
+    carry_out,
+    connection_to,
+    outcomes,
+    plan_for,
+    posts,
+    replicate,
+)
+from tests.tasks.digitalocean.in_process import World
+from tests.virtual_time import VirtualClock, run
+
+# Regions that no Droplet of the default account is in.
+REGIONS = ["ams3", "sgp1", "tor1"]
+
+
+def sized(images: list[Image], *gigabytes: float) -> list[Image]:
+    for image, size in zip(images, gigabytes, strict=False):
+        image.size_gigabytes = size
+    return images[: len(gigabytes)]
+
+
+def ids(images: list[Image]) -> list[int]:
+    return [image.id for image in images]
+
+
+def every(outcome: Outcome, images: list[Image], regions: list[str] = REGIONS) -> dict[tuple[int, str], Outcome]:
+    return {(image.id, region): outcome for image in images for region in regions}
+
+
+def in_virtual_time(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
+    def running() -> None:
+        run(test())
+
+    running.__name__, running.__doc__ = test.__name__, test.__doc__
+    return running
+
+
+def test_no_region_of_the_default_account_is_where_the_tests_copy_to() -> None:
+    async def look() -> None:
+        assert not {slug for image in World().images("backup") for slug in image.regions} & set(REGIONS)
+
+    run(look())
+
+
+@in_virtual_time
+async def test_an_image_is_copied_as_soon_as_it_is_converted_whatever_becomes_of_the_others() -> None:
+    world = World()
+    stuck, quick = sized(world.images("backup"), 30, 2)
+    world.faults.add(Fault(FaultKind.ACTION_ENDLESS, "POST", f"/images/{stuck.id}/actions"))
+    rows = await replicate(connection_to(world), ids([stuck, quick]), REGIONS, seconds=3600)
+    assert outcomes(rows) == every(Outcome.TIMED_OUT, [stuck]) | every(Outcome.TRANSFERRED, [quick])
+    assert all("not started" in rows[stuck.id, region].error for region in REGIONS)
+
+
+@in_virtual_time
+async def test_conversions_start_before_transfers_and_the_largest_images_first() -> None:
+    # So few requests a minute that each start has to wait for its turn.
+    world = World(droplets=5, limits=Limits(6, 5000))
+    backups = sized(world.images("backup"), 4, 9, 2)
+    snapshots = sized(world.images("snapshot"), 3, 8)
+    connection = connection_to(world, rate_limits=[(6, 60), (5000, 3600)])
+    rows = await replicate(connection, ids(backups + snapshots), ["tor1"])
+    assert set(outcomes(rows).values()) == {Outcome.TRANSFERRED}
+    sizes = {image.id: image.size_gigabytes for image in backups + snapshots}
+    conversions = [sizes[action.resource_id] for action in world.record.actions if action.type == "convert"]
+    kinds = [action.type for action in world.record.actions]
+    assert conversions == [9, 4, 2]
+    assert kinds[:3] == ["convert"] * 3
+    of_snapshots = [
+        sizes[action.resource_id] for action in world.record.actions if action.resource_id in ids(snapshots)
+    ]
+    assert of_snapshots == [8, 3]
+
+
+@in_virtual_time
+async def test_the_start_queue_lets_a_large_latecomer_overtake_those_who_wait() -> None:
+    rate_limiter = RateLimiter([RateLimit(1, 60)], VirtualClock())
+    queue, order = StartQueue(rate_limiter), []
+
+    async def start(name: str, priority: float) -> None:
+        async with queue.turn((priority,)):
+            rate_limiter.record_response(await rate_limiter.acquire(), 200, {})
+            order.append(name)
+
+    serving = asyncio.create_task(queue.serve())
+    waiting = [asyncio.create_task(start(name, priority)) for name, priority in [("a", 0), ("c", 2), ("d", 3)]]
+    await asyncio.sleep(30)
+    waiting.append(asyncio.create_task(start("b", 1)))
+    await asyncio.gather(*waiting)
+    serving.cancel()
+    assert order == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_turn_that_nobody_wants_any_more_is_given_back_whenever_that_is(steps: int) -> None:
+    async def leave() -> None:
+        rate_limiter = RateLimiter([RateLimit(1, 60)], VirtualClock())
+        queue = StartQueue(rate_limiter)
+        serving = asyncio.create_task(queue.serve())
+
+        async def start() -> None:
+            async with queue.turn((0,)):
+                await asyncio.sleep(1)
+
+        for _ in range(20):
+            gone = asyncio.create_task(start())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+        async with asyncio.timeout(1), queue.turn((0,)):
+            rate_limiter.record_response(await rate_limiter.acquire(), 200, {})
+        serving.cancel()
+
+    run(leave())
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_a_transfer_that_ends_errored_is_started_anew_as_often_as_is_allowed_and_then_reported(restarts: int) -> None:
+    async def copy() -> None:
+        world = World()
+        (image,) = sized(world.images("snapshot"), 2)
+        world.faults.add(Fault(FaultKind.ACTION_ERRORED, times=restarts + 1))
+        rows = await replicate(connection_to(world, action_restart_max=restarts), [image.id], ["tor1"])
+        row = rows[image.id, "tor1"]
+        assert row.outcome == Outcome.FAILED
+        assert f"each of {restarts + 1} start" in row.error
+        assert len(world.record.actions) == restarts + 1
+        assert row.action_id == world.record.actions[-1].id
+
+    run(copy())
+
+
+@in_virtual_time
+async def test_a_transfer_that_works_at_its_last_start_is_a_transfer_like_others() -> None:
+    world = World()
+    (image,) = sized(world.images("snapshot"), 2)
+    world.faults.add(Fault(FaultKind.ACTION_ERRORED, times=Settings.model_fields["action_restart_max"].default))
+    rows = await replicate(connection_to(world), [image.id], ["tor1"])
+    assert outcomes(rows) == {(image.id, "tor1"): Outcome.TRANSFERRED}
+    assert world.record.duplicate_transfers() == []
+
+
+@in_virtual_time
+async def test_a_conversion_that_never_works_fails_its_image_in_every_region_and_no_other() -> None:
+    world = World()
+    bad, good = sized(world.images("backup"), 2, 2)
+    world.faults.add(Fault(FaultKind.ACTION_ERRORED, "POST", f"/images/{bad.id}/", times=None))
+    rows = await replicate(connection_to(world), ids([bad, good]), REGIONS)
+    assert outcomes(rows) == every(Outcome.FAILED, [bad]) | every(Outcome.TRANSFERRED, [good])
+    assert all("not converted" in rows[bad.id, region].error for region in REGIONS)
+
+
+@pytest.mark.parametrize("lock_seconds", [3.0, 60.0, 240.0])
+def test_an_image_that_stays_locked_after_its_conversion_is_waited_for(lock_seconds: float) -> None:
+    async def copy() -> None:
+        world = World(behavior=Behavior(lock_seconds=lock_seconds))
+        (image,) = sized(world.images("backup"), 2)
+        rows = await replicate(connection_to(world), [image.id], REGIONS)
+        assert outcomes(rows) == every(Outcome.TRANSFERRED, [image])
+
+    run(copy())
+
+
+@in_virtual_time
+async def test_a_refusal_for_good_is_told_in_the_words_of_the_api_and_holds_up_no_other_region() -> None:
+    world = World()
+    (image,) = sized(world.images("backup"), 2)
+    copying = asyncio.create_task(replicate(connection_to(world), [image.id], [*REGIONS, "lon1"]))
+    await asyncio.sleep(10)
+    # The plan is made and the image being converted when the region stops taking images.
+    assert [action.status for action in world.record.actions] == ["in-progress"]
+    world.account.regions["lon1"] = replace(world.account.regions["lon1"], available=False)
+    rows = await copying
+    refused = rows.pop((image.id, "lon1"))
+    assert refused.outcome == Outcome.FAILED
+    assert "Region lon1 is not available for image transfers." in refused.error
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [image])
+    assert all(row.seconds is not None and row.seconds < 600 for row in rows.values())
+
+
+@in_virtual_time
+async def test_after_a_401_nothing_more_is_sent_and_every_copy_is_accounted_for() -> None:
+    # One request at a time, so that the first to be refused is the only one under way.
+    world = World()
+    images = sized(world.images("snapshot"), 2, 2)
+    connection = connection_to(world, rate_limits=[(1, 10), (5000, 3600)])
+    plan = await plan_for(connection, [await candidate(connection, image) for image in images], REGIONS)
+    connection.revoke_token()
+    before = len(world.record.requests)
+    rows = await carry_out(connection, plan)
+    assert outcomes(rows) == every(Outcome.FAILED, images)
+    assert all("DIGITALOCEAN_TOKEN" in row.error for row in rows.values())
+    assert [seen.status for seen in world.record.requests[before:]] == [401]
+    assert world.record.actions == []
+
+
+@in_virtual_time
+async def test_an_image_that_is_deleted_before_its_turn_fails_alone() -> None:
+    world = World()
+    gone, there = sized(world.images("backup"), 2, 2)
+    connection = connection_to(world)
+    plan = await plan_for(connection, [await candidate(connection, image) for image in (gone, there)], REGIONS)
+    world.account.delete_image(gone)
+    rows = await carry_out(connection, plan)
+    assert outcomes(rows) == every(Outcome.FAILED, [gone]) | every(Outcome.TRANSFERRED, [there])
+    assert all("is gone, it was deleted" in rows[gone.id, region].error for region in REGIONS)
+
+
+@in_virtual_time
+async def test_an_image_that_is_deleted_while_it_is_copied_fails_with_words_that_say_so() -> None:
+    world = World()
+    (gone,) = sized(world.images("snapshot"), 10)
+    copying = asyncio.create_task(replicate(connection_to(world), [gone.id], REGIONS))
+    await asyncio.sleep(60)
+    assert len(world.record.actions) == len(REGIONS)
+    world.account.delete_image(gone)
+    rows = await copying
+    assert outcomes(rows) == every(Outcome.FAILED, [gone])
+    assert all("is gone, it was deleted" in row.error for row in rows.values())
+
+
+@in_virtual_time
+async def test_what_has_not_arrived_when_time_is_up_says_whether_it_is_under_way() -> None:
+    # Two of three transfers can be started before time is up.
+    world = World(limits=Limits(5, 5000))
+    (image,) = sized(world.images("snapshot"), 30)
+    connection = connection_to(world, rate_limits=[(5, 60), (5000, 3600)])
+    rows = await replicate(connection, [image.id], REGIONS, seconds=30)
+    assert outcomes(rows) == every(Outcome.TIMED_OUT, [image])
+    under_way = {row.region: row.action_id for row in rows.values() if "still in progress" in row.error}
+    assert under_way == {action.region: action.id for action in world.record.actions}
+    assert len(under_way) == 2
+    assert [row.action_id for row in rows.values() if row.error.startswith("not started")] == [None]
+
+
+@in_virtual_time
+async def test_a_run_that_does_not_wait_says_what_it_has_started() -> None:
+    world = World()
+    (image,) = sized(world.images("backup"), 5)
+    rows = await replicate(connection_to(world), [image.id], REGIONS, wait=False)
+    assert outcomes(rows) == every(Outcome.STARTED, [image])
+    transfers = {action.region: action.id for action in world.record.actions if action.type == "transfer"}
+    assert {row.region: row.action_id for row in rows.values()} == transfers
+
+
+@in_virtual_time
+async def test_transfers_under_way_are_adopted_and_the_rest_is_started() -> None:
+    world = World()
+    (image,) = sized(world.images("snapshot"), 5)
+    running = world.account.start(image, "transfer", "sgp1", world.clock.unix())
+    rows = await replicate(connection_to(world), [image.id], REGIONS)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [image]) | {(image.id, "sgp1"): Outcome.ADOPTED}
+    assert rows[image.id, "sgp1"].action_id == running.id
+    assert len(posts(world)) == len(REGIONS) - 1
+
+
+@in_virtual_time
+async def test_a_transfer_that_somebody_starts_after_the_plan_was_made_is_adopted() -> None:
+    world = World()
+    (image,) = sized(world.images("snapshot"), 5)
+    connection = connection_to(world)
+    plan = await plan_for(connection, [await candidate(connection, image)], REGIONS)
+    running = world.account.start(image, "transfer", "sgp1", world.clock.unix())
+    rows = await carry_out(connection, plan)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [image]) | {(image.id, "sgp1"): Outcome.ADOPTED}
+    assert rows[image.id, "sgp1"].action_id == running.id
+
+
+@in_virtual_time
+async def test_an_image_that_reaches_a_region_after_the_plan_was_made_is_there_already() -> None:
+    world = World()
+    (image,) = sized(world.images("snapshot"), 5)
+    connection = connection_to(world)
+    plan = await plan_for(connection, [await candidate(connection, image)], REGIONS)
+    image.regions["sgp1"] = world.clock.unix()
+    rows = await carry_out(connection, plan)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [image]) | {(image.id, "sgp1"): Outcome.ALREADY_THERE}
+
+
+@in_virtual_time
+async def test_a_conversion_that_somebody_starts_after_the_plan_was_made_is_waited_for() -> None:
+    world = World()
+    (image,) = sized(world.images("backup"), 5)
+    connection = connection_to(world)
+    plan = await plan_for(connection, [await candidate(connection, image)], REGIONS)
+    world.account.start(image, "convert", next(iter(image.regions)), world.clock.unix())
+    rows = await carry_out(connection, plan)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [image])
+    assert [action.type for action in world.record.actions].count("convert") == 1
+
+
+@pytest.mark.parametrize("lag_seconds", [0.0, 60.0, 600.0])
+def test_a_second_execution_posts_nothing_to_any_image_though_images_lag_behind(lag_seconds: float) -> None:
+    async def copy_twice() -> None:
+        world = World(behavior=Behavior(lag_seconds=lag_seconds, duplicate_transfers="accept"))
+        images = sized(world.images("backup"), 2, 3)
+        await replicate(connection_to(world), ids(images), REGIONS)
+        before = len(posts(world))
+        assert before == len(images) * (1 + len(REGIONS))
+        again = await replicate(connection_to(world), ids(images), REGIONS)
+        assert outcomes(again) == every(Outcome.ALREADY_THERE, images)
+        assert len(posts(world)) == before
+
+    run(copy_twice())
+
+
+@in_virtual_time
+async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
+    world = World()
+    images = sized(world.images("backup"), 2, 3)
+    progress = Progress()
+    await replicate(connection_to(world), ids(images), REGIONS, progress=progress)
+    assert (progress.total, len(progress.rows)) == (len(images) * len(REGIONS), len(images) * len(REGIONS))
+    assert (progress.running, progress.unstarted, progress.conversions_left) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("lag_seconds", [0.0, 60.0])
+def test_an_image_that_can_be_tagged_only_as_a_snapshot_is_tagged_as_soon_as_the_api_shows_it_as_one(
+    lag_seconds: float,
+) -> None:
+    async def replicate_one() -> None:
+        world = World(behavior=Behavior(taggable_backups=False, lag_seconds=lag_seconds))
+        (backup,) = sized(world.images("backup"), 9)
+        connection = connection_to(world)
+        rows = await replicate(connection, [backup.id], REGIONS)
+        assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
+        assert backup.tags == [connection.settings.managed_tag]
+
+    run(replicate_one())
+
+
+def test_while_an_image_is_locked_after_its_conversion_only_one_of_its_transfers_is_refused() -> None:
+    async def replicate_one() -> None:
+        world = World(behavior=Behavior(lock_seconds=120))
+        (backup,) = sized(world.images("backup"), 9)
+        rows = await replicate(connection_to(world), [backup.id], REGIONS)
+        assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
+        refused = len(posts(world)) - 1 - len(REGIONS)
+        # Between them, 5, 10, 20, 40 and 80 seconds.
+        assert 2 <= refused <= 6
+
+    run(replicate_one())

@@ -1,0 +1,478 @@
+"""What a run says it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
+from flows.reporting.report import (
+    ActionHistory,
+    ConversionReport,
+    ConversionRow,
+    CoverageReport,
+    ImageHistory,
+    Outcome,
+    ReplicationReport,
+    Row,
+)
+from flows.reporting.tables import (
+    CONTROL_PANEL,
+    LEGEND,
+    MOST_REASONS,
+    SIGNS,
+    WHAT_TO_DO,
+    WHAT_WENT_WRONG,
+    conversion_table,
+    coverage_description,
+    coverage_markdown,
+    coverage_table,
+    escaped,
+    history_table,
+    pruning_table,
+    table_of,
+)
+from flows.results import Incomplete
+from tests.flows.images import NOW, action
+
+MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
+
+
+def row(image_id: int = 1, region: str = "nyc3", outcome: Outcome = Outcome.TRANSFERRED, **other: Any) -> Row:
+    return Row(**{"source": "web (1)", "image_id": image_id, "region": region, "outcome": outcome} | other)
+
+
+def report(*rows: Row, **other: Any) -> ReplicationReport:
+    return ReplicationReport(**{"rows": rows, "regions": ("fra1", "nyc3")} | other)
+
+
+def test_what_went_wrong_in_several_regions_is_said_once_without_the_ids_of_the_requests() -> None:
+    rows = tuple(
+        Row(
+            source="web (1)",
+            image_id=7,
+            region=region,
+            outcome=Outcome.FAILED,
+            error=f"POST /v2/images/7/actions: 422 unprocessable_entity: No. (request id {region}-1)",
+        )
+        for region in ("fra1", "nyc3")
+    )
+    report = ReplicationReport(rows=rows, regions=("fra1", "nyc3"))
+    (line,) = coverage_table(report)
+    assert line["What went wrong"] == "POST /v2/images/7/actions: 422 unprocessable_entity: No."
+    assert coverage_description(report).count("422") == 1
+
+
+def test_totals_count_each_outcome_that_occurs_and_no_other() -> None:
+    totals = report(row(), row(2), row(1, "fra1", Outcome.FAILED)).totals
+    assert totals == {Outcome.TRANSFERRED: 2, Outcome.FAILED: 1}
+
+
+def test_the_summary_tells_images_regions_outcomes_and_what_it_cost() -> None:
+    done = report(row(), row(1, "fra1", Outcome.ALREADY_THERE), api_requests=7, too_many_requests=2)
+    assert done.summary == ("1 image in 2 regions: 1 already there, 1 transferred; 7 API requests, 2 answered with 429")
+
+
+def test_the_summary_of_a_dry_run_says_so() -> None:
+    dry = report(row(1, "nyc3", Outcome.PLANNED), row(2, "nyc3", Outcome.PLANNED), dry_run=True, api_requests=1)
+    assert dry.summary == (
+        "Dry run, 2 images in 2 regions: 2 planned; would add 0 GiB of snapshots; 1 API request, 0 answered with 429"
+    )
+
+
+@pytest.mark.parametrize(
+    ("added", "words"),
+    [
+        ({"added_gib": 12.5}, "would add 12.5 GiB of snapshots;"),
+        ({"added_gib": 12.5, "price_per_gib_month": 0.06}, "would add 12.5 GiB of snapshots, 0.75 a month;"),
+        ({"added_gib": 1234567.891}, "would add 1234567.89 GiB of snapshots;"),
+        ({"added_gib": 10.0, "added_unsized": 1}, "would add at least 10 GiB of snapshots;"),
+    ],
+)
+def test_every_dry_run_and_coverage_report_says_what_new_snapshots_come_to(added: dict[str, Any], words: str) -> None:
+    planned = row(outcome=Outcome.PLANNED)
+    assert words in report(planned, dry_run=True, **added).summary
+    assert f"replicate_backups {words}" in coverage(planned, **added).summary
+    assert "would add" not in report(row(), **added).summary
+
+
+def test_the_summary_of_nothing_is_no_riddle() -> None:
+    assert report().summary == "0 images in 2 regions: nothing to do; 0 API requests, 0 answered with 429"
+
+
+def test_a_run_without_bad_rows_has_no_failure() -> None:
+    good = set(Outcome) - {Outcome.FAILED, Outcome.TIMED_OUT}
+    assert report(*(row(outcome=each) for each in good)).failure == ""
+
+
+def test_a_failure_says_how_many_of_how_many_and_the_first_reason() -> None:
+    bad = report(row(), row(2, "fra1", Outcome.FAILED, error="422: no"), row(3, "fra1", Outcome.TIMED_OUT))
+    assert bad.failure == "2 of 3 copies did not arrive (first: image 2 to fra1: 422: no)"
+    assert str(Incomplete(bad)) == bad.failure
+
+
+def test_a_failure_without_a_reason_names_the_outcome() -> None:
+    assert report(row(outcome=Outcome.TIMED_OUT)).failure.endswith("(first: image 1 to nyc3: timed out)")
+
+
+def test_every_outcome_has_a_sign_of_its_own_and_the_legend_knows_it() -> None:
+    assert len(set(SIGNS.values())) == len(Outcome)
+    assert all(sign in LEGEND for sign in SIGNS.values())
+
+
+def test_the_table_has_a_line_an_image_and_a_column_a_region() -> None:
+    table = coverage_table(report(row(), row(1, "fra1", Outcome.ALREADY_THERE)))
+    assert table == [{"Droplet": "web (1)", "Image": "1", "fra1": "✓", "nyc3": "+"}]
+
+
+def test_the_table_shows_failures_first_with_each_reason_once() -> None:
+    bad = [
+        row(1, source="api (9)"),
+        row(2, "fra1", Outcome.FAILED, source="web (2)", error="gone"),
+        row(2, "nyc3", Outcome.FAILED, source="web (2)", error="gone"),
+        row(3, "nyc3", Outcome.TIMED_OUT, source="db (3)", error="late"),
+    ]
+    table = coverage_table(report(*bad))
+    assert [(line["Droplet"], line["What went wrong"]) for line in table] == [
+        ("db (3)", "late"),
+        ("web (2)", "gone"),
+        ("api (9)", ""),
+    ]
+
+
+def test_the_table_shows_droplets_that_have_nothing_to_copy() -> None:
+    table = coverage_table(report(row(), without_backups=("db (3)",)))
+    assert table[-1] == {"Droplet": "db (3)", "Image": "no backups", "fra1": "", "nyc3": ""}
+
+
+def test_all_lines_of_a_table_have_the_same_columns() -> None:
+    bad = report(row(), row(2, "fra1", Outcome.FAILED, error="gone"))
+    histories = ActionHistory(
+        images=(ImageHistory(image_id=1, error="gone"), ImageHistory(image_id=2, actions=(action(),)))
+    )
+    for table in (coverage_table(bad), history_table(histories)):
+        assert len({tuple(line) for line in table}) == 1
+
+
+def test_lines_of_droplets_without_backups_have_the_same_columns_as_the_others() -> None:
+    table = coverage_table(report(row(1, "fra1", Outcome.FAILED, error="gone"), without_backups=("db (3)",)))
+    assert tuple(table[0]) == tuple(table[1])
+
+
+def test_reports_on_conversions_count_and_fail_like_the_others() -> None:
+    done = ConversionReport(
+        rows=(
+            ConversionRow(image_id=1, image_name="web", outcome="converted", action_id=5),
+            ConversionRow(image_id=2, outcome="already_a_snapshot"),
+            ConversionRow(image_id=3, outcome="failed", error="gone"),
+            ConversionRow(image_id=4, outcome="timed_out"),
+        ),
+        api_requests=9,
+    )
+    assert done.summary == (
+        "4 images: 1 converted, 1 already a snapshot, 1 failed, 1 timed out; 9 API requests, 0 answered with 429"
+    )
+    assert done.failure == "2 of 4 images were not converted (first: 3: gone)"
+    assert table_of(done) == conversion_table(done)
+    assert conversion_table(done)[0] == {
+        "Image": "1 web",
+        "Outcome": "converted",
+        "Action": "5",
+        "What went wrong": "",
+    }
+
+
+def test_a_history_lists_the_newest_action_first_and_images_without_any() -> None:
+    old, new = action(id=1, status="completed", minutes_ago=60), action(id=2, minutes_ago=5)
+    history = ActionHistory(images=(ImageHistory(image_id=8, actions=(old, new)), ImageHistory(image_id=9)))
+    table = history_table(history)
+    assert [(line["Image"], line["Action"], line["Status"]) for line in table] == [
+        ("8", "2", "in-progress"),
+        ("8", "1", "completed"),
+        ("9", "", "no actions"),
+    ]
+    assert history.summary == "2 actions on 2 images; 0 API requests"
+    assert history.failure == ""
+
+
+def test_a_history_that_could_not_be_read_is_a_failure() -> None:
+    history = ActionHistory(images=(ImageHistory(image_id=8), ImageHistory(image_id=9, error="404: gone")))
+    assert history.failure == "1 of 2 images could not be read (first: 404: gone)"
+
+
+def pruning_row(image_id: int = 1, outcome: PruningOutcome = PruningOutcome.KEPT, **other: Any) -> PruningRow:
+    wanted = {"droplet": "web (7)", "droplet_id": 7, "created_at": NOW, "size_gigabytes": 2.5, "reason": "last 1 of 7"}
+    return PruningRow(**{"image_id": image_id, "outcome": outcome, "regions": ("fra1", "nyc3")} | wanted | other)
+
+
+def pruning(*rows: PruningRow, **other: Any) -> PruningReport:
+    return PruningReport(**{"rows": rows, "dry_run": False, "max_deletions": 50} | other)
+
+
+def test_a_pruning_report_tells_how_many_of_each_outcome_there_are_and_their_size() -> None:
+    done = pruning(
+        pruning_row(1),
+        pruning_row(2, PruningOutcome.DELETED),
+        pruning_row(3, PruningOutcome.DELETED, size_gigabytes=0.25),
+        pruning_row(4, PruningOutcome.GONE, droplet_id=8),
+        left_alone=3,
+        api_requests=9,
+    )
+    assert done.summary == (
+        "4 snapshots of 2 Droplets: 1 kept (2.5 GiB), 2 deleted (2.75 GiB), 1 already gone (2.5 GiB), "
+        "3 made by others left alone; 9 API requests, 0 answered with 429"
+    )
+    assert done.failure == ""
+
+
+def test_a_pruning_report_of_nothing_is_no_riddle() -> None:
+    nothing = "0 snapshots of 0 Droplets: nothing to do; 0 API requests, 0 answered with 429"
+    assert pruning().summary == nothing
+    assert pruning(dry_run=True).summary == f"Dry run, {nothing}"
+
+
+def test_money_is_spoken_of_only_with_a_price() -> None:
+    rows = pruning_row(1), pruning_row(2, PruningOutcome.PLANNED, size_gigabytes=10)
+    assert "a month" not in pruning(*rows, dry_run=True).summary
+    assert "1 kept (2.5 GiB, 0.15 a month), 1 to delete (10 GiB, 0.60 a month)" in (
+        pruning(*rows, dry_run=True, price_per_gib_month=0.06).summary
+    )
+
+
+def test_pruning_fails_with_how_many_of_those_that_should_go_did_not_and_the_first_reason() -> None:
+    bad = pruning(
+        pruning_row(1),
+        pruning_row(2, PruningOutcome.DELETED),
+        pruning_row(3, PruningOutcome.FAILED, error="422: no"),
+        pruning_row(4, PruningOutcome.FAILED, error="500: oh"),
+        pruning_row(5, PruningOutcome.GONE),
+    )
+    assert bad.failure == "2 of 4 snapshots were not deleted (first: 3: 422: no)"
+    assert str(Incomplete(bad)) == bad.failure
+
+
+def test_pruning_fails_where_more_would_go_than_may_but_a_dry_run_does_not() -> None:
+    rows = [pruning_row(number, PruningOutcome.PLANNED) for number in range(3)]
+    assert pruning(*rows, max_deletions=2).failure == (
+        "nothing was deleted: 3 snapshots would go, and max_deletions is 2; "
+        "look at the plan, and raise max_deletions if it is right"
+    )
+    looked = pruning(*rows, max_deletions=2, dry_run=True)
+    assert looked.failure == ""
+    assert "more than max_deletions (2), so none would be deleted" in looked.summary
+    assert pruning(pruning_row(), max_deletions=0).failure == ""
+
+
+def test_the_table_of_snapshots_shows_failures_first_then_what_goes_then_what_stays() -> None:
+    last_to_first = [
+        PruningOutcome.KEPT,
+        PruningOutcome.PLANNED,
+        PruningOutcome.GONE,
+        PruningOutcome.DELETED,
+        PruningOutcome.FAILED,
+    ]
+    report_of_all = pruning(*(pruning_row(number, each) for number, each in enumerate(last_to_first)))
+    table = pruning_table(report_of_all)
+    assert [line["Outcome"] for line in table] == ["failed", "deleted", "already gone", "to delete", "kept"]
+    assert table_of(report_of_all) == table
+    assert set(last_to_first) == set(PruningOutcome)
+
+
+def test_the_table_of_snapshots_says_of_each_what_it_is_where_it_is_and_why() -> None:
+    kept, failed = pruning_row(1), pruning_row(2, PruningOutcome.FAILED, reason="no rule keeps it", error="422: no")
+    assert pruning_table(pruning(kept, failed)) == [
+        {
+            "Outcome": outcome,
+            "Droplet": "web (7)",
+            "Snapshot": number,
+            "Made": "2026-11-23 03:00",
+            "GiB": "2.5",
+            "Why": why,
+            "Regions": "fra1, nyc3",
+        }
+        for outcome, number, why in (("failed", "2", "422: no"), ("kept", "1", "last 1 of 7"))
+    ]
+
+
+def coverage(*rows: Row, **other: Any) -> CoverageReport:
+    return CoverageReport(**{"rows": rows, "regions": ("fra1", "nyc3")} | other)
+
+
+def test_the_table_shows_how_old_the_copies_are_in_hours_and_from_two_days_on_in_days() -> None:
+    ages = {"ams3": 0.4, "fra1": 47.4, "lon1": 48.0, "nyc3": 100.0, "sfo3": None}
+    rows = [row(region=region, outcome=Outcome.ALREADY_THERE, age_hours=age) for region, age in ages.items()]
+    (line,) = coverage_table(coverage(*rows, regions=tuple(ages)))
+    assert [line[region] for region in ages] == ["✓ 0 h", "✓ 47 h", "✓ 2 d", "✓ 4 d", "✓"]
+
+
+def test_coverage_fails_only_where_an_objective_is_set_and_missed() -> None:
+    rows = row(1, "fra1", Outcome.ALREADY_THERE), row(1, "nyc3", Outcome.FAILED, error="too old")
+    assert coverage(*rows, without_backups=("db (3)",)).failure == ""
+    assert coverage(rows[0], max_age_hours=24).failure == ""
+    assert coverage(*rows, max_age_hours=24).failure == (
+        "1 of 2 copies are missing or too old (first: web (1) in nyc3: too old)"
+    )
+    assert coverage(rows[0], max_age_hours=24, without_backups=("db (3)", "api (4)")).failure == (
+        "no backups of db (3), api (4)"
+    )
+
+
+def test_coverage_counts_the_snapshots_that_no_rule_keeps() -> None:
+    rows = [row(outcome=Outcome.ALREADY_THERE)]
+    assert coverage(*rows, unkept=1, unkept_gib=2.5).summary == (
+        "1 image in 2 regions: 1 already there; replicate_backups would add 0 GiB of snapshots; "
+        "1 snapshot (2.5 GiB) that no rule keeps; 0 API requests, 0 answered with 429"
+    )
+    assert "keeps" not in coverage(*rows).summary
+
+
+def test_the_tables_of_coverage_are_escaped_with_links_to_the_control_panel() -> None:
+    rows = [row(12, "fra1", source="[a](b) (7)", droplet_id=7, age_hours=5.0)]
+    (line,) = coverage_markdown(coverage(*rows))
+    assert line["Droplet"] == r"\[a\](b) ([7](https://cloud.digitalocean.com/droplets/7))".replace("(b)", r"\(b\)")
+    assert line["Image"] == "[12](https://cloud.digitalocean.com/images/snapshots/droplets)"
+
+
+def shown(name: str) -> tuple[list[str], str]:
+    """What Markdown makes of an escaped name: the kinds of things in it, and the text."""
+    ((_, cell),) = escaped([{"Droplet": name}])[0].items()
+    (inline,) = [token for token in MARKDOWN.parse(f"x {cell} x") if token.type == "inline"]
+    children = inline.children or []
+    return [each.type for each in children], "".join(each.content for each in children)
+
+
+def test_hostile_image_names_are_shown_and_not_obeyed() -> None:
+    for name in (
+        "[click](javascript:alert(1))",
+        "![pixel](https://example.com/x.png)",
+        "<script>alert(1)</script>",
+        "a | b | c",
+        "**bold** _it_ ~~gone~~ `code`",
+        "\\[x](y)",
+        "<https://example.com>",
+    ):
+        kinds, text = shown(name)
+        assert set(kinds) <= {"text", "text_special"}, name
+        assert text == f"x {name} x"
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
+def test_no_name_of_printable_characters_can_smuggle_markup_in(name: str) -> None:
+    kinds, _ = shown(name)
+    assert set(kinds) <= {"text", "text_special"}
+
+
+def links_in(cell: str) -> tuple[list[str], str]:
+    """What Markdown makes of a cell: the addresses of its links, and the text."""
+    (inline,) = [token for token in MARKDOWN.parse(f"x {cell} x") if token.type == "inline"]
+    children = inline.children or []
+    addresses = [str(each.attrs["href"]) for each in children if each.type == "link_open"]
+    return addresses, "".join(each.content for each in children)[2:-2]
+
+
+def test_droplets_and_images_in_an_artifact_lead_to_the_control_panel() -> None:
+    (line,) = coverage_markdown(report(row(7, source="web (1)", droplet_id=1), row(7, "fra1", droplet_id=1)))
+    assert links_in(line["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/1"], "web (1)")
+    assert links_in(line["Image"]) == ([f"{CONTROL_PANEL}/images/snapshots/droplets"], "7")
+
+
+def test_what_is_no_droplet_or_no_image_leads_nowhere() -> None:
+    named, bare = coverage_markdown(report(row(7, source="web-snapshot (1)"), without_backups=("db (3)",)))
+    assert links_in(named["Droplet"]) == ([], "web-snapshot (1)")
+    assert links_in(bare["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/3"], "db (3)")
+    assert links_in(bare["Image"]) == ([], "no backups")
+
+
+def test_an_artifact_has_the_cells_of_the_table_but_the_reasons() -> None:
+    bad = report(row(droplet_id=1), row(2, "fra1", Outcome.FAILED, error="a|b"), without_backups=("db (3)",))
+    shown_cells = [{title: links_in(cell)[1] for title, cell in line.items()} for line in coverage_markdown(bad)]
+    assert shown_cells == [
+        {title: cell for title, cell in line.items() if title != WHAT_WENT_WRONG} for line in coverage_table(bad)
+    ]
+
+
+def test_above_an_artifact_stands_what_went_wrong_once_a_droplet_and_reason_and_what_to_do() -> None:
+    bad = report(
+        row(1, "fra1", Outcome.FAILED, error="gone"),
+        row(1, "nyc3", Outcome.FAILED, error="gone"),
+        row(2, "nyc3", Outcome.TIMED_OUT, source="db (2)", error="late"),
+    )
+    summary, legend, reasons, what_to_do = coverage_description(bad).split("\n\n")
+    assert summary == f"**{bad.summary}**"
+    assert (legend, what_to_do) == (LEGEND, WHAT_TO_DO)
+    assert reasons.splitlines() == [
+        r"- web \(1\), image 1 in fra1, nyc3: gone",
+        r"- db \(2\), image 2 in nyc3: late",
+    ]
+
+
+def test_above_an_artifact_of_a_good_run_stands_nothing_that_went_wrong() -> None:
+    assert coverage_description(report(row())).split("\n\n") == [f"**{report(row()).summary}**", LEGEND]
+
+
+def test_case_19_volumes_are_said_to_be_not_covered_by_droplet_and_number() -> None:
+    sentence = "Volumes are not covered, only the Droplets' own disks: db (3) has 1 volume, web (1) has 2 volumes."
+    for each in (
+        report(row(), volumes={"db (3)": 1, "web (1)": 2}),
+        coverage(row(), volumes={"db (3)": 1, "web (1)": 2}),
+    ):
+        assert each.notes == (sentence,)
+        assert links_in(coverage_description(each).split("\n\n")[-1]) == ([], sentence)
+    assert report(row()).notes == ()
+    many = report(row(), volumes={f"web ({number})": 1 for number in range(30)})
+    assert many.notes[0].endswith("web (19) has 1 volume, and 10 more.")
+
+
+def test_regions_that_are_named_but_not_offered_are_pointed_out() -> None:
+    (note,) = report(row(), doubtful_regions=("moon1", "nyc2")).notes
+    assert note.startswith("DigitalOcean's list of regions does not offer moon1, nyc2 for image transfers.")
+
+
+def test_case_36_a_reason_that_is_the_same_for_all_regions_of_an_image_is_one_problem() -> None:
+    regions = [f"reg{number}" for number in range(12)]
+    error = "POST /v2/images/7/actions: 422 unprocessable_entity: No."
+    rows = [
+        *(row(4711, each, Outcome.FAILED, source="4711", error="there is no image 4711") for each in regions),
+        *(row(7, each, Outcome.FAILED, error=f"{error} (request id {each})") for each in regions[:2]),
+        *(row(7, each) for each in regions[2:]),
+        *(row(8, each, Outcome.TIMED_OUT) for each in regions),
+    ]
+    failed = report(*rows, regions=regions)
+    assert [(each.image, each.where, each.error) for each in failed.problems] == [
+        ("image 4711", "all 12 regions", "there is no image 4711"),
+        ("web (1), image 7", "reg0, reg1", f"{error} (request id reg0)"),
+        ("web (1), image 8", "all 12 regions", "timed out"),
+    ]
+    assert [line for line in coverage_description(failed).splitlines() if line.startswith("- ")] == [
+        "- image 4711 in all 12 regions: there is no image 4711",
+        f"- {escaped([{'': 'web (1), image 7'}])[0]['']} in reg0, reg1: {escaped([{'': error}])[0]['']}",
+        f"- {escaped([{'': 'web (1), image 8'}])[0]['']} in all 12 regions: timed out",
+    ]
+    reasons = {line["Image"]: line[WHAT_WENT_WRONG] for line in coverage_table(failed)}
+    assert reasons == {"4711": "there is no image 4711", "7": error, "8": "timed out"}
+
+
+def test_of_very_many_reasons_the_first_are_shown_and_the_others_counted() -> None:
+    bad = report(*(row(each, source=f"web ({each})", outcome=Outcome.FAILED, error="gone") for each in range(1, 31)))
+    items = [line for line in coverage_description(bad).splitlines() if line.startswith("- ")]
+    assert len(items) == MOST_REASONS + 1
+    assert items[-1].startswith(f"- and {30 - MOST_REASONS} more")
+
+
+NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
+
+
+@given(name=NAMES, droplet_id=st.integers(1, 99), error=NAMES)
+def test_whatever_droplets_and_errors_are_called_only_the_control_panel_is_linked_to(
+    name: str, droplet_id: int, error: str
+) -> None:
+    source = f"{name} ({droplet_id})"
+    failed = report(row(7, source=source, droplet_id=droplet_id, outcome=Outcome.FAILED, error=error))
+    (line,) = coverage_markdown(failed)
+    assert links_in(line["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/{droplet_id}"], source)
+    (item,) = (line for line in coverage_description(failed).splitlines() if line.startswith("- "))
+    assert links_in(item.removeprefix("- ")) == ([], f"{source}, image 7 in nyc3: {error}")

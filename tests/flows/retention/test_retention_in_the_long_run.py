@@ -1,0 +1,137 @@
+"""Two months of nightly runs against the sandbox, in virtual time: what is left, and what was deleted on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from deployments.sandbox import FaultKind
+from deployments.sandbox.faults import ACTION_FAULTS, LIST_FAULTS
+from flows.reporting.report import BAD_OUTCOMES
+from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
+from flows.retention.rule import RetentionRule
+from tasks.digitalocean import APIError, Connection
+from tasks.digitalocean.idempotency import delete_once
+from tests.flows.nights import Nights, go_wrong, made_by_us
+from tests.flows.replication.executions import (
+    InProcess,
+    carry_out,
+    connection_to,
+    finish_endless,
+    operations_of,
+    plan_for,
+    repeating,
+    select,
+)
+from tests.tasks.digitalocean.in_process import World
+from tests.virtual_time import EPOCH, run
+
+DAY = 86400.0
+HOUR = 3600.0
+NIGHTS = 60
+NIGHT_OF_THE_LOSS = 20
+REGIONS = ["ams3", "sgp1"]
+RULE = RetentionRule(keep_last=5, keep_weekly=3, keep_monthly=2)
+FAULT_RATE = 0.1
+LONGEST_RUN = 3 * HOUR
+MOST_RUNS_A_NIGHT = 6
+
+
+async def look(connection: Connection) -> PruningPlan:
+    """Plan what may go, from fresh looks; what has an action under way may not."""
+    client, operations = connection.client, operations_of(connection)
+    droplets, images, snapshots = (
+        await client.list_droplets(),
+        await client.list_private_images(),
+        await client.list_snapshots(),
+    )
+
+    def plan(*under_way: int) -> PruningPlan:
+        return plan_pruning(
+            snapshots,
+            RULE,
+            datetime.fromtimestamp(client.clock.unix(), UTC),
+            managed_tag=connection.settings.managed_tag,
+            regions=REGIONS,
+            backups=newest_backups(droplets, images),
+            under_way=under_way,
+        )
+
+    busy = [
+        each.id
+        for each in plan().to_delete
+        if any(action.in_progress for action in await operations.list_actions(each.id))
+    ]
+    return plan(*busy)
+
+
+async def replicate_and_prune(connection: InProcess) -> bool:
+    """What one run does; tells whether it did all of it."""
+    try:
+        plan = await plan_for(connection, (await select(connection, 1)).candidates, REGIONS)
+        rows = await carry_out(connection, plan, seconds=LONGEST_RUN)
+        if any(row.outcome in BAD_OUTCOMES for row in rows.values()):
+            return False
+        for each in (await look(connection)).to_delete:
+            await delete(connection, each.id)
+    except APIError:
+        return False
+    finally:
+        await connection.client.close()
+    return True
+
+
+async def delete(connection: Connection, image_id: int) -> bool:
+    return await repeating(lambda: delete_once(connection.client, image_id), connection.settings.http_retry_max)
+
+
+async def a_night(world: World, nights: Nights) -> None:
+    """Run until all is done, as an operator or a schedule would."""
+    for _ in range(MOST_RUNS_A_NIGHT):
+        nights.runs += 1
+        if await replicate_and_prune(connection_to(world)):
+            return
+        nights.incomplete += 1
+        # What would never end, somebody at DigitalOcean ends.
+        finish_endless(world.account, world.clock.unix())
+    raise AssertionError(f"still not done after {MOST_RUNS_A_NIGHT} runs")
+
+
+async def two_months(seed: int) -> Nights:
+    """Let nights pass, one request in ten of which goes wrong, and see each morning what they have left."""
+    world = World(droplets=2)
+    nights = Nights(world.account, world.record, RULE, REGIONS)
+    lost, kept = droplets = list(world.account.droplets.values())
+    for night in range(1, NIGHTS + 1):
+        await asyncio.sleep(EPOCH + night * DAY - world.clock.unix())
+        nights.begin(world.clock.unix())
+        # Before the night's backups are everywhere, nothing of a Droplet that has one may go.
+        early = await look(connection_to(world))
+        assert not {each.resource_id for each in early.to_delete} & world.account.droplets.keys()
+        go_wrong(world.faults, world.record, night, rate=FAULT_RATE, seed=seed)
+        await a_night(world, nights)
+        world.faults.clear()
+        nights.check(droplets)
+        assert (await look(connection_to(world))).to_delete == ()
+        if night == NIGHT_OF_THE_LOSS:
+            world.account.delete_droplet(lost)
+    assert days_left(nights, kept.id) == [
+        "Sat 11-21", "Fri 11-20", "Thu 11-19", "Wed 11-18", "Tue 11-17", "Sun 11-15", "Sun 11-08", "Sat 10-31",
+    ]  # fmt: skip
+    assert days_left(nights, lost.id) == [
+        "Mon 10-12", "Sun 10-11", "Sat 10-10", "Fri 10-09", "Thu 10-08", "Sun 10-04", "Wed 09-30",
+    ]  # fmt: skip
+    return nights
+
+
+def days_left(nights: Nights, droplet_id: int) -> list[str]:
+    return [f"{day:%a %m-%d}" for day in made_by_us(nights.account, droplet_id)]
+
+
+def test_two_months_of_bad_nights_leave_what_the_rule_says_and_never_touch_what_is_not_ours() -> None:
+    nights = run(two_months(seed=1), longest=(NIGHTS + 1) * DAY)
+    assert nights.faults.keys() == set(FaultKind)
+    assert nights.faults.total() > FAULT_RATE / 2 * len(nights.record.requests)
+    assert nights.incomplete > 0
+    hit = {seen.fault for seen in nights.record.requests if seen.method == "DELETE"}
+    assert hit >= {None, *FaultKind} - ACTION_FAULTS - LIST_FAULTS

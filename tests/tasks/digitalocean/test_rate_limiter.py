@@ -1,0 +1,733 @@
+"""When requests go: never more than the windows hold, never later than they allow."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deployments.sandbox import Limits
+from deployments.sandbox.request_log import peak
+from tasks.digitalocean.rate_limiter import RateLimiter
+from tasks.digitalocean.settings import RateLimit
+from tests.virtual_time import EPOCH, VirtualClock, run
+
+MINUTE, HOUR = 60.0, 3600.0
+SMALL = (RateLimit(3, MINUTE), RateLimit(8, HOUR))
+# Arithmetic on floating point numbers may be so much off.
+HAIR = 1e-3
+# Headers speak in whole seconds.
+SECOND = 1.0
+
+
+class OffClock(VirtualClock):
+    """A machine's clock that is wrong."""
+
+    def __init__(self, off_by: float) -> None:
+        self.off_by = off_by
+
+    def unix(self) -> float:
+        return super().unix() + self.off_by
+
+
+def make_rate_limiter(limits: Sequence[RateLimit] = SMALL, *, off_by: float = 0.0) -> RateLimiter:
+    return RateLimiter(limits, OffClock(off_by), Random(1))  # noqa: S311
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def spend(
+    rate_limiter: RateLimiter,
+    status: int | None = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    latency: float = 0.0,
+) -> float:
+    """Send a request; returns when it went."""
+    permit = await rate_limiter.acquire()
+    went = now()
+    await asyncio.sleep(latency)
+    rate_limiter.record_response(permit, status, headers)
+    return went
+
+
+def http_date(unix: float) -> str:
+    return format_datetime(datetime.fromtimestamp(unix, UTC), usegmt=True)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A request: when it is wanted, how long it takes to the server and back, and what is answered."""
+
+    wanted_after: float
+    there: float
+    back: float
+    status: int | None = 200
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Went:
+    """What became of it."""
+
+    wanted: float
+    sent: float
+    seen: float
+    answered: float
+
+
+async def carry_out(plan: Sequence[Planned], rate_limiter: RateLimiter) -> list[Went]:
+    """Send requests as they are wanted."""
+
+    async def send(planned: Planned) -> Went:
+        wanted = now()
+        permit = await rate_limiter.acquire()
+        sent = now()
+        await asyncio.sleep(planned.there)
+        seen = now()
+        await asyncio.sleep(planned.back)
+        rate_limiter.record_response(permit, planned.status, dict(planned.headers))
+        return Went(wanted, sent, seen, now())
+
+    sending = []
+    for planned in plan:
+        await asyncio.sleep(planned.wanted_after)
+        sending.append(asyncio.create_task(send(planned)))
+        await asyncio.sleep(0)
+    return list(await asyncio.gather(*sending))
+
+
+QUARTERS = st.integers(0, 40).map(lambda quarters: quarters / 4)
+LONG_PAUSES = st.sampled_from([0.0, 0.0, 0.0, 0.25, 5.0, 30.0, 60.0, 900.0])
+WILD_NUMBERS = st.sampled_from(["0", "1", "3", "8", "-1", "5000", "soon", "", "1e3", "9" * 30, "2.5"])
+# A higher limit is believed, so only lower ones belong among headers that may say anything.
+LIMIT_NUMBERS = st.sampled_from(["0", "1", "3", "8", "-1", "all", ""])
+RESETS = st.one_of(WILD_NUMBERS, st.integers(-4000, 8000).map(lambda off: str(int(EPOCH) + off)))
+DATES = st.one_of(st.sampled_from(["", "yesterday"]), st.integers(-9999, 9999).map(lambda off: http_date(EPOCH + off)))
+WILD_HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "ratelimit-limit": LIMIT_NUMBERS,
+        "ratelimit-remaining": WILD_NUMBERS,
+        "ratelimit-reset": RESETS,
+        "retry-after": st.one_of(st.sampled_from(["0", "1", "45", "-5", "2.5", "soon", ""]), DATES),
+        "date": DATES,
+    },
+).map(lambda headers: tuple(headers.items()))
+WILD_PLANS = st.lists(
+    st.builds(
+        Planned,
+        LONG_PAUSES,
+        QUARTERS,
+        QUARTERS,
+        st.sampled_from([200, 200, 201, 404, 429, 429, 500, None]),
+        WILD_HEADERS,
+    ),
+    max_size=30,
+)
+CALM_PLANS = st.lists(st.builds(Planned, LONG_PAUSES, QUARTERS, QUARTERS), max_size=40)
+
+
+@given(plan=WILD_PLANS)
+def test_no_answers_and_no_latencies_ever_break_a_window(plan: list[Planned]) -> None:
+    went = run(carry_out(plan, make_rate_limiter()))
+    assert len(went) == len(plan)
+    for limit in SMALL:
+        assert peak(limit.seconds - HAIR, sorted(each.seen for each in went)) <= limit.requests
+
+
+@given(plan=CALM_PLANS, per_minute=st.integers(1, 5), per_hour=st.integers(1, 20))
+def test_any_limits_are_kept(plan: list[Planned], per_minute: int, per_hour: int) -> None:
+    limits = (RateLimit(per_hour, HOUR), RateLimit(per_minute, MINUTE))
+    went = run(carry_out(plan, make_rate_limiter(limits)))
+    for limit in limits:
+        assert peak(limit.seconds - HAIR, sorted(each.seen for each in went)) <= limit.requests
+
+
+@given(plan=CALM_PLANS)
+def test_who_is_alone_leaves_no_budget_unused_while_work_waits(plan: list[Planned]) -> None:
+    went = run(carry_out(plan, make_rate_limiter()))
+    for place, each in enumerate(went):
+        earliest = max([each.wanted, *(before.sent for before in went[:place])])
+        for limit in SMALL:
+            # Only once so many have expired is there room, and the last answer tells when that is.
+            expiries = sorted(before.answered + limit.seconds for before in went[:place])
+            if place >= limit.requests:
+                earliest = max(earliest, expiries[place - limit.requests])
+        assert each.sent <= earliest + HAIR
+
+
+@given(latency=QUARTERS, wanted=st.lists(LONG_PAUSES, max_size=40))
+def test_honest_headers_hold_nobody_up_who_is_alone(latency: float, wanted: list[float]) -> None:
+    """As long as no request overtakes another; what comes at the same moment is therefore kept in order."""
+    order = 1e-6
+
+    async def send_all() -> list[float]:
+        rate_limiter, server = make_rate_limiter(), Limits(3, 8)
+
+        async def send(place: int) -> float:
+            permit = await rate_limiter.acquire()
+            sent = now()
+            await asyncio.sleep(latency / 2 + place * order)
+            assert server.standing(EPOCH + now()).refused_by is None
+            server.spend(EPOCH + now())
+            headers = server.standing(EPOCH + now()).headers()
+            await asyncio.sleep(latency / 2 + place * order)
+            rate_limiter.record_response(permit, 200, headers)
+            return sent
+
+        sending = []
+        for place, pause in enumerate(wanted):
+            await asyncio.sleep(pause)
+            sending.append(asyncio.create_task(send(place)))
+            await asyncio.sleep(0)
+        return list(await asyncio.gather(*sending))
+
+    sent = run(send_all())
+    moments = [sum(wanted[: place + 1]) for place in range(len(wanted))]
+    for place, moment in enumerate(moments):
+        earliest = max([moment, *sent[:place]])
+        for limit in SMALL:
+            if place >= limit.requests:
+                earliest = max(earliest, sent[place - limit.requests] + latency + limit.seconds)
+        assert sent[place] <= earliest + HAIR
+
+
+@given(
+    wanted=st.lists(LONG_PAUSES, min_size=1, max_size=30),
+    neighbour=st.sampled_from([0.5, 1, 2.5]),
+    latency=QUARTERS,
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=50)
+def test_beside_a_neighbour_everything_gets_through_and_no_window_is_broken(
+    wanted: list[float], neighbour: float, latency: float, seed: int
+) -> None:
+    """The sandbox's own limits judge; what they refuse is sent again through the same gate."""
+    server = Limits(4, 60)
+    counted: list[float] = []
+    draw = Random(seed)  # noqa: S311
+
+    async def send(rate_limiter: RateLimiter) -> int:
+        for attempt in range(1, 1000):
+            permit = await rate_limiter.acquire()
+            await asyncio.sleep(there := latency * draw.random())
+            standing = server.standing(EPOCH + now())
+            if standing.refused_by is None:
+                counted.append(now())
+                server.spend(EPOCH + now())
+                standing = server.standing(EPOCH + now())
+                status, headers = 200, standing.headers()
+            else:
+                status, headers = 429, standing.refusal_headers()
+            await asyncio.sleep(latency - there)
+            rate_limiter.record_response(permit, status, headers)
+            if status == 200:
+                return attempt
+        raise AssertionError("it never got through")
+
+    async def send_all() -> list[int]:
+        rate_limiter = make_rate_limiter((RateLimit(4, MINUTE), RateLimit(60, HOUR)))
+        server.set_neighbour(neighbour, EPOCH)
+        sending = []
+        for pause in wanted:
+            await asyncio.sleep(pause)
+            sending.append(asyncio.create_task(send(rate_limiter)))
+        return list(await asyncio.gather(*sending))
+
+    attempts = run(send_all())
+    assert len(attempts) == len(wanted)
+    assert peak(MINUTE - HAIR, counted) <= 4
+    assert peak(HOUR - HAIR, counted) <= 60
+
+
+@pytest.mark.parametrize("latency", [0.25, 1.0, 2.0])
+@pytest.mark.parametrize("neighbour", [30, 100, 150])
+def test_beside_a_steady_neighbour_hardly_a_request_is_turned_away_and_most_of_what_is_left_is_used(
+    neighbour: float, latency: float
+) -> None:
+    statuses: list[int] = []
+
+    async def send_all() -> float:
+        rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
+        server.set_neighbour(neighbour, EPOCH - 300)
+        draw = Random(1)  # noqa: S311
+
+        async def send() -> None:
+            status = 0
+            while status != 200:
+                permit = await rate_limiter.acquire()
+                await asyncio.sleep(there := latency * draw.random())
+                standing = server.standing(EPOCH + now())
+                headers, status = standing.refusal_headers(), 429
+                if standing.refused_by is None:
+                    server.spend(EPOCH + now())
+                    headers, status = server.standing(EPOCH + now()).headers(), 200
+                statuses.append(status)
+                await asyncio.sleep(latency - there)
+                rate_limiter.record_response(permit, status, headers)
+
+        async def some(number: int) -> None:
+            for _ in range(number):
+                await send()
+
+        await asyncio.gather(*(some(60) for _ in range(16)))
+        return now()
+
+    took = run(send_all())
+    # Each minute is full: where it is closed, all of the sixteen that are in flight are turned away.
+    assert statuses.count(429) <= 0.06 * len(statuses)
+    assert took <= 1.25 * 960 / (250 - neighbour) * MINUTE
+
+
+def test_requests_that_overtake_each_other_are_not_taken_for_others_spending() -> None:
+    async def go_on() -> float:
+        rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
+        draw, sent = Random(1), list[float]()  # noqa: S311
+
+        async def send() -> None:
+            permit = await rate_limiter.acquire()
+            sent.append(now())
+            await asyncio.sleep(draw.uniform(0.05, 0.25))
+            server.spend(EPOCH + now())
+            headers = server.standing(EPOCH + now()).headers()
+            await asyncio.sleep(draw.uniform(0.05, 0.25))
+            rate_limiter.record_response(permit, 200, headers)
+
+        await asyncio.gather(*(send() for _ in range(2000)))
+        return max(sent)
+
+    # Alone, 2000 are sent in eight bursts, the last of which begins after seven minutes and some latencies.
+    assert run(go_on()) <= 7 * 60.5 + SECOND
+
+
+def test_a_whole_burst_goes_at_once_and_the_next_one_a_minute_later() -> None:
+    async def burst() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
+        return list(await asyncio.gather(*(spend(rate_limiter) for _ in range(600))))
+
+    assert run(burst()) == pytest.approx([0.0] * 250 + [60.0] * 250 + [120.0] * 100)
+
+
+def test_an_hours_budget_lasts_an_hour() -> None:
+    async def go_on() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
+        return [await spend(rate_limiter) for _ in range(5001)]
+
+    sent = run(go_on())
+    assert sent[4999] == pytest.approx(19 * 60)
+    assert sent[5000] == pytest.approx(3600)
+
+
+def test_who_comes_first_goes_first() -> None:
+    async def queue() -> list[int]:
+        rate_limiter, order = make_rate_limiter(), list[int]()
+
+        async def go(number: int) -> None:
+            permit = await rate_limiter.acquire()
+            order.append(number)
+            rate_limiter.record_response(permit, 200)
+
+        await asyncio.gather(*(go(number) for number in range(20)))
+        return order
+
+    assert run(queue()) == [*range(20)]
+
+
+def test_who_gives_up_waiting_holds_nobody_up() -> None:
+    async def give_up() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+        await spend(rate_limiter)
+        impatient = asyncio.create_task(spend(rate_limiter))
+        await asyncio.sleep(10)
+        patient = asyncio.create_task(spend(rate_limiter))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        return await patient
+
+    assert run(give_up()) == pytest.approx(60)
+
+
+# What a 429 says
+
+
+def closing(headers: Mapping[str, str], *, off_by: float = 0.0) -> float:
+    """How long nothing goes after a 429 with such headers."""
+
+    async def close() -> float:
+        rate_limiter = make_rate_limiter(off_by=off_by)
+        await spend(rate_limiter, 429, headers)
+        return await spend(rate_limiter)
+
+    return run(close())
+
+
+def reset_in(seconds: int) -> str:
+    return str(int(EPOCH) + seconds)
+
+
+def test_retry_after_goes_before_everything_else() -> None:
+    assert closing({"retry-after": "45", "ratelimit-reset": reset_in(900)}) == pytest.approx(45, abs=SECOND)
+
+
+def test_retry_after_may_be_a_date() -> None:
+    assert closing({"retry-after": http_date(EPOCH + 45)}) == pytest.approx(45, abs=SECOND)
+
+
+@pytest.mark.parametrize("seconds", [1, 900, 3599])
+def test_without_retry_after_the_reset_tells_if_it_lies_ahead(seconds: int) -> None:
+    waited = closing({"ratelimit-remaining": "0", "ratelimit-reset": reset_in(seconds)})
+    assert seconds <= waited <= seconds + SECOND + HAIR
+
+
+@pytest.mark.parametrize(("remaining", "waits_for_the_reset"), [(250, True), (251, False), (4000, False)])
+def test_a_reset_is_not_waited_for_where_more_was_left_of_the_hour_than_a_minute_lets_through(
+    remaining: int, waits_for_the_reset: bool
+) -> None:
+    async def burst() -> float:
+        rate_limiter = make_rate_limiter([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
+        await spend(rate_limiter, 200, {"ratelimit-remaining": str(remaining), "ratelimit-reset": reset_in(3000)})
+        await asyncio.sleep(MINUTE - SECOND)
+        await spend(rate_limiter, 429, {"ratelimit-remaining": "0", "ratelimit-reset": reset_in(3000)})
+        return rate_limiter.paused_for
+
+    assert (run(burst()) > MINUTE) == waits_for_the_reset
+
+
+def test_what_was_left_of_the_hour_long_ago_says_nothing() -> None:
+    async def gone_meanwhile() -> float:
+        rate_limiter = make_rate_limiter([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
+        await spend(rate_limiter, 200, {"ratelimit-remaining": "4000", "ratelimit-reset": reset_in(3000)})
+        await asyncio.sleep(15 * MINUTE)
+        await spend(rate_limiter, 429, {"ratelimit-remaining": "0", "ratelimit-reset": reset_in(3000)})
+        return rate_limiter.paused_for
+
+    assert run(gone_meanwhile()) == pytest.approx(3000 - 15 * MINUTE, abs=SECOND + HAIR)
+
+
+@pytest.mark.parametrize(
+    "reset", ["0", "-1", "soon", "", reset_in(-1), reset_in(-3600), reset_in(3700), reset_in(10**6)]
+)
+def test_a_reset_in_the_past_or_beyond_the_hour_is_not_believed(reset: str) -> None:
+    assert 0.5 < closing({"ratelimit-remaining": "0", "ratelimit-reset": reset}) < 3
+
+
+@pytest.mark.parametrize("retry_after", ["soon", "", "-7"])
+def test_a_retry_after_that_says_nothing_leaves_it_to_the_reset(retry_after: str) -> None:
+    assert closing({"retry-after": retry_after, "ratelimit-reset": reset_in(900)}) == pytest.approx(900, abs=SECOND)
+
+
+@pytest.mark.parametrize("headers", [{}, {"ratelimit-reset": reset_in(-60)}])
+def test_who_is_told_nothing_waits_ever_longer_but_not_for_ever(headers: Mapping[str, str]) -> None:
+    async def knock() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+        times = [await spend(rate_limiter, 429, headers) for _ in range(14)]
+        return [later - earlier for earlier, later in pairwise(times)]
+
+    pauses = run(knock())
+    assert 0.5 <= pauses[0] <= 2
+    for shorter, longer in pairwise(pauses[:6]):
+        assert longer > shorter
+    assert 30 <= pauses[-1] <= 90
+
+
+def test_after_a_success_the_waiting_begins_anew() -> None:
+    async def knock() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+        for _ in range(8):
+            await spend(rate_limiter, 429)
+        await spend(rate_limiter, 200)
+        began = await spend(rate_limiter, 429)
+        return await spend(rate_limiter) - began
+
+    assert 0.5 <= run(knock()) <= 2
+
+
+@pytest.mark.parametrize("off_by", [-7200.0, -30.0, 30.0, 7200.0])
+def test_the_servers_date_puts_a_wrong_clock_right(off_by: float) -> None:
+    date = http_date(EPOCH)
+    assert 900 <= closing({"ratelimit-reset": reset_in(900), "date": date}, off_by=off_by) <= 900 + SECOND + HAIR
+    retry = {"retry-after": http_date(EPOCH + 45), "date": date}
+    assert closing(retry, off_by=off_by) == pytest.approx(45, abs=SECOND)
+
+
+def test_closed_for_tells_how_long_a_429_keeps_everything_back() -> None:
+    async def close() -> None:
+        rate_limiter = make_rate_limiter()
+        assert rate_limiter.paused_for == 0
+        await spend(rate_limiter, 429, {"retry-after": "45"})
+        assert rate_limiter.paused_for == pytest.approx(45, abs=SECOND)
+        await asyncio.sleep(15)
+        assert rate_limiter.paused_for == pytest.approx(30, abs=SECOND)
+        await asyncio.sleep(60)
+        assert rate_limiter.paused_for == 0
+
+    run(close())
+
+
+@pytest.mark.parametrize("outcome", [200, 404, 429])
+def test_after_a_429_one_request_goes_first_and_the_others_wait_for_its_answer(outcome: int) -> None:
+    async def reopen() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+        await spend(rate_limiter, 429, {"retry-after": "45"})
+        trial = asyncio.create_task(spend(rate_limiter, outcome, {"retry-after": "20"}, latency=7))
+        await asyncio.sleep(0)
+        others = [spend(rate_limiter) for _ in range(5)]
+        return list(await asyncio.gather(trial, *others))
+
+    trial, *others = run(reopen())
+    assert trial == pytest.approx(45, abs=SECOND)
+    if outcome != 429:
+        assert others == pytest.approx([trial + 7] * 5)
+    else:
+        assert others == pytest.approx([trial + 27] * 5, abs=SECOND)
+
+
+def test_a_trial_without_an_answer_is_followed_by_another() -> None:
+    async def reopen() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+        await spend(rate_limiter, 429, {"retry-after": "45"})
+        return [await spend(rate_limiter, None, latency=30), await spend(rate_limiter), await spend(rate_limiter)]
+
+    first, second, third = run(reopen())
+    assert second == pytest.approx(first + 30)
+    assert third == pytest.approx(second)
+
+
+def test_answers_to_what_was_sent_before_do_not_close_it_anew() -> None:
+    async def many_refusals() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+        permits = [await rate_limiter.acquire() for _ in range(50)]
+        for permit in permits:
+            rate_limiter.record_response(permit, 429)
+        return await spend(rate_limiter)
+
+    assert 0.5 <= run(many_refusals()) <= 2
+
+
+def test_a_burst_limit_that_was_hit_is_remembered_when_the_budget_opens_again() -> None:
+    """Others filled the minute: when the first of their requests expires, the rest still count."""
+
+    async def go_on() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(60, MINUTE), RateLimit(5000, HOUR)))
+        await spend(rate_limiter, 429, {"retry-after": "10", "ratelimit-remaining": "4000"})
+        return list(await asyncio.gather(*(spend(rate_limiter) for _ in range(30))))
+
+    sent = run(go_on())
+    assert sent[0] == pytest.approx(10, abs=SECOND)
+    assert sent[-1] > 20
+
+
+# What other answers say
+
+
+def test_a_lower_limit_is_believed() -> None:
+    async def go_on() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+        await spend(rate_limiter, 200, {"ratelimit-limit": "5"})
+        return [await spend(rate_limiter) for _ in range(5)]
+
+    sent = run(go_on())
+    assert sent[:4] == [0.0] * 4
+    assert sent[4] == pytest.approx(3600)
+
+
+def test_a_higher_limit_is_believed() -> None:
+    async def go_on() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(5, HOUR),))
+        await spend(rate_limiter, 200, {"ratelimit-limit": "100"})
+        return [await spend(rate_limiter) for _ in range(99)]
+
+    assert run(go_on()) == [0.0] * 99
+
+
+def test_what_others_have_spent_of_the_hour_is_not_spent_again() -> None:
+    async def go_on() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(1000, MINUTE), RateLimit(5000, HOUR)))
+        headers = {"ratelimit-limit": "5000", "ratelimit-remaining": "3", "ratelimit-reset": reset_in(600)}
+        await spend(rate_limiter, 200, headers)
+        return list(await asyncio.gather(*(spend(rate_limiter, latency=1) for _ in range(4))))
+
+    sent = run(go_on())
+    assert sent[:3] == [0.0] * 3
+    assert 600 <= sent[3] <= 602
+
+
+def test_a_falling_number_of_what_remains_is_others_spending_the_minute_too() -> None:
+    async def go_on() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(100, MINUTE), RateLimit(5000, HOUR)))
+        await spend(rate_limiter, 200, {"ratelimit-limit": "5000", "ratelimit-remaining": "4999"})
+        await asyncio.sleep(10)
+        # Of the 99 that are gone since, one is ours.
+        await spend(rate_limiter, 200, {"ratelimit-limit": "5000", "ratelimit-remaining": "4900"})
+        return (await asyncio.gather(*(spend(rate_limiter) for _ in range(5))))[-1]
+
+    assert 20 < run(go_on()) <= 70 + SECOND
+
+
+def test_what_others_spent_is_forgotten_when_they_stop() -> None:
+    async def go_on() -> list[float]:
+        rate_limiter, server = make_rate_limiter((RateLimit(100, MINUTE), RateLimit(5000, HOUR))), Limits(100, 5000)
+        sent = []
+        for place in range(500):
+            permit = await rate_limiter.acquire()
+            if place == 10:
+                server.spend(EPOCH + now(), 50)
+            assert server.standing(EPOCH + now()).refused_by is None
+            server.spend(EPOCH + now())
+            sent.append(now())
+            rate_limiter.record_response(permit, 200, server.standing(EPOCH + now()).headers())
+        return sent
+
+    # Beside ours, 50 went in the first minute: 550 need six windows, the last of which begins after five minutes.
+    assert run(go_on())[-1] <= 5 * 60 + SECOND
+
+
+def test_what_others_spent_of_the_hour_at_once_is_forgotten_when_it_has_run_out() -> None:
+    async def go_on() -> list[float]:
+        rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(30, HOUR))), Limits(250, 30)
+        server.spend(EPOCH + now(), 28)
+        sent = []
+        for _ in range(12):
+            permit = await rate_limiter.acquire()
+            assert server.standing(EPOCH + now()).refused_by is None
+            server.spend(EPOCH + now())
+            sent.append(now())
+            rate_limiter.record_response(permit, 200, server.standing(EPOCH + now()).headers())
+        return sent
+
+    assert run(go_on())[-1] <= HOUR + MINUTE
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "all", ""])
+def test_a_limit_that_would_let_nothing_through_is_not_believed(limit: str) -> None:
+    async def go_on() -> list[float]:
+        rate_limiter = make_rate_limiter()
+        return [await spend(rate_limiter, 200, {"ratelimit-limit": limit}) for _ in range(4)]
+
+    assert run(go_on()) == pytest.approx([0.0, 0.0, 0.0, 60.0])
+
+
+def test_a_full_hour_opens_again_also_if_others_were_heard_of_long_ago() -> None:
+    async def go_on() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(5, HOUR),))
+        await spend(rate_limiter, 200, {"ratelimit-remaining": "1", "ratelimit-reset": reset_in(100)})
+        for _ in range(4):
+            await asyncio.sleep(150)
+            await spend(rate_limiter, 502)
+        return await spend(rate_limiter)
+
+    assert run(go_on()) == pytest.approx(3600)
+
+
+def test_answers_of_a_proxy_that_say_nothing_change_nothing() -> None:
+    async def go_on() -> list[float]:
+        rate_limiter = make_rate_limiter()
+        await spend(rate_limiter, 502)
+        await spend(rate_limiter, None)
+        return [await spend(rate_limiter), await spend(rate_limiter)]
+
+    assert run(go_on()) == pytest.approx([0.0, 60.0])
+
+
+# Admissions that are held
+
+
+def test_who_holds_an_admission_goes_at_once() -> None:
+    async def hold() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(2, MINUTE),))
+        permit = await rate_limiter.acquire()
+        await spend(rate_limiter)
+        await asyncio.sleep(5)
+        with rate_limiter.holding(permit):
+            first = await spend(rate_limiter)
+            second = await spend(rate_limiter)
+        return [first, second]
+
+    first, second = run(hold())
+    assert first == 5
+    assert second == pytest.approx(60)
+
+
+def test_who_holds_an_admission_from_before_a_429_waits_like_everyone() -> None:
+    async def hold() -> list[float]:
+        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+        held = await rate_limiter.acquire()
+        await spend(rate_limiter, 429, {"retry-after": "45"})
+        with rate_limiter.holding(held):
+            first = await spend(rate_limiter)
+        later = await rate_limiter.acquire()
+        with rate_limiter.holding(later):
+            second = await spend(rate_limiter)
+        return [first, second]
+
+    assert run(hold()) == pytest.approx([45, 45], abs=SECOND)
+
+
+def test_a_held_admission_that_is_not_used_is_given_back() -> None:
+    async def hold() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+        permit = await rate_limiter.acquire()
+        waiting = asyncio.create_task(spend(rate_limiter))
+        await asyncio.sleep(20)
+        with rate_limiter.holding(permit):
+            pass
+        return await waiting
+
+    assert run(hold()) == pytest.approx(20)
+
+
+def test_an_admission_is_given_back_where_what_it_was_for_fails() -> None:
+    async def hold() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+        permit = await rate_limiter.acquire()
+        with pytest.raises(LookupError), rate_limiter.holding(permit):
+            raise LookupError
+        return await spend(rate_limiter)
+
+    assert run(hold()) == 0
+
+
+def test_a_held_admission_is_for_one_context_alone() -> None:
+    async def hold() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+        permit = await rate_limiter.acquire()
+        other = asyncio.create_task(spend(rate_limiter))
+        await asyncio.sleep(0)
+        with rate_limiter.holding(permit):
+            assert await spend(rate_limiter) == 0
+        return await other
+
+    assert run(hold()) == pytest.approx(60)
+
+
+def test_what_waits_for_an_answer_waits_for_ever_only_if_it_never_comes() -> None:
+    async def wait() -> float:
+        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+        permit = await rate_limiter.acquire()
+        assert math.isinf(rate_limiter.pause())
+        waiting = asyncio.create_task(spend(rate_limiter))
+        await asyncio.sleep(1000)
+        rate_limiter.record_response(permit, None)
+        return await waiting
+
+    assert run(wait()) == pytest.approx(1060)
+
+
+def test_the_time_for_many_requests_is_that_of_the_tightest_window() -> None:
+    async def estimate() -> tuple[float, float, float]:
+        rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
+        return rate_limiter.seconds_for(250), rate_limiter.seconds_for(500), rate_limiter.seconds_for(15000)
+
+    assert run(estimate()) == (0.0, MINUTE, 2 * HOUR)
