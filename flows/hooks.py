@@ -1,64 +1,68 @@
-"""How others learn that a run has ended: by events that they can chain after."""
+"""How others learn that a run has ended: by events that they can chain after.
+
+Every normal end is announced by the run itself (`flows/results.py`); a run that is cancelled or crashes, by the worker,
+through Prefect's hooks; a run whose worker is gone as well, by the run that finds it dead (`flows/liveness.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any
 
-from prefect import State
-from prefect.runtime import flow_run
-from prefect.states import get_state_exception
+from prefect import Flow, State
+from prefect.client.schemas import FlowRun
 
-from flows.reporting.events import announce_result
+from flows.reporting.events import (
+    PRUNING_COMPLETED,
+    PRUNING_FAILED,
+    REPLICATION_COMPLETED,
+    REPLICATION_FAILED,
+    announce_result,
+)
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
 from flows.reporting.report import ReplicationReport
-from flows.results import Incomplete
 
-P = ParamSpec("P")
-ReportT = TypeVar("ReportT")
+# The events of a run that has done all that it should, and of one that has not, by the name of the flow.
+END_EVENTS = {
+    "replicate-backups": (REPLICATION_COMPLETED, REPLICATION_FAILED),
+    "transfer-images": (REPLICATION_COMPLETED, REPLICATION_FAILED),
+    "prune-snapshots": (PRUNING_COMPLETED, PRUNING_FAILED),
+}
 
 
-def announces_result(completed: str, failed: str) -> Callable[[Callable[P, ReportT]], Callable[P, ReportT]]:
-    """Send an event when a flow ends; not for a dry run.
-
-    Goes under `@flow` and over `@ends_plainly`, by whose state it judges.
+def announce_end(
+    flow_name: str | None,
+    run_name: str | None,
+    parameters: Mapping[str, Any],
+    message: str | None,
+    *,
+    completed: bool = False,
+    report: object = None,
+) -> None:
+    """Send the event of a run's end; none for a dry run, or for a flow that changes nothing.
 
     Args:
-        completed: The event when all was done.
-        failed: The event when it was not.
+        flow_name: Name of the flow.
+        run_name: Name of the run.
+        parameters: Its parameters.
+        message: How it ended.
+        completed: Whether it has done all that it should.
+        report: What it did, where it has got so far.
     """
-
-    def decorate(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
-        @wraps(function)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> ReportT:
-            try:
-                state = cast(State[Any], function(*args, **kwargs))
-            except Exception as error:
-                _announce(failed, f"{type(error).__name__}: {error}", None)
-                raise
-            if state.is_completed():
-                _announce(completed, state.message, state.data)
-            else:
-                failure = get_state_exception(state)
-                _announce(failed, state.message, failure.report if isinstance(failure, Incomplete) else None)
-            return cast(ReportT, state)
-
-        return wrapper
-
-    return decorate
-
-
-def _announce(event: str, message: str | None, report: Any) -> None:
-    if getattr(report, "dry_run", flow_run.parameters.get("dry_run")):
+    dry_run = getattr(report, "dry_run", parameters.get("dry_run"))
+    if dry_run or flow_name not in END_EVENTS:
         return
-    tag = flow_run.parameters.get("droplet_tag")
-    announce_result(
-        event, {"message": message, "flow_run_name": flow_run.name, "droplet_tag": tag, **_contents(report)}
-    )
+    event = END_EVENTS[flow_name][0 if completed else 1]
+    payload = {"message": message, "flow_run_name": run_name, "droplet_tag": parameters.get("droplet_tag")}
+    announce_result(event, {**payload, **_contents(report)})
 
 
-def _contents(report: Any) -> dict[str, Any]:
+def announce_abnormal_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Announce a run that was cancelled or has crashed; for `on_cancellation` and `on_crashed` of `@flow`."""
+    announce_end(flow.name, flow_run.name, flow_run.parameters, state.message or state.name)
+
+
+def _contents(report: object) -> dict[str, Any]:
     if isinstance(report, ReplicationReport):
         return {
             "image_ids": sorted({row.image_id for row in report.rows}),

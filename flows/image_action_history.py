@@ -1,15 +1,15 @@
 """Every action ever run on some images."""
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from flows.command_line import run_from_command_line
 from flows.names import images_run_name
 from flows.parameters import ImageIds
-from flows.reporting.artifacts import publish_or_log
 from flows.reporting.report import ActionHistory, ImageHistory
-from flows.reporting.tables import escaped, history_table
-from flows.results import Incomplete, explains_result
-from tasks.digitalocean import APIError, InvalidArgument, track_usage
+from flows.results import explains_result, finish
+from flows.waiting import says_what_it_waits_for
+from tasks.connection import connect
+from tasks.digitalocean import APIError, Connection, InvalidArgument, track_usage
 from tasks.image_actions import list_image_actions
 
 HISTORY_KEY = "image-action-history"
@@ -33,19 +33,15 @@ def image_action_history(image_ids: ImageIds) -> ActionHistory:
     wanted = list(dict.fromkeys(image_ids))
     if not wanted:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
-    with track_usage() as usage:
-        images = tuple(_history_of(image_id) for image_id in wanted)
-    report = ActionHistory(images=images, api_requests=usage.requests, seconds=usage.seconds)
-    publish_or_log(HISTORY_KEY, escaped(history_table(report)), f"**{report.summary}**")
-    get_run_logger().info(report.summary)
-    if report.failure:
-        raise Incomplete(report)
-    return report
+    connection = connect()
+    with track_usage() as counter, says_what_it_waits_for("Reading actions", connection):
+        images = tuple(_history_of(image_id, connection) for image_id in wanted)
+    return finish(ActionHistory(images=images, usage=counter.usage), HISTORY_KEY)
 
 
-def _history_of(image_id: int) -> ImageHistory:
+def _history_of(image_id: int, connection: Connection) -> ImageHistory:
     try:
-        return ImageHistory(image_id=image_id, actions=tuple(list_image_actions(image_id)))
+        return ImageHistory(image_id=image_id, actions=tuple(list_image_actions(image_id, connection=connection)))
     except APIError as error:
         return ImageHistory(image_id=image_id, error=str(error))
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger
 
 from flows.waiting import says_what_it_waits_for
-from tasks.digitalocean import APIError, Droplet, Image, InvalidArgument, ScopeMissing, Unauthorized
+from tasks.digitalocean import APIError, Connection, Droplet, Image, InvalidArgument, ScopeMissing, Unauthorized
 from tasks.droplets import list_droplets
 from tasks.images import get_image, list_private_images
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What looking at some images one by one has shown.
+class ImagesRead:
+    """The result of reading some images one by one.
 
     Attributes:
         images: The images, by id.
         gone: Ids of images that do not exist.
-        unread: Why the others cannot be looked at, by id.
+        unread: Why the others cannot be read, by ID.
     """
 
     images: Mapping[int, Image] = field(default_factory=dict)
@@ -33,10 +33,10 @@ class Inventory:
     """What an account has, as far as a run is concerned with it.
 
     Attributes:
-        droplet_tag: The tag that the Droplets bear; None for all Droplets, and for snapshots of those that are gone.
+        droplet_tag: The tag that the Droplets have; None for all Droplets, and for snapshots of those that are gone.
         droplets: The Droplets.
         images: The account's own images, of whatever Droplet.
-        unread: Why backups of these Droplets cannot be looked at, by id.
+        unread: Why backups of these Droplets cannot be read, by ID.
     """
 
     droplet_tag: str | None
@@ -45,27 +45,28 @@ class Inventory:
     unread: Mapping[int, str] = field(default_factory=dict)
 
 
-@says_what_it_waits_for("Reading Droplets and images")
-def take_inventory(droplet_tag: str | None) -> Inventory:
-    """Look at the account's Droplets and images.
+def take_inventory(droplet_tag: str | None, connection: Connection) -> Inventory:
+    """Read the account's Droplets and images.
 
     Args:
-        droplet_tag: Only Droplets that bear this tag; None for all.
+        droplet_tag: Only Droplets with this tag; None for all.
+        connection: The API.
 
     Returns:
-        What there is.
+        The inventory.
 
     Raises:
-        InvalidArgument: No Droplet bears the tag.
+        InvalidArgument: No Droplet has the tag.
     """
-    # Images first: without the scope to read them, Droplets come without the ids of their backups.
-    images = list_private_images()
-    droplets = list_droplets(droplet_tag)
-    if droplet_tag and not droplets:
-        raise InvalidArgument(f"no Droplet bears the tag {droplet_tag!r}")
-    # The list of images may change while it is read; the Droplets name their backups.
-    looks = look_at_each(unlisted_images(droplets, images))
-    return Inventory(droplet_tag, droplets, [*images, *looks.images.values()], looks.unread)
+    with says_what_it_waits_for("Reading Droplets and images", connection):
+        # Images first: without the scope to read them, Droplets come without the IDs of their backups.
+        images = list_private_images(connection=connection)
+        droplets = list_droplets(droplet_tag, connection=connection)
+        if droplet_tag and not droplets:
+            raise InvalidArgument(f"no Droplet has the tag {droplet_tag!r}")
+        # The list of images may change while it is read; the Droplets name their backups.
+        others = read_each(unlisted_images(droplets, images), connection)
+    return Inventory(droplet_tag, droplets, [*images, *others.images.values()], others.unread)
 
 
 def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> list[int]:
@@ -74,14 +75,15 @@ def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> lis
     return sorted({each for droplet in droplets for each in droplet.backup_ids if each not in listed})
 
 
-def look_at_each(image_ids: Iterable[int]) -> Looks:
-    """Look at images one by one; one that cannot be looked at does not hide the others.
+def read_each(image_ids: Iterable[int], connection: Connection) -> ImagesRead:
+    """Read images one by one; one that cannot be read does not hide the others.
 
     Args:
-        image_ids: Their ids.
+        image_ids: Their IDs.
+        connection: The API.
 
     Returns:
-        What was to be seen.
+        The images, and which of them could not be read.
 
     Raises:
         Unauthorized: The token is wrong.
@@ -92,15 +94,15 @@ def look_at_each(image_ids: Iterable[int]) -> Looks:
     gone: list[int] = []
     for image_id in image_ids:
         try:
-            image = get_image(image_id)
+            image = get_image(image_id, connection=connection)
         except (Unauthorized, ScopeMissing):
             raise
         except APIError as error:
-            get_run_logger().warning("Image %d cannot be looked at: %s", image_id, error)
+            get_run_logger().warning("Image %d cannot be read: %s", image_id, error)
             unread[image_id] = str(error)
             continue
         if image is None:
             gone.append(image_id)
         else:
             images[image_id] = image
-    return Looks(images, tuple(gone), unread)
+    return ImagesRead(images, tuple(gone), unread)

@@ -30,6 +30,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 
+from flows.hooks import announce_end
 from flows.names import FLOWS
 from flows.prefect_client import PREFECT_ERRORS, impatient_client
 from flows.prefect_settings import DEAD_AFTER, HEARTBEAT
@@ -153,6 +154,7 @@ async def end_dead_runs(client: PrefectClient, own_id: UUID, now: datetime) -> N
         # Prefect lets a run that is being cancelled become nothing but Cancelled.
         ended = Cancelled if run.state_type == StateType.CANCELLING else Crashed
         await client.set_flow_run_state(run.id, ended(message=message))
+        announce_end((await client.read_flow(run.flow_id)).name, run.name, run.parameters, message)
         get_run_logger().warning("Set %r to %s: %s", run.name, ended.__name__, message)
 
 

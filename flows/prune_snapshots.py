@@ -6,33 +6,33 @@ from contextlib import nullcontext
 from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
-from flows.hooks import announces_result
+from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
 from flows.inventory import take_inventory
 from flows.names import pruning_run_name
 from flows.parameters import DropletTag, HowMany, Regions
 from flows.replication.image_selection import choose_targets
-from flows.replication.operations import or_else
-from flows.reporting.artifacts import publish_or_log
-from flows.reporting.events import PRUNING_COMPLETED, PRUNING_FAILED, announce_deletion
+from flows.reporting.events import announce_deletion
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
-from flows.reporting.tables import escaped, pruning_table
-from flows.results import Incomplete, Interrupted, explains_result
+from flows.results import explains_result, finish
 from flows.retention.pruning import Verdict
 from flows.retention.rule import RetentionRule
-from flows.retention.stock import Decision, decide, look
+from flows.retention.stock import Decision, decide, read_stock
 from flows.waiting import says_what_it_waits_for
 from tasks.connection import connect
-from tasks.digitalocean import APIError, Forbidden, ScopeMissing, Unauthorized, run_blocking, track_usage
+from tasks.digitalocean import APIError, Connection, Forbidden, ScopeMissing, Unauthorized, run_blocking, track_usage
 from tasks.digitalocean.errors import MOST_REFUSALS
-from tasks.digitalocean.idempotency import delete_once
 from tasks.snapshots import delete_snapshot
 
 PRUNING_KEY = "snapshot-retention"
 
 
-@flow(name="prune-snapshots", flow_run_name=pruning_run_name)
-@announces_result(PRUNING_COMPLETED, PRUNING_FAILED)
+@flow(
+    name="prune-snapshots",
+    flow_run_name=pruning_run_name,
+    on_cancellation=[announce_abnormal_end],
+    on_crashed=[announce_abnormal_end],
+)
 @explains_result
 def prune_snapshots(
     droplet_tag: DropletTag = None,
@@ -73,16 +73,17 @@ def prune_snapshots(
     """
     rule = RetentionRule(keep_last, keep_daily, keep_weekly, keep_monthly, older_than_days)
     connection = connect()
-    with track_usage() as usage:
-        targets = choose_targets(regions).regions
+    with track_usage() as counter:
+        targets = choose_targets(regions, connection).regions
 
         def choose() -> Decision:
-            return decide(look(take_inventory(droplet_tag)), rule, targets, max_deletions)
+            stock = read_stock(take_inventory(droplet_tag, connection), connection)
+            return decide(stock, rule, targets, max_deletions, connection)
 
-        deletion = Deletion()
+        deletion = Deletion(connection)
         with nullcontext(choose()) if dry_run else locked(choose, lambda decision: decision.image_ids) as decision:
             delete = not dry_run and not decision.plan.exceeds(max_deletions)
-            with says_what_it_waits_for("Deleting snapshots") if delete else nullcontext():
+            with says_what_it_waits_for("Deleting snapshots", connection) if delete else nullcontext():
                 rows = tuple(_rows(decision, deletion if delete else None))
     report = PruningReport(
         rows=rows,
@@ -90,16 +91,10 @@ def prune_snapshots(
         dry_run=dry_run,
         max_deletions=max_deletions,
         price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
-        api_requests=usage.requests,
-        too_many_requests=usage.too_many,
-        seconds=usage.seconds,
+        usage=counter.usage,
         interrupted=deletion.interrupted,
     )
-    publish_or_log(PRUNING_KEY, escaped(pruning_table(report)), f"**{report.summary}**")
-    get_run_logger().info(report.summary)
-    if report.failure:
-        raise Interrupted(report) if report.interrupted else Incomplete(report)
-    return report
+    return finish(report, PRUNING_KEY)
 
 
 def _rows(decision: Decision, deletion: "Deletion | None") -> Iterator[PruningRow]:
@@ -133,8 +128,8 @@ class Deletion:
     A 403 may pass. Only after three snapshots in a row that were refused, the token counts as lacking the scope.
     """
 
-    def __init__(self) -> None:
-        self._client = connect().client
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._token_refused: APIError | None = None
         self._refused_in_a_row = 0
         self.interrupted = False
@@ -146,9 +141,7 @@ class Deletion:
         try:
             if self._token_refused:
                 raise self._token_refused.for_request("DELETE", f"/v2/images/{image_id}")
-            deleted = run_blocking(
-                or_else(lambda: delete_snapshot.aio(image_id), lambda: self._without_prefect(image_id))
-            )
+            deleted = run_blocking(delete_snapshot.run(image_id, connection=self._connection))
         except APIError as error:
             judged = self._judged(error)
             get_run_logger().error("Snapshot %d was not deleted: %s", image_id, judged)
@@ -158,9 +151,6 @@ class Deletion:
             return PruningOutcome.FAILED, "interrupted while it was being deleted: it may be gone"
         self._refused_in_a_row = 0
         return (PruningOutcome.DELETED if deleted else PruningOutcome.GONE), ""
-
-    async def _without_prefect(self, image_id: int) -> bool:
-        return await self._client.repeating(lambda: delete_once(self._client, image_id))
 
     def _judged(self, error: APIError) -> APIError:
         """Find out whether the next deletions would be refused as well."""

@@ -3,7 +3,7 @@
 from prefect import flow, get_run_logger
 
 from flows.command_line import run_from_command_line
-from flows.hooks import announces_result
+from flows.hooks import announce_abnormal_end
 from flows.inventory import take_inventory
 from flows.names import replication_run_name
 from flows.parameters import ContradictoryParameters, DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
@@ -11,14 +11,17 @@ from flows.prune_snapshots import prune_snapshots
 from flows.replication.image_selection import named_images, newest_backups
 from flows.replication.recovery_points import Selection
 from flows.replication.run import replicate
-from flows.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
 from flows.reporting.report import ReplicationReport
 from flows.results import explains_result
-from tasks.digitalocean import deadline
+from tasks.digitalocean import Connection, deadline
 
 
-@flow(name="replicate-backups", flow_run_name=replication_run_name)
-@announces_result(REPLICATION_COMPLETED, REPLICATION_FAILED)
+@flow(
+    name="replicate-backups",
+    flow_run_name=replication_run_name,
+    on_cancellation=[announce_abnormal_end],
+    on_crashed=[announce_abnormal_end],
+)
 @explains_result
 def replicate_backups(
     droplet_tag: DropletTag = None,
@@ -60,15 +63,15 @@ def replicate_backups(
     if prune and image_ids is not None and not droplet_tag:
         raise ContradictoryParameters("prune is for Droplets: leave image_ids out, or name a droplet_tag as well")
 
-    def choose() -> Selection:
-        if image_ids is None:
-            return newest_backups(take_inventory(droplet_tag), newest)
-        named = named_images(image_ids)
-        return named + newest_backups(take_inventory(droplet_tag), newest) if droplet_tag else named
+    def choose(connection: Connection) -> Selection:
+        named = named_images(image_ids, connection) if image_ids is not None else Selection(())
+        if image_ids is not None and not droplet_tag:
+            return named
+        return named + newest_backups(take_inventory(droplet_tag, connection), connection, newest)
 
     report = replicate(choose, regions, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
     if prune:
-        with deadline(timeout_minutes * 60 - report.seconds):
+        with deadline(timeout_minutes * 60 - report.usage.seconds):
             _prune(droplet_tag, regions, dry_run=dry_run)
     return report
 

@@ -11,13 +11,14 @@ from flows.parameters import DropletTag, Hours, Regions
 from flows.replication.image_selection import choose_targets, newest_backups
 from flows.replication.planning import plan_replication
 from flows.replication.recovery_points import Selection, is_tagged
-from flows.replication.run import conclude, planned_rows, rows_of_missing
+from flows.replication.rows import planned_rows, rows_of_missing
+from flows.replication.run import COVERAGE_KEY
 from flows.reporting.report import CoverageReport, Outcome, Row
-from flows.results import explains_result
+from flows.results import explains_result, finish
 from flows.retention.rule import RetentionRule
-from flows.retention.stock import Stock, decide, look
+from flows.retention.stock import Stock, decide, read_stock
 from tasks.connection import connect
-from tasks.digitalocean import Forbidden, NotFound, track_usage
+from tasks.digitalocean import Connection, Forbidden, NotFound, track_usage
 
 
 @flow(name="report-coverage", flow_run_name=coverage_run_name)
@@ -47,16 +48,16 @@ def report_coverage(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     connection = connect()
-    with track_usage() as usage:
-        targets = choose_targets(regions)
-        inventory = take_inventory(droplet_tag)
-        selection, stock = newest_backups(inventory), _look(inventory)
-        # Nothing is deleted, so nothing is looked at more closely.
-        unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0).plan
+    with track_usage() as counter:
+        targets = choose_targets(regions, connection)
+        inventory = take_inventory(droplet_tag, connection)
+        selection, stock = newest_backups(inventory, connection), _stock(inventory, connection)
+        # Nothing is deleted, so no actions need to be read.
+        unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0, connection=connection).plan
     now = connection.client.server_clock.now()
     plan = plan_replication(selection.candidates, targets.regions, (), now)
     copies = newest_copies(selection, stock, connection.settings.managed_tag)
-    return conclude(
+    return finish(
         CoverageReport(
             rows=tuple(
                 _with_age(row, copies.get((row.droplet_id, row.region)), now, max_age_hours)
@@ -73,23 +74,24 @@ def report_coverage(
             max_age_hours=max_age_hours,
             unkept=len(unkept.to_delete),
             unkept_gib=unkept.gib_to_delete,
-            api_requests=usage.requests,
-            too_many_requests=usage.too_many,
-            seconds=usage.seconds,
-        )
+            usage=counter.usage,
+        ),
+        COVERAGE_KEY,
     )
 
 
-def _look(inventory: Inventory) -> Stock:
-    """Look at older snapshots, as far as the token may see them."""
+def _stock(inventory: Inventory, connection: Connection) -> Stock:
+    """Read older snapshots, as far as the token may see them."""
     try:
-        return look(inventory)
+        return read_stock(inventory, connection)
     except (Forbidden, NotFound) as error:
         get_run_logger().warning("Older snapshots are left out of the report: %s", error)
         return Stock((), {}, {})
 
 
-def newest_copies(selection: Selection, stock: Stock, managed_tag: str) -> dict[tuple[int | None, str], datetime]:
+def newest_copies(
+    selection: Selection, stock: Stock, managed_tag: str
+) -> dict[tuple[int | None, str | None], datetime]:
     """Find when the newest recovery point of each Droplet in each region was made.
 
     Args:
@@ -103,7 +105,7 @@ def newest_copies(selection: Selection, stock: Stock, managed_tag: str) -> dict[
     points = [(each.droplet_id, each.image.regions, each.image.created_at) for each in selection.candidates]
     managed = [each for each in stock.snapshots if is_tagged(each, managed_tag) and each.id not in stock.unavailable]
     points += [(each.resource_id, each.regions, each.created_at) for each in managed]
-    newest: dict[tuple[int | None, str], datetime] = {}
+    newest: dict[tuple[int | None, str | None], datetime] = {}
     for droplet_id, regions, made in points:
         for region in regions:
             newest[droplet_id, region] = max(newest.get((droplet_id, region), made), made)

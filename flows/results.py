@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
+from prefect import State, get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
+from flows.hooks import announce_end
 from flows.liveness import sign_of_life
 from flows.output import outlive_readers
+from flows.reporting.artifacts import publish_or_log
 from flows.reporting.report import RunReport
+from flows.reporting.tables import artifact_description, artifact_table
 from tasks.digitalocean import DigitalOceanError
 
 INTERRUPTED_MESSAGE = "What has started at DigitalOcean goes on there. Run the command again to finish."
@@ -39,8 +44,34 @@ class Interrupted(Incomplete):
     """A run that Ctrl-C has ended early."""
 
 
+def finish(report: ReportT, artifact_key: str) -> ReportT:
+    """Publish and log a report, and judge the run by it.
+
+    Args:
+        report: What the run did.
+        artifact_key: Key of the artifact that shows it.
+
+    Returns:
+        The report.
+
+    Raises:
+        Incomplete: The run has not done all that it was asked for.
+    """
+    publish_or_log(artifact_key, artifact_table(report), artifact_description(report))
+    get_run_logger().info(report.summary)
+    for note in report.notes:
+        get_run_logger().warning(note)
+    if report.interrupted and report.failure:
+        raise Interrupted(report)
+    for problem in report.problems:
+        get_run_logger().error("%s: %s", problem.image_and_regions, problem.error)
+    if report.failure:
+        raise Incomplete(report)
+    return report
+
+
 def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
-    """Make a flow's report, or the error that explains itself, the message of its run's last state.
+    """Make a flow's report, or the error that explains itself, the message of its run's last state, and announce it.
 
     Whoever calls the flow from Python still gets the report or the exception. A run that Ctrl-C has ended is Cancelled:
     nobody needs to be notified. Goes under `@flow`.
@@ -49,18 +80,31 @@ def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> ReportT:
         outlive_readers()
+        report = None
         try:
             with sign_of_life():
                 report = function(*args, **kwargs)
-        except Interrupted as interruption:
-            return cast(ReportT, Cancelled(message=str(interruption), data=interruption))
+        except Incomplete as error:
+            report = cast(ReportT, error.report)
+            ended = Cancelled if isinstance(error, Interrupted) else Failed
+            state: State[Any] = ended(message=str(error), data=error)
         except KeyboardInterrupt as interruption:
-            return cast(ReportT, Cancelled(message=INTERRUPTED_MESSAGE, data=interruption))
-        except (DigitalOceanError, Incomplete) as error:
-            return cast(ReportT, Failed(message=str(error), data=error))
-        return cast(ReportT, Completed(message=report.summary, data=report))
+            state = Cancelled(message=INTERRUPTED_MESSAGE, data=interruption)
+        except DigitalOceanError as error:
+            state = Failed(message=str(error), data=error)
+        except Exception as error:
+            _announce(f"{type(error).__name__}: {error}")
+            raise
+        else:
+            state = Completed(message=report.summary, data=report)
+        _announce(state.message, completed=state.is_completed(), report=report)
+        return cast(ReportT, state)
 
     return wrapper
+
+
+def _announce(message: str | None, *, completed: bool = False, report: RunReport | None = None) -> None:
+    announce_end(flow_run.flow_name, flow_run.name, flow_run.parameters, message, completed=completed, report=report)
 
 
 def _says_more_than_the_state(record: logging.LogRecord) -> bool:

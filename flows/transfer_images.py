@@ -3,18 +3,21 @@
 from prefect import flow
 
 from flows.command_line import run_from_command_line
-from flows.hooks import announces_result
+from flows.hooks import announce_abnormal_end
 from flows.names import replication_run_name
 from flows.parameters import ImageIds, Regions, TimeoutMinutes
 from flows.replication.image_selection import named_images
 from flows.replication.run import replicate
-from flows.reporting.events import REPLICATION_COMPLETED, REPLICATION_FAILED
 from flows.reporting.report import ReplicationReport
 from flows.results import explains_result
 
 
-@flow(name="transfer-images", flow_run_name=replication_run_name)
-@announces_result(REPLICATION_COMPLETED, REPLICATION_FAILED)
+@flow(
+    name="transfer-images",
+    flow_run_name=replication_run_name,
+    on_cancellation=[announce_abnormal_end],
+    on_crashed=[announce_abnormal_end],
+)
 @explains_result
 def transfer_images(
     image_ids: ImageIds,
@@ -45,7 +48,11 @@ def transfer_images(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     return replicate(
-        lambda: named_images(image_ids), regions, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run
+        lambda connection: named_images(image_ids, connection),
+        regions,
+        wait=wait,
+        timeout_minutes=timeout_minutes,
+        dry_run=dry_run,
     )
 
 

@@ -8,17 +8,18 @@ from contextlib import contextmanager
 from prefect import get_run_logger
 
 from flows.messages import wait_messages
-from tasks.connection import connect
+from tasks.digitalocean import Connection
 
 
 @contextmanager
-def says_what_it_waits_for(what: str) -> Iterator[None]:
-    """Log every few seconds what is being waited for, while the block or the decorated function lasts.
+def says_what_it_waits_for(what: str, connection: Connection) -> Iterator[None]:
+    """Log every few seconds what is being waited for, while the block lasts.
 
     Args:
         what: What is being waited for.
+        connection: The API, whose rate limiter may be paused.
     """
-    logger, rate_limiter = get_run_logger(), connect().client.rate_limiter
+    logger, rate_limiter = get_run_logger(), connection.client.rate_limiter
 
     def show(sentence: str) -> None:
         paused_for = rate_limiter.paused_for

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import Action, APIError, Image, NotFound, ScopeMissing, Unauthorized
+from tasks.digitalocean import Action, APIError, Connection, Image, NotFound, ScopeMissing, Unauthorized
 from tasks.digitalocean.client import DigitalOceanClient
-from tasks.digitalocean.errors import MOST_REFUSALS
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class KnownActions:
 
 
 @api_task(task_run_name="list actions on images", repeats=False)
-async def list_actions_on(images: Sequence[Image]) -> KnownActions:
+async def list_actions_on(images: Sequence[Image], *, connection: Connection | None = None) -> KnownActions:
     """List the actions on some images, with as few requests as that takes.
 
     Reads the account's feed back to the day the oldest of the images was made. Where that would take more requests
@@ -39,6 +38,7 @@ async def list_actions_on(images: Sequence[Image]) -> KnownActions:
 
     Args:
         images: The images.
+        connection: The API; None for that of the settings in the environment.
 
     Returns:
         Their actions, and the images whose actions cannot be read.
@@ -47,11 +47,7 @@ async def list_actions_on(images: Sequence[Image]) -> KnownActions:
         Unauthorized: The token is wrong.
         ScopeMissing: The token may not read images.
     """
-    connection = connect()
-    return await connection.run(_actions_on(connection.client, images))
-
-
-async def _actions_on(client: DigitalOceanClient, images: Sequence[Image]) -> KnownActions:
+    client = (connection or connect()).client
     wanted = {image.id for image in images}
     feed = await _from_feed(client, images) if len(images) > 1 else None
     found, unclear = feed or ([], {None})
@@ -59,12 +55,16 @@ async def _actions_on(client: DigitalOceanClient, images: Sequence[Image]) -> Kn
     unread: dict[int, str] = {}
     for image_id in sorted(wanted if None in unclear else wanted & {each for each in unclear if each is not None}):
         try:
-            found += await _from_image(client, image_id)
+            actions = await client.list_image_actions(image_id)
         except (Unauthorized, ScopeMissing):
             raise
         except APIError as error:
+            if isinstance(error, NotFound) and not error.transient:
+                continue  # the image is gone, and with it what was under way
             logger.warning("The actions of image %d cannot be read: %s", image_id, error)
             unread[image_id] = f"its actions cannot be read: {error}"
+        else:
+            found += [action.model_copy(update={"resource_id": image_id}) for action in actions]
     return KnownActions(found, unread)
 
 
@@ -92,16 +92,3 @@ async def _from_feed(
         if not page.more or (page.actions and page.actions[-1].started_at < oldest):
             return found, unclear
     return None
-
-
-async def _from_image(client: DigitalOceanClient, image_id: int, tries_left: int = MOST_REFUSALS - 1) -> list[Action]:
-    try:
-        actions = await client.list_image_actions(image_id)
-    except NotFound:
-        if await client.find_image(image_id) is None:
-            return []
-        if not tries_left:
-            raise
-        # The image is there, so the 404 may pass.
-        return await _from_image(client, image_id, tries_left - 1)
-    return [action.model_copy(update={"resource_id": image_id}) for action in actions]

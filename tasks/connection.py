@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from prefect.settings import PREFECT_API_URL
 
-from tasks import digitalocean
-from tasks.digitalocean import Connection, Settings
+from tasks.digitalocean import Connection, Settings, connection_for, load_settings
 from tasks.distributed_rate_limit import DistributedRateLimit
 
 
@@ -15,7 +14,7 @@ def connect() -> Connection:
     Raises:
         ConfigurationError: A setting is missing or wrong.
     """
-    return digitalocean.connect(distributed_limit=_distributed_limit)
+    return connection_for(load_settings(), _distributed_limit)
 
 
 def _distributed_limit(settings: Settings) -> DistributedRateLimit | None:

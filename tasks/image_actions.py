@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 from prefect.runtime import task_run
@@ -10,27 +11,31 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import Action, ImageActionRequest, InvalidArgument
-from tasks.digitalocean.idempotency import get_started_action, post_once
+from tasks.digitalocean import Action, Connection, ImageActionRequest, InvalidArgument
+from tasks.digitalocean.idempotency import find_applied, get_started_action, post_once
+from tasks.digitalocean.rate_limiter import Permit
 
 REQUEST: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)
 
 
 @api_task(task_run_name="get action {action_id} of {image_id}")
-async def get_image_action(image_id: int, action_id: int) -> Action:
-    """Look at one action of an image.
+async def get_image_action(image_id: int, action_id: int, *, connection: Connection | None = None) -> Action:
+    """Read one action of an image.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_get
 
     Tried again after everything that may pass: a 403, a 429, a 5xx, an odd status, a broken answer or connection.
 
     Args:
-        image_id: The image, from 1 on.
-        action_id: The action, from 1 on.
+        image_id: The image, at least 1.
+        action_id: The action, at least 1.
+        connection: The API; None for that of the settings in the environment.
 
     Returns:
         The action as it is now.
 
     Raises:
-        InvalidArgument: An id is none; nothing was sent.
+        InvalidArgument: An ID is not valid; nothing was sent.
         NotFound: There is no such image or action.
         Unauthorized: The token is wrong.
         APIError: Anything else, when there are no attempts left.
@@ -42,24 +47,26 @@ async def get_image_action(image_id: int, action_id: int) -> Action:
             return get_image_action(image_id, action_id).status
         ```
     """
-    connection = connect()
-    return await connection.run(connection.client.get_image_action(image_id, action_id))
+    return await (connection or connect()).client.get_image_action(image_id, action_id)
 
 
 @api_task(task_run_name="list actions of {image_id}", repeats=False)
-async def list_image_actions(image_id: int) -> list[Action]:
+async def list_image_actions(image_id: int, *, connection: Connection | None = None) -> list[Action]:
     """List every action ever run on an image.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_list
 
     Each page of the list is asked for again after everything that may pass, as in `get_image_action`.
 
     Args:
-        image_id: The image, from 1 on.
+        image_id: The image, at least 1.
+        connection: The API; None for that of the settings in the environment.
 
     Returns:
         Its actions, in the API's order.
 
     Raises:
-        InvalidArgument: The id is none; nothing was sent.
+        InvalidArgument: The ID is not valid; nothing was sent.
         NotFound: There is no such image.
         Unauthorized: The token is wrong.
         APIError: Anything else, when there are no attempts left.
@@ -71,8 +78,7 @@ async def list_image_actions(image_id: int) -> list[Action]:
             return list_image_actions.map(image_ids).result()
         ```
     """
-    connection = connect()
-    return await connection.run(connection.client.list_image_actions(image_id))
+    return await (connection or connect()).client.list_image_actions(image_id)
 
 
 def _post_name() -> str:
@@ -88,22 +94,38 @@ def _post_name() -> str:
     return f"start {noun} of {parameters.get('image_id')}" + (f" to {region}" if region else "")
 
 
-@api_task(task_run_name=_post_name)
-async def post_image_action(image_id: int, request: ImageActionRequest | dict[str, Any]) -> Action:
+async def _find_started(
+    since: datetime, image_id: int, request: ImageActionRequest, *, connection: Connection, **_: object
+) -> Action | None:
+    return await find_applied(connection.client, image_id, request, since)
+
+
+@api_task(task_run_name=_post_name, find_done=_find_started)
+async def post_image_action(
+    image_id: int,
+    request: ImageActionRequest | dict[str, Any],
+    *,
+    connection: Connection | None = None,
+    permit: Permit | None = None,
+) -> Action:
     """Start an action on an image, exactly once.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_post
 
     Tried again after a 429 and where no connection was made. After a 5xx, an odd status, a broken answer or a broken
     connection, the image's actions are looked at first: what was carried out all the same is returned, not repeated.
 
     Args:
-        image_id: The image, from 1 on.
+        image_id: The image, at least 1.
         request: `ConvertImage()` or `TransferImage(region="nyc3")`, or the same as a dictionary.
+        connection: The API; None for that of the settings in the environment.
+        permit: A permit of its rate limiter that was acquired for this request; None to acquire one.
 
     Returns:
         The action; in progress, as a rule.
 
     Raises:
-        InvalidArgument: The id or the request is none; nothing was sent.
+        InvalidArgument: The ID or the request is not valid; nothing was sent.
         NotFound: There is no such image.
         UnprocessableEntity: The API refuses: the image is in the region already, is no snapshot, has another action
             pending, or the region takes no images.
@@ -123,22 +145,24 @@ async def post_image_action(image_id: int, request: ImageActionRequest | dict[st
         checked = REQUEST.validate_python(request)
     except ValidationError as error:
         raise InvalidArgument(
-            f"image {image_id}: no such action: {error.errors(include_url=False)[0]['msg']}"
+            f"image {image_id}: the request is not valid: {error.errors(include_url=False)[0]['msg']}"
         ) from None
-    connection = connect()
-    return await connection.run(post_once(connection.client, image_id, checked))
+    return await post_once((connection or connect()).client, image_id, checked, permit)
 
 
 @api_task(task_run_name="wait for action {action_id} of {image_id}")
-async def wait_for_image_action(image_id: int, action_id: int, timeout_minutes: float = 360) -> Action:
+async def wait_for_image_action(
+    image_id: int, action_id: int, timeout_minutes: float = 360, *, connection: Connection | None = None
+) -> Action:
     """Wait until an action is no longer in progress.
 
-    All waiting in a process is done by one waiter, so waiting for many actions at once costs few requests.
+    All waiting in a process is done by one poller, so waiting for many actions at once costs few requests.
 
     Args:
-        image_id: The image, from 1 on.
-        action_id: The action, from 1 on.
+        image_id: The image, at least 1.
+        action_id: The action, at least 1.
         timeout_minutes: When to stop waiting; the action itself goes on.
+        connection: The API; None for that of the settings in the environment.
 
     Returns:
         The action, completed or errored.
@@ -155,7 +179,7 @@ async def wait_for_image_action(image_id: int, action_id: int, timeout_minutes: 
             return wait_for_image_action(image_id, action.id)
         ```
     """
-    connection = connect()
+    connection = connection or connect()
     action = await connection.run(get_started_action(connection.client, image_id, action_id))
     try:
         async with asyncio.timeout(timeout_minutes * 60):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import Image, NotFound
+from tasks.digitalocean import Connection, Image, NotFound
 
 
 @api_task(task_run_name="list images", repeats=False)
-async def list_private_images() -> list[Image]:
+async def list_private_images(*, connection: Connection | None = None) -> list[Image]:
     """List the account's own images: backups, snapshots and custom images.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/images_list
+
+    Args:
+        connection: The API; None for that of the settings in the environment.
 
     Returns:
         The images.
@@ -17,26 +22,27 @@ async def list_private_images() -> list[Image]:
     Raises:
         APIError: The list cannot be read.
     """
-    connection = connect()
-    return await connection.run(connection.client.list_private_images())
+    return await (connection or connect()).client.list_private_images()
 
 
 @api_task(task_run_name="get image {image_id}")
-async def get_image(image_id: int) -> Image | None:
-    """Look at one image.
+async def get_image(image_id: int, *, connection: Connection | None = None) -> Image | None:
+    """Read one image.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/images_get
 
     Args:
-        image_id: The image, from 1 on.
+        image_id: The image, at least 1.
+        connection: The API; None for that of the settings in the environment.
 
     Returns:
-        The image, None if there is none of that id.
+        The image; None if it does not exist.
 
     Raises:
-        InvalidArgument: The id is none; nothing was sent.
+        InvalidArgument: The ID is not valid; nothing was sent.
         APIError: It cannot be read.
     """
-    connection = connect()
     try:
-        return await connection.run(connection.client.get_image(image_id))
+        return await (connection or connect()).client.get_image(image_id)
     except NotFound:
         return None

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import Region
+from tasks.digitalocean import Connection, Region
 
 
 @api_task(task_run_name="list regions", repeats=False)
-async def list_regions() -> list[Region]:
+async def list_regions(*, connection: Connection | None = None) -> list[Region]:
     """List all regions; `takes_images` tells which of them images can be transferred to.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/regions_list
+
+    Args:
+        connection: The API; None for that of the settings in the environment.
 
     Returns:
         The regions.
@@ -17,5 +22,4 @@ async def list_regions() -> list[Region]:
     Raises:
         APIError: The list cannot be read.
     """
-    connection = connect()
-    return await connection.run(connection.client.list_regions())
+    return await (connection or connect()).client.list_regions()

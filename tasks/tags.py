@@ -6,41 +6,39 @@ from collections.abc import Sequence
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import NotFound, UnprocessableEntity
+from tasks.digitalocean import Connection, NotFound, UnprocessableEntity
 from tasks.digitalocean.client import DigitalOceanClient
 
 
 @api_task(task_run_name="tag images {tag}", idempotent=True)
-async def tag_images(tag: str, image_ids: Sequence[int]) -> frozenset[int]:
-    """Put a tag on images, all in one request, and make the tag if it is missing.
+async def tag_images(tag: str, image_ids: Sequence[int], *, connection: Connection | None = None) -> frozenset[int]:
+    """Tag images, all in one request, and create the tag if it is missing.
 
-    Putting a tag where it is already changes nothing, so the task is tried again after any failure that may pass.
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/tags_assign_resources
+
+    Tagging what has the tag already changes nothing, so the task is tried again after any failure that may pass.
 
     Args:
         tag: The tag.
         image_ids: The images.
+        connection: The API; None for that of the settings in the environment.
 
     Returns:
         Those that could not be tagged: gone, or not taggable as what they are now.
 
     Raises:
-        InvalidArgument: The tag is none; nothing was sent.
+        InvalidArgument: The tag is not valid; nothing was sent.
         APIError: Anything else, when there are no attempts left.
     """
-    connection = connect()
-    return await connection.run(put_tag(connection.client, tag, list(image_ids)))
-
-
-async def put_tag(client: DigitalOceanClient, tag: str, image_ids: list[int]) -> frozenset[int]:
-    """Do the work of `tag_images`, without Prefect."""
+    client, wanted = (connection or connect()).client, list(image_ids)
     try:
-        await client.tag_images(tag, image_ids)
+        await client.tag_images(tag, wanted)
     except UnprocessableEntity:
-        return frozenset(image_ids)
+        return frozenset(wanted)
     except NotFound:
         # The tag is missing, or an image is: the API's answer is the same.
         await client.create_tag(tag)
-        return await _tag_those_there(client, tag, image_ids)
+        return await _tag_those_there(client, tag, wanted)
     return frozenset()
 
 

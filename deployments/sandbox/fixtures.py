@@ -44,7 +44,7 @@ def make_account(
         backups_per_droplet: How many backups each has, a day apart.
         seed: What everything is drawn from.
         speed: What the durations of actions are divided by.
-        quirks: How the API behaves where it is not documented.
+        behavior: How the API behaves where it is not documented.
 
     Returns:
         The account.

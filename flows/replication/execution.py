@@ -1,24 +1,60 @@
-"""Carrying out a plan: start what is missing, wait for it, and note for each image and region what came of it."""
+"""Carrying out a plan: start what is missing, wait for it, and record the outcome of each step."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from contextlib import suppress
+import itertools
+import logging
+import math
+from collections.abc import Collection, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from threading import Event
 
-from flows.replication.action_runner import ActionRunner, Ending, describe, largest_first
-from flows.replication.operations import Operations
+from flows.replication.image_state import ImageState, Started
 from flows.replication.planning import ImagePlan, ReplicationPlan
+from flows.replication.refusals import Refusals
+from flows.replication.rows import row_of
 from flows.reporting.report import Outcome, Row
-from tasks.digitalocean import Action, Connection, ConvertImage, TransferImage
+from tasks.digitalocean import (
+    Action,
+    APIError,
+    Connection,
+    ConvertImage,
+    Forbidden,
+    ImageActionRequest,
+    NotFound,
+    ScopeMissing,
+    TransferImage,
+    Unauthorized,
+    UnexpectedStatus,
+    UnprocessableEntity,
+)
+from tasks.digitalocean.errors import MOST_REFUSALS
+from tasks.digitalocean.rate_limiter import Priority
+from tasks.image_actions import list_image_actions, post_image_action
+from tasks.images import get_image
+from tasks.tags import tag_images
 
-OUTCOMES = {
-    Ending.NOTHING_TO_DO: Outcome.ALREADY_THERE,
-    Ending.STARTED: Outcome.STARTED,
-    Ending.DONE: Outcome.TRANSFERRED,
-    Ending.ADOPTED: Outcome.ADOPTED,
-}
+# An image stays locked for an unknown time after its conversion. The pauses between tries double, from the shortest
+# poll interval to the longest: some five minutes with the defaults.
+MOST_TRIES_WHILE_LOCKED = 7
+# Conversions before transfers, because each makes transfers possible.
+CONVERSION, TRANSFER = 0.0, 1.0
+LAST: Priority = (math.inf,)
+
+logger = logging.getLogger(__name__)
+
+
+class ImageDeleted(Exception):
+    """An image that was deleted meanwhile.
+
+    Args:
+        image_id: The image.
+    """
+
+    def __init__(self, image_id: int) -> None:
+        super().__init__(f"image {image_id} was deleted meanwhile")
 
 
 @dataclass
@@ -26,46 +62,50 @@ class Progress:
     """How far a run has got; changes while it runs.
 
     Attributes:
-        total: Copies to account for.
-        rows: Those whose outcome is known, by image and region.
-        transfers: The latest transfer of each copy that was started or adopted.
-        conversions_left: Images that have still to become snapshots.
+        total: Copies to account for; where there are none, conversions.
+        rows: The steps whose outcome is known, by image and region; the region is None for a conversion.
+        actions: The latest action of each step that was started or adopted.
+        conversions_left: Images that have yet to become snapshots.
         smallest_gigabytes: Size of the smallest image, whose transfers start last.
     """
 
     total: int = 0
-    rows: dict[tuple[int, str], Row] = field(default_factory=dict)
-    transfers: dict[tuple[int, str], Action] = field(default_factory=dict)
+    rows: dict[tuple[int, str | None], Row] = field(default_factory=dict)
+    actions: dict[tuple[int, str | None], Action] = field(default_factory=dict)
     conversions_left: int = 0
     smallest_gigabytes: float = 0.0
+    counts_conversions: bool = False
+
+    @property
+    def done(self) -> int:
+        """Copies that are accounted for; where there are none, conversions."""
+        return sum((region is None) == self.counts_conversions for _, region in self.rows)
 
     @property
     def percent(self) -> float:
-        """How many of the copies are accounted for."""
-        return 100.0 * len(self.rows) / self.total if self.total else 0.0
+        """The percentage that is accounted for."""
+        return 100.0 * self.done / self.total if self.total else 0.0
 
     @property
     def running(self) -> int:
         """Transfers in flight."""
-        return len(self.transfers.keys() - self.rows.keys())
+        return sum(region is not None for _, region in self.actions.keys() - self.rows.keys())
 
     @property
     def unstarted(self) -> int:
         """Transfers still to be started."""
-        return self.total - len(self.rows) - self.running
+        return 0 if self.counts_conversions else self.total - self.done - self.running
 
 
 class Execution:
-    """One plan being carried out.
+    """One plan being carried out. Each action starts as a task run of Prefect, when the rate limiter permits it.
 
     Args:
         plan: What is missing.
         connection: The API.
-        progress: Where to note what has happened.
-        wait: Whether to wait until the transfers are done.
-        tag: The tag on images that this project converts.
-        tag_once_converted: Images that could not be tagged as backups, so have to be as snapshots.
-        operations: How the API is asked; None for task runs of Prefect.
+        progress: Where to record what has happened.
+        wait: Whether to wait until the actions have ended. A conversion that transfers follow is always waited for.
+        untagged: Images that could not be tagged as backups, so have to be as snapshots.
     """
 
     def __init__(
@@ -75,136 +115,293 @@ class Execution:
         progress: Progress,
         *,
         wait: bool,
-        tag: str,
-        tag_once_converted: Collection[int] = (),
-        operations: Operations | None = None,
+        untagged: Collection[int] = (),
     ) -> None:
         self._plan = plan
-        self._runner = ActionRunner(connection, operations)
+        self._connection = connection
+        self._settings = connection.settings
         self._progress = progress
         self._wait = wait
-        self._tag = tag
-        self._tag_once_converted = tag_once_converted
+        self._untagged = untagged
+        self._token_refused: APIError | None = None
+        self._refusals = Refusals()
+        self._unlocked: set[int] = set()
+        # How long an image that was just converted is given to be unlocked; learned from refusals.
+        self._settling_seconds = connection.settings.poll_interval_seconds
+        self.ended = Event()
 
-    async def run(self, timeout_seconds: float) -> tuple[Row, ...]:
+    async def run(self, timeout_seconds: float, reporting: AbstractAsyncContextManager[object] = nullcontext()) -> None:  # noqa: B008  # it holds no state
         """Do what the plan says.
 
         Args:
             timeout_seconds: When to stop starting and waiting. What runs by then goes on by itself.
-
-        Returns:
-            One row per image and region, in the plan's order.
+            reporting: Reports progress meanwhile.
         """
-        self._note_what_needs_nothing()
-        serving = asyncio.create_task(self._runner.queue.serve())
+        self._record_what_needs_nothing()
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as images:
-                    for plan in self._plan.images:
-                        images.create_task(self._replicate(plan))
+            async with reporting:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as images:
+                        for plan in self._plan.images:
+                            images.create_task(self._replicate(plan))
         finally:
-            serving.cancel()
-        return self.rows_so_far()
+            self.ended.set()
 
-    def rows_so_far(self) -> tuple[Row, ...]:
-        """Say what has come of each copy, in the plan's order; what has not arrived is timed out."""
-        return tuple(
-            self._progress.rows.get((plan.image.id, region)) or self._timed_out(plan, region)
-            for plan in self._plan.images
-            for region in self._plan.regions
-        )
+    def copies(self) -> tuple[Row, ...]:
+        """The outcome of each copy, in the plan's order; what has not arrived is timed out."""
+        return tuple(self._row(plan, region) for plan in self._plan.images for region in self._plan.regions)
 
-    def _note_what_needs_nothing(self) -> None:
-        self._progress.total = len(self._plan.images) * len(self._plan.regions)
+    def conversions(self) -> tuple[Row, ...]:
+        """The outcome of each conversion, in the plan's order; of each image where only conversions are planned."""
+        wanted = (plan for plan in self._plan.images if plan.converts or not self._plan.regions)
+        return tuple(self._row(plan, None) for plan in wanted)
+
+    def _record_what_needs_nothing(self) -> None:
+        plans, regions = self._plan.images, self._plan.regions
+        self._progress.counts_conversions = not regions
+        self._progress.total = len(plans) * len(regions or (None,))
         self._progress.conversions_left = self._plan.conversions
-        self._progress.smallest_gigabytes = min(
-            (each.image.size_gigabytes or 0.0 for each in self._plan.images), default=0.0
-        )
-        for plan in self._plan.images:
-            for region in self._plan.regions:
-                if plan.refusal:
-                    self._note(plan, region, Outcome.FAILED, error=plan.refusal)
-            for region in plan.there:
-                self._note(plan, region, Outcome.ALREADY_THERE)
+        self._progress.smallest_gigabytes = min((each.image.size_gigabytes or 0.0 for each in plans), default=0.0)
+        for plan in plans:
+            if plan.refusal:
+                self._record(plan, regions or (None,), Outcome.FAILED, error=plan.refusal)
+            elif not regions and not plan.converts:
+                self._record(plan, [None], Outcome.ALREADY_THERE)
+            self._record(plan, plan.there, Outcome.ALREADY_THERE)
 
     async def _replicate(self, plan: ImagePlan) -> None:
         """Bring one image to all its regions, as a snapshot."""
         async with asyncio.TaskGroup() as copies:
             for region in plan.under_way:
-                copies.create_task(self._copy(plan, region))
-            try:
-                await self._make_snapshot(plan)
-                if plan.image.id in self._tag_once_converted:
-                    copies.create_task(self._runner.tag_converted(plan.image.id, self._tag))
-            except Exception as error:  # noqa: BLE001  # one image never stops the others
-                self._progress.conversions_left -= plan.convert
-                for region in plan.transfer_to:
-                    self._note(plan, region, Outcome.FAILED, error=f"not converted: {describe(error)}")
+                copies.create_task(self._step(plan, region))
+            if plan.converts and not await self._convert(plan, copies):
                 return
-            scout = asyncio.Event()
+            first = asyncio.Event()
             for region in plan.transfer_to:
-                copies.create_task(self._copy(plan, region, scout))
-                if plan.convert or plan.converting:
-                    # It may still be locked: one finds out, so that the others are not refused as well.
-                    await scout.wait()
+                copies.create_task(self._step(plan, region, first))
+                if plan.converts:
+                    # The image may still be locked: one finds out, so that the others are not refused as well.
+                    await first.wait()
 
-    async def _make_snapshot(self, plan: ImagePlan) -> None:
-        if not plan.convert and plan.converting is None:
-            return
-        # Before the transfers, because each conversion makes transfers possible.
-        await self._runner.see_through(plan.image, ConvertImage(), (0.0, largest_first(plan.image)), plan.converting)
-        await asyncio.sleep(self._runner.settling_seconds)
+    async def _convert(self, plan: ImagePlan, tasks: asyncio.TaskGroup) -> bool:
+        """Make a snapshot of a backup; returns whether it can be transferred."""
+        await self._step(plan, None)
         self._progress.conversions_left -= plan.convert
+        row = self._progress.rows[plan.image.id, None]
+        if row.outcome == Outcome.FAILED:
+            self._record(plan, plan.transfer_to, Outcome.FAILED, error=f"not converted: {row.error}")
+            return False
+        if plan.image.id in self._untagged and row.outcome != Outcome.STARTED:
+            tasks.create_task(self._tag_converted(plan.image.id))
+        if plan.transfer_to:
+            await asyncio.sleep(self._settling_seconds)
+        return True
 
-    async def _copy(self, plan: ImagePlan, region: str, scout: asyncio.Event | None = None) -> None:
-        """Bring an image to one region, and note what came of it."""
+    async def _step(self, plan: ImagePlan, region: str | None, first_started: asyncio.Event | None = None) -> None:
+        """Do one step of the plan, and record its outcome; one that fails never stops the others.
+
+        Args:
+            plan: The image's part of the plan.
+            region: Where to copy the image; None to convert it.
+            first_started: Set once the action has started, or failed to.
+        """
         clock = asyncio.get_running_loop()
-        began = clock.time()
-
-        def note_start(action: Action) -> None:
-            nonlocal began
-            began = clock.time()
-            self._progress.transfers[plan.image.id, region] = action
-            if scout:
-                scout.set()
-
-        request = TransferImage(region=region)
-        priority = (1.0, largest_first(plan.image))
-        running = plan.under_way.get(region)
+        request: ImageActionRequest = ConvertImage() if region is None else TransferImage(region=region)
+        running = plan.converting if region is None else plan.under_way.get(region)
         try:
-            ending = await self._runner.see_through(plan.image, request, priority, running, note_start, wait=self._wait)
-        except Exception as error:  # noqa: BLE001  # one image never stops the others
-            self._note(plan, region, Outcome.FAILED, error=describe(error))
+            # The largest take longest, so they start first.
+            priority = (CONVERSION if region is None else TRANSFER, -(plan.image.size_gigabytes or 0.0))
+            started = Started(running, adopted=True) if running else await self._start(plan, request, priority)
+            for starts_left in reversed(range(self._settings.action_restart_max + 1)):
+                if started.action is None:
+                    return self._record(plan, [region], Outcome.ALREADY_THERE)
+                began = clock.time()
+                self._progress.actions[plan.image.id, region] = started.action
+                if first_started:
+                    first_started.set()
+                if not self._wait and not (region is None and plan.transfer_to):
+                    return self._record(plan, [region], Outcome.STARTED)
+                if await self._completes(plan, request, started.action):
+                    break
+                if not starts_left:
+                    return self._record(plan, [region], Outcome.FAILED, error=self._failed_each_time())
+                started = await self._start(plan, request, priority)
+        except Exception as error:  # noqa: BLE001  # reported in the row
+            self._record(plan, [region], Outcome.FAILED, error=described(error))
         else:
-            waited = ending in {Ending.DONE, Ending.ADOPTED}
-            self._note(plan, region, OUTCOMES[ending], seconds=round(clock.time() - began, 1) if waited else None)
+            done = Outcome.CONVERTED if region is None else Outcome.TRANSFERRED
+            outcome = Outcome.ADOPTED if started.adopted else done
+            self._record(plan, [region], outcome, seconds=round(clock.time() - began, 1))
         finally:
-            if scout:
-                scout.set()
+            if first_started:
+                first_started.set()
 
-    def _timed_out(self, plan: ImagePlan, region: str) -> Row:
-        action = self._progress.transfers.get((plan.image.id, region))
-        error = "still in progress: the next run takes it up" if action else "not started: the next run will"
-        return self._row(plan, region, Outcome.TIMED_OUT, error=error)
+    async def _start(self, plan: ImagePlan, request: ImageActionRequest, priority: Priority) -> Started:
+        """Start an action, or find that it runs or has worked already.
 
-    def _note(
-        self, plan: ImagePlan, region: str, outcome: Outcome, *, seconds: float | None = None, error: str = ""
+        Raises:
+            ImageDeleted: The image was deleted.
+            APIError: The API refuses for good, the action was not started, or its fate is unknown.
+        """
+        image_id, turn, sent = plan.image.id, priority, self._now()
+        refused, locked = itertools.count(1), itertools.count(1)
+        self._refusals.want(image_id)
+        try:
+            while True:
+                unlocked_before = image_id in self._unlocked
+                try:
+                    async with self._connection.client.rate_limiter.permit(turn) as permit:
+                        if turn == priority and self._refusals.should_go_last(image_id):
+                            turn = LAST
+                            continue
+                        self._raise_if_token_refused(image_id)
+                        sent = self._now()
+                        action = await post_image_action.run(
+                            image_id, request, connection=self._connection, permit=permit
+                        )
+                    self._refusals.accepted()
+                    if isinstance(request, TransferImage):
+                        # Transfers of one image run side by side: where one is accepted, no lock keeps others out.
+                        self._unlocked.add(image_id)
+                    return Started(action)
+                except Unauthorized as error:
+                    # It would be the same for every other action.
+                    self._token_refused = error
+                    raise
+                except Forbidden as error:
+                    await self._after_forbidden(image_id, error, sent, next(refused))
+                    turn = priority
+                except (UnprocessableEntity, NotFound, UnexpectedStatus) as refusal:
+                    found = await self._after_refusal(
+                        plan, request, refusal, next(locked), unlocked_before=unlocked_before
+                    )
+                    if found:
+                        return found
+                    turn = priority
+        finally:
+            self._refusals.done(image_id)
+
+    def _raise_if_token_refused(self, image_id: int) -> None:
+        if self._token_refused:
+            raise self._token_refused.for_request("POST", f"/v2/images/{image_id}/actions")
+
+    async def _after_forbidden(self, image_id: int, error: Forbidden, sent: float, tries: int) -> None:
+        """Wait before a start that was refused with a 403 is tried again.
+
+        Raises:
+            ScopeMissing: The token may start no actions.
+            Forbidden: This image has been refused often enough.
+        """
+        if isinstance(error, ScopeMissing):
+            raise error
+        if self._refusals.refused(image_id, sent, self._now()):
+            missing = ScopeMissing(error.method, error.path, error.status, error.error_id, error.message)
+            self._token_refused = missing
+            raise missing from error
+        if tries == MOST_REFUSALS:
+            raise error
+        logger.warning("%s; asking again, other images first", error)
+        await asyncio.sleep(self._pause_after(tries))
+
+    async def _after_refusal(
+        self, plan: ImagePlan, request: ImageActionRequest, refusal: APIError, tries: int, *, unlocked_before: bool
+    ) -> Started | None:
+        """Find out why a start was refused; waits, and returns None, where the reason may pass.
+
+        Raises:
+            ImageDeleted: The image was deleted.
+            APIError: The refusal, if it is final.
+        """
+        if refusal.ambiguous:
+            raise refusal
+        state = await self._state_of(plan.image.id)
+        if state.image is None:
+            raise ImageDeleted(plan.image.id) from refusal
+        if found := state.already(request):
+            return found
+        locked = not unlocked_before and state.is_locked()
+        # A 404 although the image is there may pass; any other refusal only with a lock.
+        passes = isinstance(refusal, NotFound) and tries < MOST_REFUSALS
+        if tries == MOST_TRIES_WHILE_LOCKED or not (locked or passes):
+            raise refusal
+        logger.info("%s of image %d is refused for the moment: %s", request, plan.image.id, refusal.message)
+        await asyncio.sleep(self._pause_after(tries))
+        if locked:
+            self._settling_seconds = max(self._settling_seconds, self._pause_after(tries + 1))
+        return None
+
+    async def _state_of(self, image_id: int) -> ImageState:
+        image = await get_image.run(image_id, connection=self._connection)
+        actions = await list_image_actions.run(image_id, connection=self._connection) if image else []
+        return ImageState(image, tuple(actions), self._connection.client.server_clock.now())
+
+    async def _completes(self, plan: ImagePlan, request: ImageActionRequest, action: Action) -> bool:
+        """Wait for the end of an action; returns whether it worked."""
+        # Transfers wait for a conversion, and it takes no longer for a large image.
+        converting = isinstance(request, ConvertImage)
+        gigabytes = None if converting else plan.image.size_gigabytes
+        try:
+            ended = await self._connection.poller.wait(plan.image.id, action, gigabytes, blocking=converting)
+        except NotFound as error:
+            # The action is gone, or the image is: what the image itself shows decides.
+            image = await get_image.run(plan.image.id, connection=self._connection)
+            if image is None:
+                raise ImageDeleted(plan.image.id) from error
+            if request.shown_by(image):
+                return True
+            raise
+        return ended.completed
+
+    async def _tag_converted(self, image_id: int) -> None:
+        """Tag an image that was just converted; tried again while the API still takes it for a backup."""
+        tag = self._settings.managed_tag
+        for tries in range(1, MOST_TRIES_WHILE_LOCKED + 1):
+            try:
+                if not await tag_images.run(tag, [image_id], connection=self._connection):
+                    return
+                if await get_image.run(image_id, connection=self._connection) is None:
+                    return  # the copies' rows say so
+            except Exception as error:  # noqa: BLE001  # copying goes on
+                logger.error("Image %d was converted but not tagged: %s", image_id, described(error))  # noqa: TRY400
+                return
+            await asyncio.sleep(self._pause_after(tries))
+        logger.error("Image %d was converted, but cannot be tagged %s", image_id, tag)
+
+    def _failed_each_time(self) -> str:
+        starts = self._settings.action_restart_max + 1
+        return f"the action failed on all {starts} attempts" if starts > 1 else "the action failed"
+
+    def _pause_after(self, tries: int) -> float:
+        """How long to wait before what was refused for the moment is tried again."""
+        return min(self._settings.poll_interval_seconds * 2.0 ** (tries - 1), self._settings.poll_interval_max_seconds)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _record(
+        self,
+        plan: ImagePlan,
+        regions: Iterable[str | None],
+        outcome: Outcome,
+        *,
+        seconds: float | None = None,
+        error: str = "",
     ) -> None:
-        self._progress.rows[plan.image.id, region] = self._row(plan, region, outcome, seconds=seconds, error=error)
+        for region in regions:
+            action = self._progress.actions.get((plan.image.id, region))
+            row = row_of(plan, region, outcome, action=action, seconds=seconds, error=error)
+            self._progress.rows[plan.image.id, region] = row
 
-    def _row(
-        self, plan: ImagePlan, region: str, outcome: Outcome, *, seconds: float | None = None, error: str = ""
-    ) -> Row:
-        action = self._progress.transfers.get((plan.image.id, region))
-        return Row(
-            source=plan.candidate.source,
-            droplet_id=plan.candidate.droplet_id,
-            image_id=plan.image.id,
-            image_name=plan.image.name,
-            region=region,
-            outcome=outcome,
-            action_id=action.id if action else None,
-            seconds=seconds,
-            error=error,
-            needs_conversion=plan.convert,
-        )
+    def _row(self, plan: ImagePlan, region: str | None) -> Row:
+        action = self._progress.actions.get((plan.image.id, region))
+        why = "still in progress: the next run takes it up" if action else "not started: the next run will"
+        timed_out = row_of(plan, region, Outcome.TIMED_OUT, action=action, error=why)
+        return self._progress.rows.get((plan.image.id, region), timed_out)
+
+
+def described(error: Exception) -> str:
+    """Say what went wrong with an image, for its row in the report; of the unforeseen, the log has the traceback."""
+    if isinstance(error, (APIError, ImageDeleted)):
+        return str(error)
+    logger.debug("Unforeseen", exc_info=error)
+    return f"unexpected {type(error).__name__}: {error}"

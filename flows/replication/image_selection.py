@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from prefect import get_run_logger
 
-from flows.inventory import Inventory, look_at_each
+from flows.inventory import Inventory, read_each
 from flows.replication.recovery_points import (
     Candidate,
     Selection,
@@ -19,13 +19,12 @@ from flows.replication.recovery_points import (
 )
 from flows.waiting import says_what_it_waits_for
 from tasks.account_actions import list_actions_on
-from tasks.connection import connect
-from tasks.digitalocean import APIError, ConvertImage, InvalidArgument, Unauthorized
+from tasks.digitalocean import APIError, Connection, ConvertImage, InvalidArgument, Unauthorized
 from tasks.images import list_private_images
 from tasks.regions import list_regions
 
 # A list shows up to 200 images a request, but nobody knows how many pages it has; a few images are asked for singly.
-MOST_SINGLE_LOOKS = 10
+MOST_SINGLE_READS = 10
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Targets:
     doubtful: tuple[str, ...] = ()
 
 
-@says_what_it_waits_for("Reading the regions")
-def choose_targets(wanted: Sequence[str] | None) -> Targets:
+def choose_targets(wanted: Sequence[str] | None, connection: Connection) -> Targets:
     """Choose the regions to copy to.
 
     Args:
         wanted: Slugs asked for; None for every region that is available and has the feature `image_transfer`.
+        connection: The API.
 
     Returns:
         The regions. Those that were named are tried in any case.
@@ -57,7 +56,8 @@ def choose_targets(wanted: Sequence[str] | None) -> Targets:
         APIError: The regions cannot be listed, and none was named.
     """
     try:
-        known = list_regions()
+        with says_what_it_waits_for("Reading the regions", connection):
+            known = list_regions(connection=connection)
     except APIError as error:
         if not wanted or isinstance(error, Unauthorized):
             raise
@@ -68,11 +68,12 @@ def choose_targets(wanted: Sequence[str] | None) -> Targets:
     return Targets((*(each for each in regions if each not in doubtful), *doubtful), doubtful)
 
 
-def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
+def newest_backups(inventory: Inventory, connection: Connection, newest: int = 1) -> Selection:
     """Choose the newest recovery points of Droplets.
 
     Args:
         inventory: What there is.
+        connection: The API.
         newest: How many of each Droplet, at least 1.
 
     Returns:
@@ -81,13 +82,13 @@ def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
     Raises:
         InvalidArgument: There is nothing to protect: no Droplet, or none with a backup.
     """
-    managed_tag = connect().settings.managed_tag
+    managed_tag = connection.settings.managed_tag
     droplets, images = inventory.droplets, inventory.images
     if not droplets:
         raise InvalidArgument("the account has no Droplets")
     selection = choose_recovery_points(droplets, images, managed_tag=managed_tag, newest=newest)
     if unclear := newer_snapshots(droplets, images, selection, managed_tag=managed_tag):
-        actions = list_actions_on(unclear).actions
+        actions = list_actions_on(unclear, connection=connection).actions
         conversions = [each for each in actions if ConvertImage().matches(each) and not each.errored]
         converted = {each.resource_id for each in conversions}
         selection = choose_recovery_points(
@@ -102,12 +103,12 @@ def newest_backups(inventory: Inventory, newest: int = 1) -> Selection:
     return replace(selection, volumes=attached_volumes(droplets), missing=inventory.unread)
 
 
-@says_what_it_waits_for("Reading the named images")
-def named_images(image_ids: Sequence[int]) -> Selection:
+def named_images(image_ids: Sequence[int], connection: Connection) -> Selection:
     """Choose images by their ids.
 
     Args:
-        image_ids: The ids.
+        image_ids: The IDs.
+        connection: The API.
 
     Returns:
         The images, and why the others are missing: they do not exist, or cannot be read.
@@ -118,10 +119,15 @@ def named_images(image_ids: Sequence[int]) -> Selection:
     wanted = list(dict.fromkeys(image_ids))
     if not wanted:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
-    listed = {image.id: image for image in list_private_images()} if len(wanted) > MOST_SINGLE_LOOKS else {}
-    looks = look_at_each([each for each in wanted if each not in listed])
-    found = {**listed, **looks.images}
+    with says_what_it_waits_for("Reading the named images", connection):
+        listed = (
+            {image.id: image for image in list_private_images(connection=connection)}
+            if len(wanted) > MOST_SINGLE_READS
+            else {}
+        )
+        singles = read_each([each for each in wanted if each not in listed], connection)
+    found = {**listed, **singles.images}
     return Selection(
         candidates=tuple(Candidate(found[each], found[each].name or str(each)) for each in wanted if each in found),
-        missing={**{each: f"there is no image {each}, or it was deleted" for each in looks.gone}, **looks.unread},
+        missing={**{each: f"there is no image {each}, or it was deleted" for each in singles.gone}, **singles.unread},
     )

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from math import fsum
 
 from flows.replication.recovery_points import Candidate
-from tasks.digitalocean import Action, ConvertImage, Image, TransferImage
+from tasks.digitalocean import Action, ConvertImage, Image, ImageActionRequest, TransferImage
 
 # A finished action may show in the image only seconds later; it is believed for longer than that, so that nothing
 # is ever started twice, but not for good, so that an image that is really missing is copied again.
@@ -45,6 +45,11 @@ class ImagePlan:
     def image(self) -> Image:
         """The image as the API listed it."""
         return self.candidate.image
+
+    @property
+    def converts(self) -> bool:
+        """Whether it becomes a snapshot, by this run or by a conversion that runs already."""
+        return self.convert or self.converting is not None
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,33 @@ def plan_replication(
     return ReplicationPlan(tuple(plans), tuple(regions))
 
 
+def plan_conversions(
+    candidates: Iterable[Candidate], actions: Iterable[Action], unread: Mapping[int, str]
+) -> ReplicationPlan:
+    """Compute what has to be done so that every image is a snapshot, wherever it is.
+
+    Args:
+        candidates: The images.
+        actions: Actions on these images, as far as they are known.
+        unread: Images whose actions cannot be known, by ID, and why.
+
+    Returns:
+        The plan, which has no regions.
+    """
+    known = list(actions)
+    plans = []
+    for each in candidates:
+        own = [action for action in known if action.resource_id == each.image.id]
+        if each.image.type == "snapshot" and not each.image.public:
+            plans.append(ImagePlan(each))
+        elif refusal := conversion_refusal_of(each.image, own) or unread.get(each.image.id, ""):
+            plans.append(ImagePlan(each, refusal=refusal))
+        else:
+            converting = running(own, ConvertImage())
+            plans.append(ImagePlan(each, convert=converting is None, converting=converting))
+    return ReplicationPlan(tuple(plans), ())
+
+
 def _plan_unread(candidate: Candidate, regions: tuple[str, ...], why: str) -> ImagePlan:
     return ImagePlan(candidate, there=tuple(each for each in regions if each in candidate.image.regions), refusal=why)
 
@@ -181,7 +213,7 @@ def conversion_refusal_of(image: Image, actions: Iterable[Action] = ()) -> str:
     return refusal_of(image, actions)
 
 
-def running(actions: Iterable[Action], request: ConvertImage | TransferImage) -> Action | None:
+def running(actions: Iterable[Action], request: ImageActionRequest) -> Action | None:
     """Find the action that does what a request asks for, if one runs."""
     return next((action for action in actions if action.in_progress and request.matches(action)), None)
 

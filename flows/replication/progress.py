@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+from prefect.context import AsyncClientContext
 
 from flows.prefect_client import impatient
 from flows.replication.execution import Progress
-from flows.replication.progress_bar import PROGRESS_LINE, Show
+from flows.replication.progress_bar import PROGRESS_LINE, Show, progress_bar
 from flows.reporting.events import announce_copy
 from flows.reporting.report import count
 from tasks.digitalocean import Connection
@@ -25,12 +28,33 @@ SECONDS_TWO_HOURS = 7200
 PROGRESS_KEY = "replication-progress"
 
 
+@asynccontextmanager
+async def reported(progress: Progress, connection: Connection) -> AsyncIterator[None]:
+    """Report progress while the block lasts, and once more at its end.
+
+    Args:
+        progress: What to report.
+        connection: The API.
+    """
+    # One client of Prefect for all task runs; without it, each would open its own.
+    async with AsyncClientContext.get_or_create():
+        with progress_bar() as show:
+            reporter = ProgressReporter(progress, connection, show)
+            reporting = asyncio.create_task(reporter.run())
+            try:
+                yield
+            finally:
+                reporting.cancel()
+                await asyncio.gather(reporting, return_exceptions=True)
+                await reporter.report()
+
+
 class ProgressReporter:
     """Reports on one run.
 
     Args:
         progress: What to report.
-        connection: The API, whose budget may be closed.
+        connection: The API, whose rate limiter may be paused.
         show: Shows it besides, as per cent and a sentence.
     """
 
@@ -86,7 +110,8 @@ class ProgressReporter:
 
 def _describe(progress: Progress, paused_for: float, seconds_left: float | None) -> str:
     # Rounded down: 100% only when everything is.
-    parts = [f"{math.floor(progress.percent)}% done: {len(progress.rows)} of {count(progress.total, 'copy', 'copies')}"]
+    noun = ("conversion", "conversions") if progress.counts_conversions else ("copy", "copies")
+    parts = [f"{math.floor(progress.percent)}% done: {progress.done} of {count(progress.total, *noun)}"]
     if progress.running:
         parts.append(f"{count(progress.running, 'transfer')} in flight")
     if progress.conversions_left:

@@ -10,14 +10,15 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.digitalocean import Action
+from tasks.digitalocean import Action, Usage
 
 
 class Outcome(StrEnum):
-    """What became of one image in one region."""
+    """The outcome of one copy or conversion."""
 
     ALREADY_THERE = "already_there"
     TRANSFERRED = "transferred"
+    CONVERTED = "converted"
     ADOPTED = "adopted"
     PLANNED = "planned"
     STARTED = "started"
@@ -33,17 +34,17 @@ ARRIVED = frozenset({Outcome.ALREADY_THERE, Outcome.TRANSFERRED, Outcome.ADOPTED
 
 
 class Row(BaseModel):
-    """One image and one region.
+    """One image and one region, or one image's conversion.
 
     Attributes:
         source: What the image is a copy of, for people: a Droplet's name and id, or the image's own name.
         droplet_id: The Droplet it is a copy of, where that is known.
         image_id: The image.
         image_name: The image's name, which is free text.
-        region: Slug of the region.
+        region: Slug of the region; None for a conversion.
         outcome: What became of it. `adopted`: another run or person had started the transfer already.
-        action_id: The transfer, where there was one.
-        seconds: From the start of the transfer to when it was found finished, None where nothing was waited for.
+        action_id: The transfer or conversion, where there was one.
+        seconds: From the start of the action to when it was found finished, None where nothing was waited for.
         error: What went wrong, in the API's own words where it said something.
         needs_conversion: Whether the image was still a backup when the run began.
         age_hours: How old the newest copy in the region is, of this image or an older one; None where nobody asked, or
@@ -56,7 +57,7 @@ class Row(BaseModel):
     droplet_id: int | None = None
     image_id: int
     image_name: str = ""
-    region: str
+    region: str | None = None
     outcome: Outcome
     action_id: int | None = None
     seconds: float | None = None
@@ -98,6 +99,11 @@ class Problem(BaseModel):
         return image if self.source == str(self.image_id) else f"{self.source}, {image}"
 
     @property
+    def image_and_regions(self) -> str:
+        """Such as `web-01 (3164494), image 62137902 in fra1, nyc3`."""
+        return f"{self.image} in {self.where}" if self.regions else self.image
+
+    @property
     def where(self) -> str:
         """The regions."""
         few = len(self.regions) <= FEW_REGIONS
@@ -108,17 +114,13 @@ class RunReport(BaseModel):
     """What every run has to say.
 
     Attributes:
-        api_requests: Requests sent to the API.
-        too_many_requests: How many of them were answered with 429.
-        seconds: How long the run took.
+        usage: What the run has spent.
         interrupted: Whether Ctrl-C has ended it early.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    api_requests: int = 0
-    too_many_requests: int = 0
-    seconds: float = 0
+    usage: Usage = Usage()
     interrupted: bool = False
 
     @property
@@ -129,20 +131,31 @@ class RunReport(BaseModel):
     @property
     @abstractmethod
     def failure(self) -> str:
-        """What somebody has to look at; empty when all is well."""
+        """What went wrong, in one sentence; empty if nothing did."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What went wrong, once per image and reason."""
+        return ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else a reader has to know, a sentence each."""
+        return ()
 
     @property
     def spent(self) -> str:
         """How many requests the run has sent."""
-        return f"{count(self.api_requests, 'API request')}, {self.too_many_requests} answered with 429"
+        return f"{count(self.usage.requests, 'API request')}, {self.usage.too_many_requests} answered with 429"
 
 
 class ReplicationReport(RunReport):
-    """What a run that copies images did.
+    """What a run that copies or converts images did.
 
     Attributes:
         rows: One per image and region.
-        regions: The regions to copy to.
+        conversions: One per conversion.
+        regions: The regions to copy to; none where images were only to be converted.
         doubtful_regions: Those of them that were named, but are not available for image transfers by the API's list.
         without_backups: Droplets that have nothing to copy, by name and id.
         volumes: How many volumes are attached to each Droplet that has any, by its name and id. No copy holds them.
@@ -153,6 +166,7 @@ class ReplicationReport(RunReport):
     """
 
     rows: tuple[Row, ...] = ()
+    conversions: tuple[Row, ...] = ()
     regions: tuple[str, ...] = ()
     doubtful_regions: tuple[str, ...] = ()
     without_backups: tuple[str, ...] = ()
@@ -163,20 +177,25 @@ class ReplicationReport(RunReport):
     price_per_gib_month: float | None = None
 
     @property
+    def wanted(self) -> tuple[Row, ...]:
+        """The rows of what was asked for: the copies, or the conversions where there are no regions."""
+        return self.rows if self.regions else self.conversions
+
+    @property
     def totals(self) -> dict[Outcome, int]:
-        """How many rows have each outcome that occurs."""
-        counts = Counter(row.outcome for row in self.rows)
+        """How many copies have each outcome that occurs; where there are no regions, how many conversions."""
+        counts = Counter(row.outcome for row in self.wanted)
         return {outcome: counts[outcome] for outcome in Outcome if counts[outcome]}
 
     @property
     def bad_rows(self) -> tuple[Row, ...]:
-        """Rows of what did not arrive."""
-        return tuple(row for row in self.rows if row.outcome in BAD_OUTCOMES)
+        """Rows of what did not arrive, or was not converted."""
+        return tuple(row for row in self.wanted if row.outcome in BAD_OUTCOMES)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What went wrong, once per image and reason."""
-        wanted = Counter((row.source, row.image_id) for row in self.rows)
+        wanted = Counter((row.source, row.image_id) for row in self.wanted)
         alike: dict[tuple[str, int, str], list[Row]] = {}
         for row in self.bad_rows:
             alike.setdefault((row.source, row.image_id, row.reason), []).append(row)
@@ -184,7 +203,7 @@ class ReplicationReport(RunReport):
             Problem(
                 source=source,
                 image_id=image_id,
-                regions=tuple(row.region for row in rows),
+                regions=tuple(row.region for row in rows if row.region),
                 everywhere=len(rows) == wanted[source, image_id],
                 error=rows[0].error or reason,
                 reason=reason,
@@ -209,9 +228,10 @@ class ReplicationReport(RunReport):
     @property
     def summary(self) -> str:
         """The run in one line."""
-        images = len({row.image_id for row in self.rows})
+        images = count(len({row.image_id for row in self.wanted}), "image")
         counts = ", ".join(f"{number} {outcome.replace('_', ' ')}" for outcome, number in self.totals.items())
-        copies = f"{count(images, 'image')} in {count(len(self.regions), 'region')}: {counts or 'nothing to do'}"
+        where = f" in {count(len(self.regions), 'region')}" if self.regions else ""
+        copies = f"{images}{where}: {counts or 'nothing to do'}"
         if not self.dry_run:
             return f"{copies}; {self.spent}"
         return f"Dry run, {copies}; would add {self.added}; {self.spent}"
@@ -226,17 +246,15 @@ class ReplicationReport(RunReport):
         """How many of how many did not arrive, and the first reason; empty when all is well."""
         if not self.bad_rows:
             return ""
+        how_many = f"{len(self.bad_rows)} of {len(self.wanted)}"
         if self.interrupted:
-            return (
-                f"{len(self.bad_rows)} of {len(self.rows)} copies have not arrived yet; transfers that have started go "
-                "on at DigitalOcean. Run the command again to finish."
-            )
+            undone = f"{how_many} copies have not arrived" if self.regions else f"{how_many} images are not converted"
+            return f"{undone} yet; what has started goes on at DigitalOcean. Run the command again to finish."
         first = self.bad_rows[0]
         reason = first.error or first.outcome.replace("_", " ")
-        return (
-            f"{len(self.bad_rows)} of {len(self.rows)} copies did not arrive "
-            f"(first: image {first.image_id} to {first.region}: {reason})"
-        )
+        if not self.regions:
+            return f"{how_many} images were not converted (first: {first.image_id}: {reason})"
+        return f"{how_many} copies did not arrive (first: image {first.image_id} to {first.region}: {reason})"
 
 
 class CoverageReport(ReplicationReport):
@@ -275,60 +293,6 @@ class CoverageReport(ReplicationReport):
         return "; ".join(missed)
 
 
-class ConversionRow(BaseModel):
-    """One image that was to become a snapshot.
-
-    Attributes:
-        image_id: The image.
-        outcome: `converted`, `already_a_snapshot`, `adopted` (the conversion was under way already), `started` (not
-            waited for), `failed` or `timed_out`.
-        action_id: The conversion, where there was one.
-        seconds: How long it took, None where nothing was waited for.
-        error: What went wrong, in the API's own words where it said something.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    image_id: int
-    image_name: str = ""
-    outcome: str
-    action_id: int | None = None
-    seconds: float | None = None
-    error: str = ""
-
-
-class ConversionReport(RunReport):
-    """What a run that converts backups did."""
-
-    rows: tuple[ConversionRow, ...] = ()
-
-    @property
-    def bad_rows(self) -> tuple[ConversionRow, ...]:
-        """Rows that somebody has to look at."""
-        return tuple(row for row in self.rows if row.outcome in BAD_OUTCOMES)
-
-    @property
-    def summary(self) -> str:
-        """The run in one line."""
-        counts = Counter(row.outcome.replace("_", " ") for row in self.rows)
-        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
-        return f"{count(len(self.rows), 'image')}: {outcomes}; {self.spent}"
-
-    @property
-    def failure(self) -> str:
-        """How many of how many were not converted, and the first reason; empty when all is well."""
-        if not self.bad_rows:
-            return ""
-        if self.interrupted:
-            return (
-                f"{len(self.bad_rows)} of {len(self.rows)} images are not converted yet; conversions that have started "
-                "go on at DigitalOcean. Run the command again to finish."
-            )
-        first = self.bad_rows[0]
-        reason = first.error or first.outcome.replace("_", " ")
-        return f"{len(self.bad_rows)} of {len(self.rows)} images were not converted (first: {first.image_id}: {reason})"
-
-
 class ImageHistory(BaseModel):
     """The actions of one image.
 
@@ -355,7 +319,7 @@ class ActionHistory(RunReport):
         """The report in one line."""
         actions = sum(len(image.actions) for image in self.images)
         images = count(len(self.images), "image")
-        return f"{count(actions, 'action')} on {images}; {count(self.api_requests, 'API request')}"
+        return f"{count(actions, 'action')} on {images}; {count(self.usage.requests, 'API request')}"
 
     @property
     def failure(self) -> str:

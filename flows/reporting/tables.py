@@ -9,7 +9,6 @@ from functools import singledispatch
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
 from flows.reporting.report import (
     ActionHistory,
-    ConversionReport,
     Outcome,
     ReplicationReport,
     Row,
@@ -19,6 +18,7 @@ from flows.reporting.report import (
 SIGNS = {
     Outcome.ALREADY_THERE: "✓",
     Outcome.TRANSFERRED: "+",
+    Outcome.CONVERTED: "+",
     Outcome.ADOPTED: "⊕",
     Outcome.PLANNED: "○",
     Outcome.STARTED: "…",
@@ -26,11 +26,12 @@ SIGNS = {
     Outcome.TIMED_OUT: "!",
 }
 LEGEND = (
-    "✓ there before · + copied by this run · ⊕ copy was under way already · ○ to be copied · … started, not waited for"
-    " · ✗ failed · ! not there in time"
+    "✓ there before · + done by this run · ⊕ was under way already · ○ to be done · … started, not waited for"
+    " · ✗ failed · ! not done in time"
 )
 WHAT_TO_DO = "No manual repair needed: once the cause is fixed, the next run copies only what is still missing."
 CONTROL_PANEL = "https://cloud.digitalocean.com"
+CONVERTED = "Converted"
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20
 ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
@@ -48,21 +49,47 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
         Rows of cells by column title. Not escaped for any markup.
     """
     by_image: dict[tuple[str, int], list[Row]] = {}
-    for row in report.rows:
+    for row in (*report.conversions, *report.rows):
         by_image.setdefault((row.source, row.image_id), []).append(row)
     lines = []
     for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not _is_bad(item[1]), item[0])):
         outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
         line = {"Droplet": source, "Image": str(image_id)}
+        line |= {CONVERTED: outcomes.get(None, "")} if report.conversions else {}
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
-            line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(row.reason for row in rows if _is_bad([row])))
+            wrong = [row for row in rows if _is_bad([row]) and (row.region or not report.regions)]
+            line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(row.reason for row in wrong))
         lines.append(line)
     titles = lines[0] if lines else dict.fromkeys(["Droplet", "Image", *report.regions])
     nothing = dict.fromkeys(titles, "") | {"Image": "no backups"}
     return lines + [nothing | {"Droplet": source} for source in report.without_backups]
 
 
+@singledispatch
+def artifact_table(report: RunReport) -> list[dict[str, str]]:
+    """Lay any report out as an artifact.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Rows of Markdown cells by column title.
+    """
+    return escaped(table_of(report))
+
+
+@singledispatch
+def artifact_description(report: RunReport) -> str:
+    """Say in Markdown what stands above the table of an artifact.
+
+    Args:
+        report: The report.
+    """
+    return f"**{report.summary}**"
+
+
+@artifact_table.register
 def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
     """Lay a report out as an artifact, with links to DigitalOcean's control panel.
 
@@ -84,6 +111,7 @@ def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
     return shown
 
 
+@artifact_description.register
 def coverage_description(report: ReplicationReport) -> str:
     """Say in Markdown what stands above the table: the summary, the signs, what went wrong and why, and the notes.
 
@@ -94,7 +122,7 @@ def coverage_description(report: ReplicationReport) -> str:
         Paragraphs, and an item for each image and reason.
     """
     problems = report.problems
-    items = [f"- {_escape(each.image)} in {each.where}: {_escape(each.reason)}" for each in problems[:MOST_REASONS]]
+    items = [f"- {_escape(each.image_and_regions)}: {_escape(each.reason)}" for each in problems[:MOST_REASONS]]
     if len(problems) > MOST_REASONS:
         items.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
     reasons = ["\n".join(items), WHAT_TO_DO] if items else []
@@ -111,26 +139,6 @@ def _age(hours: float | None) -> str:
     if hours is None:
         return ""
     return f"{hours:.0f} h" if hours < HOURS_TWO_DAYS else f"{hours / 24:.0f} d"
-
-
-def conversion_table(report: ConversionReport) -> list[dict[str, str]]:
-    """Lay a report of conversions out.
-
-    Args:
-        report: The report.
-
-    Returns:
-        Rows of cells by column title. Not escaped for any markup.
-    """
-    return [
-        {
-            "Image": f"{row.image_id} {row.image_name}".strip(),
-            "Outcome": row.outcome.replace("_", " "),
-            "Action": str(row.action_id or ""),
-            "What went wrong": row.error,
-        }
-        for row in report.rows
-    ]
 
 
 def pruning_table(report: PruningReport) -> list[dict[str, str]]:
@@ -199,7 +207,6 @@ def table_of(report: RunReport) -> list[dict[str, str]]:
 
 
 table_of.register(ReplicationReport, coverage_table)
-table_of.register(ConversionReport, conversion_table)
 table_of.register(PruningReport, pruning_table)
 table_of.register(ActionHistory, history_table)
 

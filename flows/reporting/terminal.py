@@ -49,8 +49,8 @@ def text_of(report: RunReport, width: int | None) -> str:
     rows = [{title: _printable(cell) for title, cell in row.items()} for row in table_of(report)]
     if not isinstance(report, ReplicationReport):
         paragraphs = [_table(rows, width)]
-    elif width is None or _width_of(rows) <= width:
-        paragraphs = [_table(rows, None), _wrapped(LEGEND, width)]
+    elif width is None or _width_of(rows) <= width or not report.regions:
+        paragraphs = [_table(rows, width), _wrapped(LEGEND, width)]
     else:
         bare = [{title: cell for title, cell in row.items() if title != WHAT_WENT_WRONG} for row in rows]
         paragraphs = [*_blocks(bare, report.regions, width), _wrapped(LEGEND, width), _problems(report, width)]
@@ -101,7 +101,7 @@ def _problems(report: ReplicationReport, width: int) -> list[str]:
         return []
     lines = [f"{WHAT_WENT_WRONG}:"]
     for each in problems[:MOST_REASONS]:
-        lines += _wrapped(_printable(f"- {each.image} in {each.where}: {each.reason}"), width, indent="  ", first="")
+        lines += _wrapped(_printable(f"- {each.image_and_regions}: {each.reason}"), width, indent="  ", first="")
     if len(problems) > MOST_REASONS:
         lines.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
     return [*lines, *_wrapped(WHAT_TO_DO, width)]

@@ -11,11 +11,8 @@ from flows.inventory import Inventory
 from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning, unavailable_snapshots
 from flows.retention.rule import RetentionRule
 from flows.waiting import says_what_it_waits_for
-from tasks.connection import connect
-from tasks.digitalocean import APIError, Image, NotFound, ScopeMissing, Snapshot, Unauthorized
-from tasks.digitalocean.errors import MOST_REFUSALS
+from tasks.digitalocean import APIError, Connection, Image, NotFound, ScopeMissing, Snapshot, Unauthorized
 from tasks.image_actions import list_image_actions
-from tasks.images import get_image
 from tasks.snapshots import list_snapshots
 
 
@@ -59,18 +56,20 @@ class Decision:
         return [snapshot.id for snapshot in self.plan.to_delete]
 
 
-@says_what_it_waits_for("Reading snapshots")
-def look(inventory: Inventory) -> Stock:
-    """Look at the account's snapshots.
+def read_stock(inventory: Inventory, connection: Connection) -> Stock:
+    """Read the account's snapshots.
 
     Args:
         inventory: What else there is.
+        connection: The API.
 
     Returns:
         The snapshots of the Droplets in the inventory; where that is of all Droplets, also of those that are gone.
     """
     droplets = {droplet.id: droplet.name for droplet in inventory.droplets}
-    snapshots = [each for each in list_snapshots() if not inventory.droplet_tag or each.resource_id in droplets]
+    with says_what_it_waits_for("Reading snapshots", connection):
+        listed = list_snapshots(connection=connection)
+    snapshots = [each for each in listed if not inventory.droplet_tag or each.resource_id in droplets]
     return Stock(
         snapshots,
         newest_backups(inventory.droplets, inventory.images),
@@ -79,20 +78,21 @@ def look(inventory: Inventory) -> Stock:
     )
 
 
-@says_what_it_waits_for("Reading the actions on old snapshots")
-def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deletions: int) -> Decision:
-    """Decide which snapshots go, and look whether one of those has an action under way.
+def decide(
+    stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deletions: int, connection: Connection
+) -> Decision:
+    """Decide which snapshots go, and find out whether one of those has an action under way.
 
     Args:
         stock: What there is.
         rule: What is kept.
         regions: Slugs of the regions in which the newest recovery point should be.
-        max_deletions: If more would go, none is looked at more closely.
+        max_deletions: If more would go, their actions are not read.
+        connection: The API.
 
     Returns:
         The decision.
     """
-    connection = connect()
     managed_tag, now = connection.settings.managed_tag, connection.client.server_clock.now()
 
     def plan(under_way: Sequence[int]) -> PruningPlan:
@@ -110,22 +110,18 @@ def decide(stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deleti
     first = plan(())
     if first.exceeds(max_deletions):
         return Decision(stock, first)
-    return Decision(stock, plan([each.id for each in first.to_delete if _has_action_under_way(each.id)]))
+    with says_what_it_waits_for("Reading the actions on old snapshots", connection):
+        under_way = [each.id for each in first.to_delete if _has_action_under_way(each.id, connection)]
+    return Decision(stock, plan(under_way))
 
 
-def _has_action_under_way(image_id: int, tries_left: int = MOST_REFUSALS - 1) -> bool:
+def _has_action_under_way(image_id: int, connection: Connection) -> bool:
     try:
-        return any(action.in_progress for action in list_image_actions(image_id))
-    except NotFound as error:
-        if get_image(image_id) is None:
-            return False
-        if tries_left:
-            # The image is there, so the 404 may pass.
-            return _has_action_under_way(image_id, tries_left - 1)
-        get_run_logger().warning("Snapshot %d is kept, its actions cannot be looked at: %s", image_id, error)
-        return True
+        return any(action.in_progress for action in list_image_actions(image_id, connection=connection))
     except (Unauthorized, ScopeMissing):
         raise
     except APIError as error:
-        get_run_logger().warning("Snapshot %d is kept, its actions cannot be looked at: %s", image_id, error)
+        if isinstance(error, NotFound) and not error.transient:
+            return False
+        get_run_logger().warning("Snapshot %d is kept, its actions cannot be read: %s", image_id, error)
         return True

@@ -1,6 +1,6 @@
 """The DigitalOcean API, as far as copying images needs it; knows nothing of Prefect."""
 
-from tasks.digitalocean.connection import Connection, connect, run_blocking, start_in_background
+from tasks.digitalocean.connection import Connection, connection_for, run_blocking, start_in_background
 from tasks.digitalocean.deadline import Deadline, deadline
 from tasks.digitalocean.errors import (
     APIError,
@@ -34,7 +34,7 @@ from tasks.digitalocean.models import (
     TransferImage,
 )
 from tasks.digitalocean.settings import Settings, load_settings
-from tasks.digitalocean.usage import Usage, track_usage
+from tasks.digitalocean.usage import Usage, UsageCounter, track_usage
 
 __all__ = [
     "APIError",
@@ -68,7 +68,8 @@ __all__ = [
     "UnexpectedStatus",
     "UnprocessableEntity",
     "Usage",
-    "connect",
+    "UsageCounter",
+    "connection_for",
     "deadline",
     "load_settings",
     "run_blocking",

@@ -15,36 +15,43 @@ import httpx
 from tasks.digitalocean import pagination
 from tasks.digitalocean.clock import Clock, ServerClock, SystemClock
 from tasks.digitalocean.errors import (
+    MOST_REFUSALS,
     APIError,
+    ConnectionFailed,
     Forbidden,
     InvalidArgument,
+    MalformedResponse,
     NotFound,
     ScopeMissing,
+    TransportError,
     UnexpectedStatus,
     UnprocessableEntity,
     collection_of,
 )
+from tasks.digitalocean.http_client import PERMIT, BodyTooLarge, RateLimitedClient
 from tasks.digitalocean.models import (
     TAG_PATTERN,
     Action,
     Droplet,
     Image,
-    ImageActionRequest,
     Region,
     Resource,
     Snapshot,
 )
 from tasks.digitalocean.pagination import Paging
-from tasks.digitalocean.rate_limiter import DistributedLimit, RateLimiter
-from tasks.digitalocean.responses import ResponseBody
+from tasks.digitalocean.rate_limiter import DistributedLimit, Permit, RateLimiter
+from tasks.digitalocean.responses import ResponseBody, parse_response
 from tasks.digitalocean.settings import Settings
-from tasks.digitalocean.transport import Sender
 
 # The API's documentation: "per_page", at most 200.
 LARGEST_PAGE = 200
 # One request may tag many images; the API's documentation names no limit, so the lists stay short.
 IMAGES_PER_TAGGING = 500
 FIRST_PAUSE_SECONDS = 0.5
+
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# All that can be raised between here and the server, addresses and headers that make no sense included.
+BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError)
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 ResultT = TypeVar("ResultT")
@@ -61,7 +68,8 @@ class DigitalOceanClient:
         settings: Token, address and limits.
         transport: How requests travel; None for the network. Tests give an application instead.
         clock: Where time comes from; None for this machine's.
-        shared_limit: What other processes with the same token wait for, too.
+        distributed_limit: What other processes with the same token wait for, too.
+        loop: The event loop in which requests are sent, wherever a call comes from; None for the caller's.
     """
 
     def __init__(
@@ -70,12 +78,13 @@ class DigitalOceanClient:
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
         distributed_limit: DistributedLimit | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.server_clock = ServerClock(self.clock)
-        self.rate_limiter = RateLimiter(settings.rate_limits, self.clock, shared=distributed_limit)
-        self._sender = Sender(settings, self.rate_limiter, self.server_clock, transport)
+        self.rate_limiter = RateLimiter(settings.rate_limits, self.clock, distributed_limit=distributed_limit)
+        self._http = RateLimitedClient(settings, self.rate_limiter, self.server_clock, transport, loop)
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,24 +96,38 @@ class DigitalOceanClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._sender.close()
+        await self._http.aclose()
 
     # Image actions
 
     async def get_image_action(self, image_id: int, action_id: int) -> Action:
         """Look at one action of an image."""
-        path = f"/v2/images/{_checked_id(image_id, 'image')}/actions/{_checked_id(action_id, 'action')}"
-        return (await self._request("GET", path)).one(Action, "action")
+        path = f"{image_path(image_id)}/actions/{_checked_id(action_id, 'action')}"
+        return (await self.request("GET", path)).one(Action, "action")
 
     async def list_image_actions(self, image_id: int, *, retries: int | None = None) -> list[Action]:
-        """Look at all actions ever run on an image; `retries` as in `list_recent_actions`."""
-        path = f"/v2/images/{_checked_id(image_id, 'image')}/actions"
-        return await self._all(pagination.image_actions, "actions", path, retries=retries)
+        """Look at all actions ever run on an image.
 
-    async def post_image_action(self, image_id: int, request: ImageActionRequest) -> Action:
-        """Start an action on an image; the answer is the action in progress."""
-        path = f"/v2/images/{_checked_id(image_id, 'image')}/actions"
-        return (await self._request("POST", path, json=request.model_dump())).one(Action, "action")
+        Args:
+            image_id: The image, at least 1.
+            retries: As in `list_recent_actions`. With 0, a 404 is not looked into.
+
+        Raises:
+            NotFound: There is no such image. A 404 although the image is there may pass: it is asked again.
+        """
+
+        async def request() -> list[Action]:
+            try:
+                return await self._all(
+                    pagination.image_actions, "actions", f"{image_path(image_id)}/actions", retries=retries
+                )
+            except NotFound as error:
+                error.transient = retries != 0 and await self.find_image(image_id) is not None
+                raise
+
+        return await self.repeating(
+            request, MOST_REFUSALS - 1, when=lambda error: isinstance(error, NotFound) and error.transient
+        )
 
     async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> pagination.FeedPage:
         """Look at a page of the account's feed of actions, newest first.
@@ -121,7 +144,7 @@ class DigitalOceanClient:
 
     async def get_image(self, image_id: int) -> Image:
         """Look at one image."""
-        return (await self._request("GET", f"/v2/images/{_checked_id(image_id, 'image')}")).one(Image, "image")
+        return (await self.request("GET", image_path(image_id))).one(Image, "image")
 
     async def find_image(self, image_id: int) -> Image | None:
         """Look at one image, asking again where that may help; None if it is gone."""
@@ -140,10 +163,6 @@ class DigitalOceanClient:
         """List the snapshots of Droplets, also of those that are gone; what cannot be read is skipped."""
         snapshots = await self._all(pagination.snapshots, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
         return list({snapshot.id: snapshot for snapshot in snapshots}.values())
-
-    async def delete_image(self, image_id: int) -> None:
-        """Delete a snapshot or custom image; the API deletes no backups."""
-        await self._request("DELETE", f"/v2/images/{_checked_id(image_id, 'image')}")
 
     # Regions and Droplets
 
@@ -173,7 +192,7 @@ class DigitalOceanClient:
     async def create_tag(self, tag: str) -> None:
         """Make a tag; one that exists already is left as it is."""
         try:
-            await self._request("POST", "/v2/tags", json={"name": checked_tag(tag)})
+            await self.request("POST", "/v2/tags", json={"name": checked_tag(tag)})
         except UnprocessableEntity as error:
             logger.debug("The tag was not made, probably because it exists: %s", error)
 
@@ -186,23 +205,52 @@ class DigitalOceanClient:
         path = f"/v2/tags/{checked_tag(tag)}/resources"
         resources = [{"resource_id": str(_checked_id(each, "image")), "resource_type": "image"} for each in image_ids]
         for start in range(0, len(resources), IMAGES_PER_TAGGING):
-            await self._request("POST", path, json={"resources": resources[start : start + IMAGES_PER_TAGGING]})
+            await self.request("POST", path, json={"resources": resources[start : start + IMAGES_PER_TAGGING]})
 
     # How requests travel
 
-    async def _request(
-        self, method: str, path: str, *, params: Mapping[str, str] | None = None, json: object = None
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: object = None,
+        permit: Permit | None = None,
+        checks_scope: bool = True,
     ) -> ResponseBody:
-        """Send one request when the budget allows it, once.
+        """Send one request when the rate limiter permits it, once.
+
+        Args:
+            method: The HTTP method.
+            path: The path, from `/v2` on.
+            params: The query.
+            json: The body.
+            permit: A permit of the rate limiter that was acquired for this request.
+            checks_scope: Whether to find out if a read was refused because the token lacks the scope.
 
         Raises:
             ScopeMissing: A read was refused, and so was another one that needs the same scope.
-            APIError: The answer was not a success, or there was none.
+            APIError: The response is not a success, or there is none.
         """
+        extensions = {PERMIT: permit} if permit else None
         try:
-            return await self._sender.send(method, path, params=params, json=json)
+            response = await self._http.request(method, path, params=params, json=json, extensions=extensions)
+        except BodyTooLarge as error:
+            raise MalformedResponse(method, path, message=str(error)) from error
+        except TimeoutError as error:
+            seconds = self.settings.http_timeout_seconds
+            raise TransportError(method, path, message=f"no answer within {seconds:g} s") from error
+        except NEVER_SENT as error:
+            message = f"no connection to {self.settings.api_url} ({_described(error)})"
+            raise ConnectionFailed(method, path, message=message) from error
+        except BROKEN as error:
+            message = f"no answer, the connection broke ({_described(error)})"
+            raise TransportError(method, path, message=message) from error
+        try:
+            return parse_response(method, path, response, self.settings.token.get_secret_value())
         except Forbidden as error:
-            if method == "GET" and await self._lacks_scope(path):
+            if checks_scope and method == "GET" and await self._lacks_scope(path):
                 # No request id: this was two requests.
                 raise ScopeMissing(method, path, error.status, error.error_id, error.message) from error
             raise
@@ -212,10 +260,10 @@ class DigitalOceanClient:
             raise
 
     async def _lacks_scope(self, path: str) -> bool:
-        """Ask for what needs the same scope as a read that was refused, and is refused only without it."""
+        """Send a control request: one that needs the same scope as a read that was refused, and nothing else."""
         await asyncio.sleep(FIRST_PAUSE_SECONDS)
         try:
-            await self._sender.send("GET", collection_of(path), params={"per_page": "1"})
+            await self.request("GET", collection_of(path), params={"per_page": "1"}, checks_scope=False)
         except Forbidden:
             return True
         except APIError as error:
@@ -257,7 +305,7 @@ class DigitalOceanClient:
         query = {**(params or {}), "page": str(page), "per_page": str(LARGEST_PAGE)}
 
         async def ask() -> ResultT:
-            return read(await self._request("GET", path, params=query))
+            return read(await self.request("GET", path, params=query))
 
         return await self.repeating(ask, retries)
 
@@ -293,10 +341,23 @@ def _read_with(
     return lambda answer: (read(answer), paging.after(answer, page))
 
 
+def image_path(image_id: int) -> str:
+    """The path of an image.
+
+    Raises:
+        InvalidArgument: The ID is not valid.
+    """
+    return f"/v2/images/{_checked_id(image_id, 'image')}"
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
 def _checked_id(value: int, what: str) -> int:
     """Refuse what is no id before it becomes part of a path."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgument(f"{value!r} is no {what} id: a whole number from 1 on is needed")
+        raise InvalidArgument(f"{value!r} is not a valid {what} ID: expected a positive integer")
     return value
 
 
@@ -307,5 +368,7 @@ def checked_tag(tag: str) -> str:
         InvalidArgument: It is none.
     """
     if not TAG_PATTERN.fullmatch(tag):
-        raise InvalidArgument(f"{tag!r} is no tag: 1 to 255 letters, digits, colons, dashes and underscores are")
+        raise InvalidArgument(
+            f"{tag!r} is not a valid tag: expected 1 to 255 letters, digits, colons, dashes and underscores"
+        )
     return tag

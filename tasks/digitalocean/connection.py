@@ -21,7 +21,7 @@ from tasks.digitalocean.client import DigitalOceanClient
 from tasks.digitalocean.deadline import current_deadline
 from tasks.digitalocean.poller import ActionPoller
 from tasks.digitalocean.rate_limiter import DistributedLimit
-from tasks.digitalocean.settings import Settings, load_settings
+from tasks.digitalocean.settings import Settings
 
 ResultT = TypeVar("ResultT")
 LONGEST_CLOSE_SECONDS = 2
@@ -41,7 +41,7 @@ class Connection:
 
     def __init__(self, settings: Settings, distributed_limit: DistributedLimit | None = None) -> None:
         self.settings = settings
-        self.client = DigitalOceanClient(settings, distributed_limit=distributed_limit)
+        self.client = DigitalOceanClient(settings, distributed_limit=distributed_limit, loop=_loop())
         self.poller = ActionPoller(self.client)
 
     async def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -80,16 +80,15 @@ def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
 _connections: dict[Settings, Connection] = {}
 
 
-def connect(distributed_limit: Callable[[Settings], DistributedLimit | None] = lambda _settings: None) -> Connection:
-    """Find the process's connection for the settings now in the environment, or make it.
+def connection_for(
+    settings: Settings, distributed_limit: Callable[[Settings], DistributedLimit | None] = lambda _settings: None
+) -> Connection:
+    """Find the process's connection for some settings, or make it.
 
     Args:
-        shared_limit: Finds what a new connection shares with other processes.
-
-    Raises:
-        ConfigurationError: A setting is missing or wrong.
+        settings: Token, address and limits.
+        distributed_limit: Finds what a new connection shares with other processes.
     """
-    settings = load_settings()
     with _making:
         if settings not in _connections:
             _connections[settings] = Connection(settings, distributed_limit(settings))

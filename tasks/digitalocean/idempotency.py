@@ -11,9 +11,10 @@ import asyncio
 import logging
 from datetime import datetime, timedelta
 
-from tasks.digitalocean.client import DigitalOceanClient
+from tasks.digitalocean.client import DigitalOceanClient, image_path
 from tasks.digitalocean.errors import APIError, NotFound
 from tasks.digitalocean.models import Action, ImageActionRequest
+from tasks.digitalocean.rate_limiter import Permit
 
 # An action that began so long before it was asked for was asked for by somebody else, however wrong a clock is.
 MOST_BETWEEN_CLOCKS = timedelta(minutes=15)
@@ -21,24 +22,30 @@ MOST_BETWEEN_CLOCKS = timedelta(minutes=15)
 logger = logging.getLogger(__name__)
 
 
-async def post_once(client: DigitalOceanClient, image_id: int, request: ImageActionRequest) -> Action:
-    """Start an action, and on an unclear answer find out whether it was started.
+async def post_once(
+    client: DigitalOceanClient, image_id: int, request: ImageActionRequest, permit: Permit | None = None
+) -> Action:
+    """Start an action, and on an unclear response find out whether it was started.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_post
 
     Args:
         client: The API.
         image_id: The image to act on.
         request: What to do.
+        permit: A permit that was acquired for it.
 
     Returns:
         The action that was started, or found to have been started by this request.
 
     Raises:
-        APIError: It was not started; `repeatable` tells whether it is safe to ask again. After an unclear answer
+        APIError: It was not started; `repeatable` tells whether it is safe to ask again. After an unclear response
             that could not be cleared up either, it is not.
     """
     since = client.server_clock.now()
     try:
-        return await client.post_image_action(image_id, request)
+        path = f"{image_path(image_id)}/actions"
+        return (await client.request("POST", path, json=request.model_dump(), permit=permit)).one(Action, "action")
     except APIError as error:
         if not error.ambiguous:
             raise
@@ -46,9 +53,9 @@ async def post_once(client: DigitalOceanClient, image_id: int, request: ImageAct
         await asyncio.sleep(client.settings.poll_interval_seconds)
         try:
             action = await find_applied(client, image_id, request, since)
-        except APIError as look:
-            logger.warning("Whether it was carried out is unknown: %s", look)
-            raise error from look
+        except APIError as lookup:
+            logger.warning("Whether it was carried out is unknown: %s", lookup)
+            raise error from lookup
         if action is None:
             error.not_applied = True
             raise
@@ -106,7 +113,9 @@ async def find_applied(
 
 
 async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
-    """Delete an image, and on an unclear answer find out whether it was deleted.
+    """Delete a snapshot or custom image, and on an unclear response find out whether it was deleted.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/images_delete
 
     Args:
         client: The API.
@@ -120,7 +129,7 @@ async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
             could not be cleared up either, it is not.
     """
     try:
-        await client.delete_image(image_id)
+        await client.request("DELETE", image_path(image_id))
     except NotFound as error:
         if not await _is_gone(client, image_id):
             # Nothing was done, and not because there was nothing to do.

@@ -15,7 +15,7 @@ from tasks.digitalocean.errors import APIError, MalformedResponse, NotFound, Sco
 from tasks.digitalocean.models import Action
 from tasks.digitalocean.polling import Feed, Look, Place, Situation, Subject, next_look
 from tasks.digitalocean.sources import Either, Left, Sources
-from tasks.digitalocean.usage import Usage, charged_to, current_usages
+from tasks.digitalocean.usage import UsageCounter, charged_to, current_counters
 
 # Whether to look is thought over whenever the time since the last look has grown by this part.
 PART_BETWEEN_THOUGHTS = 0.1
@@ -62,7 +62,7 @@ class Watch:
     outcome: asyncio.Future[Action]
     blocking: bool = False
     unlisted_until: float = -math.inf
-    usages: tuple[Usage, ...] = ()
+    counters: tuple[UsageCounter, ...] = ()
     waiting: int = 0
     not_found: int = 0
 
@@ -116,7 +116,7 @@ class ActionPoller:
         watch = self._watches.get(action.id) or self._begin(image_id, action, gigabytes)
         watch.blocking |= blocking
         watch.waiting += 1
-        watch.usages += current_usages()
+        watch.counters += current_counters()
         try:
             return await asyncio.shield(watch.outcome)
         finally:
@@ -200,7 +200,7 @@ class ActionPoller:
             taken.add(look.place)
             began = self._clock.monotonic()
             try:
-                with charged_to(usage for watch in self._watched(look.shows) for usage in watch.usages):
+                with charged_to(counter for watch in self._watched(look.shows) for counter in watch.counters):
                     seen = await self._take(look)
             except Unauthorized:
                 raise

@@ -1,28 +1,28 @@
-"""The rate budget: one object a token and process, which decides when the next request may go.
+"""The rate limiter: one per token and process, it decides when the next request may go.
 
 The API counts requests in sliding windows: each request has a timer of its own and stops counting when that runs
-out. The budget keeps the same count. A request is counted from the moment it is sent until a window's length
-after its answer came, because the server saw it somewhere between the two; so the count here is never behind the
-server's, and ahead of it only by a round trip.
+out. The rate limiter keeps the same count. A request counts from the moment it is sent until a window's length after
+its response came, because the server saw it somewhere between the two; so the count here is never behind the
+server's, and ahead of it by a round trip at most.
 
 Others may spend from the same token. What they spend of the longest window shows in `ratelimit-remaining`; what
-they spend of the shorter ones is inferred from how that number moves, and from being turned away.
+they spend of the shorter ones is inferred from how that number moves, and from 429s.
 
-Source of the limits and headers: the API's documentation, "Rate limit".
+Limits and headers: https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Rate-Limit
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import logging
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from tasks.digitalocean.clock import Clock, SystemClock
 from tasks.digitalocean.headers import retry_after, server_time, whole_number
@@ -39,12 +39,31 @@ HEADER_RESOLUTION_SECONDS = 1.0
 ROUND_TRIP_WEIGHT = 0.2
 LONGEST_QUOTE = 60
 
+# A permit counts from when it is issued, so no more are issued to starts than the processor can use at once.
+MOST_STARTS_AT_ONCE = 16
+# A 429 refuses everything in flight, and the limit may be lower than is known. So only this part of what has proven to
+# fit into a minute is in flight at once; but a start waits no longer than this for the response to another.
+PART_AT_ONCE = 0.05
+LONGEST_WAIT_FOR_ROOM_SECONDS = 1.0
+
+Priority: TypeAlias = tuple[float, ...]
+# Reads, before anything that starts an action: what they show makes starts possible or needless.
+READ: Priority = (-math.inf,)
+
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Permit:
-    """The right to send one request now."""
+    """The right to send one request now.
+
+    Attributes:
+        number: Counts the permits of a rate limiter.
+        priority: What it was requested with.
+    """
 
     number: int
+    priority: Priority = READ
 
 
 class DistributedLimit(Protocol):
@@ -53,11 +72,6 @@ class DistributedLimit(Protocol):
     async def turn(self) -> None:
         """Wait until one more request may go."""
         ...
-
-
-_held: ContextVar[list[Permit] | None] = ContextVar("held_admissions", default=None)
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,8 +108,8 @@ class RateLimiter:
         limits: Requests and seconds of each window; the longest is the one that the headers speak of.
         clock: Where time comes from.
         jitter: Factor by which a pause that nobody prescribed is stretched, so that clients do not return together.
-        shared: What other processes with the same token wait for, too; None where each has to learn of the others from
-            the answers.
+        distributed_limit: What other processes with the same token wait for, too; None where each has to learn of the
+            others from the responses.
     """
 
     def __init__(
@@ -103,19 +117,22 @@ class RateLimiter:
         limits: Sequence[RateLimit],
         clock: Clock | None = None,
         jitter: random.Random | None = None,
-        shared: DistributedLimit | None = None,
+        distributed_limit: DistributedLimit | None = None,
     ) -> None:
         ordered = sorted(limits, key=lambda limit: limit.seconds)
         self._windows = [Window(limit.requests, limit.seconds) for limit in ordered]
         self._longest = self._windows[-1]
         self._clock = clock or SystemClock()
-        self._shared = shared
+        self._distributed_limit = distributed_limit
         self._random = jitter or random.Random()  # noqa: S311  # spreads load, guards no secret
         self._numbers = 0
         self._in_flight: dict[int, InFlight] = {}
         self._settled = 0
         self._round_trip = 0.0
-        self._queue = asyncio.Lock()
+        self._arrivals = itertools.count()
+        self._waiting: list[tuple[Priority, int, asyncio.Future[Permit]]] = []
+        self._issuing: asyncio.Task[None] | None = None
+        self._started_at = -math.inf
         self._changed = asyncio.Event()
 
         # Others: what they have spent of the longest window, and until when that knowledge holds.
@@ -137,47 +154,76 @@ class RateLimiter:
         self._paused_by = -1
         self._pauses = 0
 
-    async def acquire(self) -> Permit:
+    async def acquire(self, priority: Priority = READ, held: Permit | None = None) -> Permit:
         """Wait for the moment when one more request fits into every window.
 
-        First come, first served; who holds an admission (see `holding`) goes at once, unless the budget was closed
-        since it was given. Each admission must be handed back with `record_response`.
-        """
-        if held := _held.get():
-            permit = held.pop()
-            if permit.number > self._paused_by or not (self._on_trial or self.paused_for):
-                return permit
-            self.release(permit)
-        async with self._queue:
-            if self._shared:
-                await self._shared.turn()
-            await self._until_open()
-            self._numbers += 1
-            self._in_flight[self._numbers] = InFlight(self._clock.monotonic(), self._settled)
-            return Permit(self._numbers)
+        Args:
+            priority: The lowest goes first; among equals, who came first.
+            held: A permit that was acquired for this request before. It is used, unless it has been used already, or
+                there was a 429 since it was issued.
 
-    @contextmanager
-    def holding(self, permit: Permit) -> Iterator[None]:
-        """Let the next request of this context go on an admission that was waited for elsewhere.
-
-        What is not used is given back.
+        Returns:
+            A permit, for one call of `record_response` or `release`.
         """
-        held = [permit]
-        token = _held.set(held)
+        if held and held.number in self._in_flight:
+            if held.number > self._paused_by or not (self._on_trial or self.paused_for):
+                return held
+            self.release(held)
+        waiter: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (held.priority if held else priority, next(self._arrivals), waiter))
+        self._changed.set()
+        if self._issuing is None or self._issuing.done():
+            self._issuing = asyncio.create_task(self._issue_permits())
         try:
-            yield
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.release(waiter.result())
+            raise
+
+    @asynccontextmanager
+    async def permit(self, priority: Priority) -> AsyncIterator[Permit]:
+        """Acquire a permit, and release it at the end of the block if nothing was sent with it.
+
+        Args:
+            priority: As in `acquire`.
+
+        Yields:
+            The permit.
+        """
+        permit = await self.acquire(priority)
+        try:
+            yield permit
         finally:
-            _held.reset(token)
-            for unused in held:
-                self.release(unused)
+            self.release(permit)
 
     def release(self, permit: Permit) -> None:
-        """Take back an admission on which nothing was sent."""
+        """Take back a permit with which nothing was sent; does nothing if something was."""
         self._in_flight.pop(permit.number, None)
         self._changed.set()
 
+    async def _issue_permits(self) -> None:
+        """Issue permits, in order of priority, while anyone waits for one."""
+        while self._waiting:
+            if self._distributed_limit:
+                await self._distributed_limit.turn()
+            await self._until_open()
+            while self._waiting:
+                priority, _, waiter = heapq.heappop(self._waiting)
+                if not waiter.done():
+                    waiter.set_result(self._issue(priority))
+                    break
+
+    def _issue(self, priority: Priority) -> Permit:
+        now = self._clock.monotonic()
+        self._numbers += 1
+        self._in_flight[self._numbers] = InFlight(now, self._settled)
+        if priority != READ:
+            self._started_at = now
+        return Permit(self._numbers, priority)
+
     async def _until_open(self) -> None:
-        while (pause := self.pause()) > 0:
+        while (pause := max(self.pause(), self._pause_for_room())) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if math.isinf(pause) else pause):
@@ -196,6 +242,16 @@ class RateLimiter:
             return math.inf
         return max(0.0, self._paused_until - now, *(self._pause_of(window, now) for window in self._windows))
 
+    def _pause_for_room(self) -> float:
+        """How long a start has to wait because others are in flight; reads do not."""
+        if not self._waiting or self._waiting[0][0] == READ:
+            return 0.0
+        if len(self._in_flight) >= MOST_STARTS_AT_ONCE:
+            return math.inf
+        if len(self._in_flight) < max(1, PART_AT_ONCE * self._proven):
+            return 0.0
+        return max(0.0, self._started_at + LONGEST_WAIT_FOR_ROOM_SECONDS - self._clock.monotonic())
+
     def seconds_for(self, requests: int) -> float:
         """Estimate how long it takes until so many more requests have gone, if nobody else sends any."""
         now = self._clock.monotonic()
@@ -210,7 +266,7 @@ class RateLimiter:
         return max(self.paused_for, *waits)
 
     @property
-    def proven(self) -> float:
+    def _proven(self) -> float:
         """How many requests of this process have been let through in the shortest window, at most."""
         return self._learned.proven if self._learned else math.inf
 
@@ -251,7 +307,7 @@ class RateLimiter:
         """Take note of how a request ended.
 
         Args:
-            admission: The request's admission.
+            permit: The request's admission.
             status: HTTP status of the answer, None where there was none.
             headers: Headers of the answer, by lower-case names.
         """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -26,14 +26,6 @@ LONGEST_TITLE = 100
 HEAD_OF_A_PAGE = 20_000
 TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 MARKUP = re.compile(r"^<|<(html|head|body|style|script)\b", re.IGNORECASE)
-
-
-class Response(NamedTuple):
-    """A response that was read to its end."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
 
 
 @dataclass(frozen=True)
@@ -154,7 +146,7 @@ def _validated(model: type[ResourceT], value: object, place: str) -> ResourceT:
         raise _Unreadable(f"{where}: {first['msg']}") from None
 
 
-def parse_response(method: str, path: str, response: Response, secret: str = "") -> ResponseBody:
+def parse_response(method: str, path: str, response: httpx.Response, secret: str = "") -> ResponseBody:
     """Take the body out of a response.
 
     Args:
@@ -169,15 +161,15 @@ def parse_response(method: str, path: str, response: Response, secret: str = "")
     Raises:
         APIError: The status is not a success, or the body is not a JSON object.
     """
-    if not httpx.codes.is_success(response.status):
+    if not response.is_success:
         raise _error_from(method, path, response, secret)
-    if response.status == httpx.codes.NO_CONTENT:
+    if response.status_code == httpx.codes.NO_CONTENT:
         return ResponseBody(method, path, {})
     body = _json(response.content)
     if not isinstance(body, dict):
         quote = _plain(_text(response.content), secret)[:LONGEST_QUOTE]
         message = f"the answer is not a JSON object: {quote or 'it is empty'}"
-        raise MalformedResponse(method, path, response.status, message=message)
+        raise MalformedResponse(method, path, response.status_code, message=message)
     return ResponseBody(method, path, body)
 
 
@@ -188,18 +180,18 @@ def _page_in(link: str) -> str:
         return ""
 
 
-def _error_from(method: str, path: str, response: Response, secret: str) -> APIError:
+def _error_from(method: str, path: str, response: httpx.Response, secret: str) -> APIError:
     body = _json(response.content)
     words = body if isinstance(body, dict) else {}
     message = words.get("message") or words.get("error") or _text(response.content)[:HEAD_OF_A_PAGE]
     request_id = words.get("request_id") or response.headers.get("x-request-id") or ""
-    return error_for_status(response.status)(
+    return error_for_status(response.status_code)(
         method,
         path,
-        response.status,
+        response.status_code,
         _plain(str(words.get("id") or ""), secret)[:LONGEST_QUOTE],
         _plain(str(message), secret)[: LONGEST_MESSAGE if words else LONGEST_QUOTE]
-        or httpx.codes.get_reason_phrase(response.status),
+        or httpx.codes.get_reason_phrase(response.status_code),
         _plain(str(request_id), secret)[:LONGEST_QUOTE],
     )
 

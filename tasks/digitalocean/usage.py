@@ -8,74 +8,93 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from pydantic import BaseModel, ConfigDict
+
 TOO_MANY_REQUESTS = 429
 
 
-@dataclass
-class Usage:
-    """What a run has cost so far.
+class Usage(BaseModel):
+    """What a run has spent.
 
     Attributes:
-        requests: Requests sent.
-        too_many: How many of them were answered with 429.
+        requests: Requests sent to the API.
+        too_many_requests: How many of them were answered with 429.
+        seconds: How long the run took.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    requests: int = 0
+    too_many_requests: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class UsageCounter:
+    """Counts what a run spends.
+
+    Attributes:
+        requests: Requests sent so far.
+        too_many_requests: How many of them were answered with 429.
         warned: What the run was warned of, once each.
     """
 
     requests: int = 0
-    too_many: int = 0
+    too_many_requests: int = 0
     warned: set[str] = field(default_factory=set)
     _began: float = field(default_factory=time.monotonic)
 
     @property
-    def seconds(self) -> float:
-        """How long the count has been open."""
-        return round(time.monotonic() - self._began, 1)
+    def usage(self) -> Usage:
+        """What has been spent so far."""
+        seconds = round(time.monotonic() - self._began, 1)
+        return Usage(requests=self.requests, too_many_requests=self.too_many_requests, seconds=seconds)
 
 
-_current_usages: ContextVar[tuple[Usage, ...]] = ContextVar("open_tallies", default=())
+_counters: ContextVar[tuple[UsageCounter, ...]] = ContextVar("usage_counters", default=())
 
 
 @contextmanager
-def track_usage() -> Iterator[Usage]:
+def track_usage() -> Iterator[UsageCounter]:
     """Count the requests sent from within this context, and from whatever is started in it."""
-    usage = Usage()
-    token = _current_usages.set((*_current_usages.get(), usage))
+    counter = UsageCounter()
+    token = _counters.set((*_counters.get(), counter))
     try:
-        yield usage
+        yield counter
     finally:
-        _current_usages.reset(token)
+        _counters.reset(token)
 
 
-def current_usages() -> tuple[Usage, ...]:
-    """The tallies that count what is sent from this context."""
-    return _current_usages.get()
+def current_counters() -> tuple[UsageCounter, ...]:
+    """The counters of what is sent from this context."""
+    return _counters.get()
 
 
 @contextmanager
-def charged_to(usages: Iterable[Usage]) -> Iterator[None]:
-    """Have requests counted by the tallies of those on whose behalf they are sent."""
-    token = _current_usages.set(tuple({id(usage): usage for usage in usages}.values()))
+def charged_to(counters: Iterable[UsageCounter]) -> Iterator[None]:
+    """Have requests counted by the counters of those on whose behalf they are sent."""
+    token = _counters.set(tuple({id(counter): counter for counter in counters}.values()))
     try:
         yield
     finally:
-        _current_usages.reset(token)
+        _counters.reset(token)
 
 
 def is_news(subject: str) -> bool:
     """Whether one of the runs on whose behalf this is asked was not warned of something yet; all of them are then."""
-    usages = _current_usages.get()
-    news = not usages or any(subject not in usage.warned for usage in usages)
-    for usage in usages:
-        usage.warned.add(subject)
+    counters = _counters.get()
+    news = not counters or any(subject not in counter.warned for counter in counters)
+    for counter in counters:
+        counter.warned.add(subject)
     return news
 
 
 def count_request(status: int | None) -> None:
-    """Note a request that was sent.
+    """Count a request that was sent.
 
     Args:
-        status: HTTP status of its answer, None where there was none.
+        status: HTTP status of its response, None where there was none.
     """
-    for usage in _current_usages.get():
-        usage.requests += 1
-        usage.too_many += status == TOO_MANY_REQUESTS
+    for counter in _counters.get():
+        counter.requests += 1
+        counter.too_many_requests += status == TOO_MANY_REQUESTS

@@ -13,7 +13,7 @@ from flows.convert_backups import convert_backups
 from flows.image_action_history import image_action_history
 from flows.replicate_backups import replicate_backups
 from flows.report_coverage import report_coverage
-from flows.reporting.report import ActionHistory, ConversionReport
+from flows.reporting.report import ActionHistory, ReplicationReport
 from flows.results import Incomplete
 from flows.transfer_images import transfer_images
 from tests.end_to_end.accounts import (
@@ -61,7 +61,7 @@ def test_case_17_named_backups_snapshots_and_custom_images_arrive_each_once_and_
         f"/v2/images/{image.id}/actions" for image in (backup, snapshot, custom)
     }
     assert (backup.tags, snapshot.tags, custom.tags) == ([MANAGED_TAG], [], [])
-    assert report.api_requests == len(sandbox.record.requests)
+    assert report.usage.requests == len(sandbox.record.requests)
 
 
 @pytest.mark.parametrize("status", ["NEW", "pending"])
@@ -102,19 +102,19 @@ def test_named_backups_become_snapshots_and_stay_where_they_are(sandbox: Sandbox
     error = get_state_exception(state)
     assert isinstance(error, Incomplete)
     report = error.report
-    assert isinstance(report, ConversionReport)
-    assert {row.image_id: row.outcome for row in report.rows} == {
+    assert isinstance(report, ReplicationReport)
+    assert {row.image_id: row.outcome for row in report.conversions} == {
         backup.id: "converted",
-        snapshot.id: "already_a_snapshot",
+        snapshot.id: "already_there",
         custom.id: "failed",
         MISSING: "failed",
     }
-    assert report.api_requests == len(sandbox.record.requests)
+    assert report.usage.requests == len(sandbox.record.requests)
     assert [action.type for action in sandbox.record.actions] == ["convert"]
     assert (backup.type, backup.tags) == ("snapshot", [MANAGED_TAG])
 
     again = convert_backups([backup.id], return_state=True)
-    assert [row.outcome for row in again.result().rows] == ["already_a_snapshot"]
+    assert [row.outcome for row in again.result().conversions] == ["already_there"]
 
 
 def test_a_backup_that_can_be_tagged_only_as_a_snapshot_is_tagged_also_where_the_api_shows_that_late(
@@ -122,7 +122,7 @@ def test_a_backup_that_can_be_tagged_only_as_a_snapshot_is_tagged_also_where_the
 ) -> None:
     sandbox = start_with_behavior(taggable_backups=False, lag_seconds=60)
     backup = newest_backups(sandbox)[0]
-    assert [row.outcome for row in convert_backups([backup.id]).rows] == ["converted"]
+    assert [row.outcome for row in convert_backups([backup.id]).conversions] == ["converted"]
     assert backup.tags == [MANAGED_TAG]
 
 
@@ -130,14 +130,14 @@ def test_a_conversion_under_way_is_adopted_and_one_can_be_left_to_itself(sandbox
     one, other = newest_backups(sandbox)
     sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS, path=f"/images/{one.id}/"))
     first = convert_backups([one.id], wait=False)
-    assert [row.outcome for row in first.rows] == ["started"]
+    assert [row.outcome for row in first.conversions] == ["started"]
     hasty = convert_backups.with_options(validate_parameters=False)
     state = hasty([one.id, other.id], timeout_minutes=15 / 60, return_state=True)
     error = get_state_exception(state)
     assert isinstance(error, Incomplete)
-    assert isinstance(error.report, ConversionReport)
-    assert [(row.outcome, row.action_id) for row in error.report.rows] == [
-        ("timed_out", first.rows[0].action_id),
+    assert isinstance(error.report, ReplicationReport)
+    assert [(row.outcome, row.action_id) for row in error.report.conversions] == [
+        ("timed_out", first.conversions[0].action_id),
         ("converted", sandbox.record.actions[-1].id),
     ]
     assert len(sandbox.record.actions) == 2
@@ -173,5 +173,5 @@ def test_the_history_lists_every_action_of_an_image_and_other_images_all_the_sam
         images[1].id: set(),
         MISSING: set(),
     }
-    assert history.api_requests == len(sandbox.record.requests) - seen_by_hand
+    assert history.usage.requests == len(sandbox.record.requests) - seen_by_hand
     assert image_action_history([images[0].id], return_state=True).is_completed()

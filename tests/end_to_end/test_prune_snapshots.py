@@ -125,7 +125,7 @@ def test_what_no_rule_keeps_is_deleted_each_once_and_told_of_and_a_second_run_de
     assert {row.droplet for row in report.rows} == {f"{each.name} ({each.id})" for each in (first, second)}
     summary = "7 snapshots of 2 Droplets: 4 kept (10 GiB), 3 deleted (7.5 GiB)"
     assert str(state.message).startswith(summary)
-    assert report.api_requests == len(sandbox.record.requests)
+    assert report.usage.requests == len(sandbox.record.requests)
 
     run = prefect_view.run_of(state)
     assert summary in str(prefect_view.artifacts_of(run)[PRUNING_KEY].description)

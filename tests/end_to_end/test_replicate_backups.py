@@ -74,7 +74,7 @@ def test_every_newest_backup_arrives_in_every_region_and_a_second_run_has_nothin
     assert {row.action_id for row in report.rows if row.action_id} == {action.id for action in started(sandbox)}
     assert all(row.seconds for row in report.rows if row.outcome == "transferred")
     assert sandbox.record.duplicate_transfers() == []
-    assert (report.api_requests, report.too_many_requests) == (len(sandbox.record.requests), 0)
+    assert (report.usage.requests, report.usage.too_many_requests) == (len(sandbox.record.requests), 0)
     assert len(report.without_backups) == 1
 
     before = len(sandbox.record.requests)
@@ -82,7 +82,7 @@ def test_every_newest_backup_arrives_in_every_region_and_a_second_run_has_nothin
     assert again.is_completed()
     assert set(outcomes(report_of(again)).values()) == {"already_there"}
     assert {seen.method for seen in sandbox.record.requests[before:]} == {"GET"}
-    assert report_of(again).api_requests == len(sandbox.record.requests) - before
+    assert report_of(again).usage.requests == len(sandbox.record.requests) - before
 
     coverage = report_of(report_coverage(return_state=True))
     assert outcomes(coverage) == dict.fromkeys(pairs(protected, everywhere), "already_there")
@@ -333,5 +333,5 @@ def test_an_unreliable_api_costs_requests_but_no_copy_and_nothing_is_done_twice(
     assert all(set(REGIONS) <= set(image.regions) for image in images)
     assert sandbox.record.duplicate_transfers() == []
     report = report_of(state)
-    assert report.too_many_requests == sandbox.record.rate_limited() > 0
-    assert report.api_requests == len(sandbox.record.requests)
+    assert report.usage.too_many_requests == sandbox.record.rate_limited() > 0
+    assert report.usage.requests == len(sandbox.record.requests)

@@ -44,7 +44,7 @@ def remove_backups(sandbox: Sandbox, droplet: Droplet) -> None:
 
 def days(report: CoverageReport, droplet: Droplet) -> dict[str, int | None]:
     """How old a Droplet's copies are, in whole days."""
-    ages = {row.region: row.age_hours for row in report.rows if row.droplet_id == droplet.id}
+    ages = {row.region or "": row.age_hours for row in report.rows if row.droplet_id == droplet.id}
     return {region: None if age is None else round(age / 24) for region, age in ages.items()}
 
 
@@ -161,7 +161,7 @@ def test_snapshots_that_the_usual_rule_does_not_keep_are_counted_where_they_may_
     assert "2 snapshots (5 GiB) that no rule keeps" in str(
         prefect_view.artifacts_of(prefect_view.run_of(state))[COVERAGE_KEY].description
     )
-    assert f"; {report.api_requests} API requests, 0 answered with 429" in str(state.message)
+    assert f"; {report.usage.requests} API requests, 0 answered with 429" in str(state.message)
     assert changes(sandbox) == []
 
 
@@ -208,7 +208,7 @@ def test_a_report_looks_and_changes_nothing(sandbox: Sandbox) -> None:
     report = coverage_of(report_coverage(return_state=True))
     assert {image.type for image in newest} == {"backup"}
     assert {seen.method for seen in sandbox.record.requests} == {"GET"}
-    assert report.api_requests == len(sandbox.record.requests)
+    assert report.usage.requests == len(sandbox.record.requests)
 
 
 def test_a_missed_objective_exits_with_1_and_prints_table_and_reason(sandbox: Sandbox) -> None:

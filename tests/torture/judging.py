@@ -12,12 +12,12 @@ from prefect.states import get_state_exception
 
 from deployments.sandbox import Account, Action, Image, Sandbox
 from flows.reporting.pruning_report import PruningReport
-from flows.reporting.report import ConversionReport, ReplicationReport
+from flows.reporting.report import ReplicationReport
 from flows.results import Incomplete
 from tasks.digitalocean import DigitalOceanError
 from tests.end_to_end.accounts import started
 
-GOOD = {"already_there", "transferred", "adopted", "converted", "already_a_snapshot", "deleted", "already_gone"}
+GOOD = {"already_there", "transferred", "adopted", "converted", "deleted", "already_gone"}
 BAD = {"failed", "timed_out"}
 
 Goal = tuple[int, str]
@@ -107,8 +107,12 @@ def kept_silent(state: State[Any], job: Job) -> list[str]:
 
 
 def _untrue(report: object, missing: list[Goal]) -> list[str]:
-    assert isinstance(report, ReplicationReport | ConversionReport | PruningReport)
-    rows = [(row.image_id, getattr(row, "region", ""), str(row.outcome), row.error) for row in report.rows]
+    assert isinstance(report, ReplicationReport | PruningReport)
+    rows = (
+        [(row.image_id, row.region or "", str(row.outcome), row.error) for row in report.wanted]
+        if isinstance(report, ReplicationReport)
+        else [(row.image_id, "", str(row.outcome), row.error) for row in report.rows]
+    )
     told_missing = {(image_id, region) for image_id, region, outcome, _ in rows if outcome in BAD}
     return [
         *(f"{goal} is not reached, and no row says so" for goal in missing if goal not in told_missing),

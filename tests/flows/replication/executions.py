@@ -13,7 +13,6 @@ from deployments.sandbox import Account, sandbox_app
 from deployments.sandbox import Image as SandboxImage
 from flows.inventory import unlisted_images
 from flows.replication.execution import Execution, Progress
-from flows.replication.operations import Operations
 from flows.replication.planning import ReplicationPlan, lacking, plan_replication
 from flows.replication.recovery_points import (
     Candidate,
@@ -23,21 +22,18 @@ from flows.replication.recovery_points import (
     target_regions,
 )
 from flows.reporting.report import Outcome, Row
-from tasks.account_actions import KnownActions, _actions_on
+from tasks.account_actions import KnownActions, list_actions_on
 from tasks.api_task import is_repeated
 from tasks.digitalocean import (
-    Action,
     APIError,
     Connection,
     ConvertImage,
     Image,
-    ImageActionRequest,
     NotFound,
 )
 from tasks.digitalocean.client import DigitalOceanClient
-from tasks.digitalocean.idempotency import post_once
 from tasks.digitalocean.poller import ActionPoller
-from tasks.tags import put_tag
+from tasks.tags import tag_images
 from tests.tasks.digitalocean.in_process import TOKEN, Wire, World, make_settings
 
 LONGEST_SECONDS = 6 * 3600.0
@@ -99,24 +95,6 @@ async def repeating(call: Callable[[], Awaitable[T]], most: int, *, idempotent: 
     return await call()
 
 
-def operations_of(connection: Connection) -> Operations:
-    """An execution's calls, without Prefect around them."""
-    client, most = connection.client, connection.settings.http_retry_max
-
-    async def post(image_id: int, request: ImageActionRequest) -> Action:
-        return await repeating(lambda: post_once(client, image_id, request), most)
-
-    async def tag(name: str, image_ids: list[int]) -> frozenset[int]:
-        return await repeating(lambda: put_tag(client, name, image_ids), most, idempotent=True)
-
-    return Operations(
-        post=post,
-        list_actions=client.list_image_actions,
-        get_image=lambda image_id: image_or_none(connection, image_id),
-        tag=tag,
-    )
-
-
 async def image_or_none(connection: Connection, image_id: int) -> Image | None:
     try:
         return await repeating(
@@ -135,7 +113,7 @@ async def select(connection: Connection, newest: int) -> Selection:
     images += [image for image in found if image]
     selection = choose_recovery_points(droplets, images, managed_tag=tag, newest=newest)
     if unclear := newer_snapshots(droplets, images, selection, managed_tag=tag):
-        actions = (await _actions_on(client, unclear)).actions
+        actions = (await list_actions_on.directly(unclear, connection=connection)).actions
         converted = {each.resource_id for each in actions if ConvertImage().matches(each) and not each.errored}
         selection = choose_recovery_points(droplets, images, managed_tag=tag, newest=newest, converted=converted)
     return selection
@@ -152,7 +130,7 @@ async def plan_for(
     """Compute what is missing, from fresh looks."""
     targets = target_regions(await connection.client.list_regions(), regions)
     missing = lacking(candidates, targets)
-    known = await _actions_on(connection.client, missing) if missing else KnownActions()
+    known = await list_actions_on.directly(missing, connection=connection) if missing else KnownActions()
     now = datetime.fromtimestamp(connection.client.clock.unix(), UTC)
     return plan_replication(candidates, targets, known.actions, now, unread=known.unread)
 
@@ -166,24 +144,16 @@ async def carry_out(
     progress: Progress | None = None,
 ) -> dict[tuple[int, str], Row]:
     """Do what a plan says, marking beforehand what is about to be converted."""
-    tag, operations = connection.settings.managed_tag, operations_of(connection)
-    to_mark = [each.image for each in plan.images if each.convert or each.converting]
-    unmarked = [image.id for image in to_mark if tag not in image.tags]
-    untagged = await operations.tag(tag, unmarked) if unmarked else frozenset()
-    execution = Execution(
-        plan,
-        connection,
-        progress or Progress(),
-        wait=wait,
-        tag=tag,
-        tag_once_converted=untagged,
-        operations=operations,
-    )
-    rows = await execution.run(seconds)
+    tag = connection.settings.managed_tag
+    unmarked = [each.image.id for each in plan.images if each.converts and tag not in each.image.tags]
+    untagged = await tag_images.directly(tag, unmarked, connection=connection) if unmarked else frozenset()
+    execution = Execution(plan, connection, progress or Progress(), wait=wait, untagged=untagged)
+    await execution.run(seconds)
+    rows = execution.copies()
     assert [(row.image_id, row.region) for row in rows] == [
         (each.image.id, region) for each in plan.images for region in plan.regions
     ]
-    return {(row.image_id, row.region): row for row in rows}
+    return {(row.image_id, row.region or ""): row for row in rows}
 
 
 async def replicate(

@@ -12,8 +12,6 @@ from markdown_it import MarkdownIt
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
 from flows.reporting.report import (
     ActionHistory,
-    ConversionReport,
-    ConversionRow,
     CoverageReport,
     ImageHistory,
     Outcome,
@@ -27,7 +25,6 @@ from flows.reporting.tables import (
     SIGNS,
     WHAT_TO_DO,
     WHAT_WENT_WRONG,
-    conversion_table,
     coverage_description,
     coverage_markdown,
     coverage_table,
@@ -37,6 +34,7 @@ from flows.reporting.tables import (
     table_of,
 )
 from flows.results import Incomplete
+from tasks.digitalocean import Usage
 from tests.flows.images import NOW, action
 
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
@@ -73,12 +71,14 @@ def test_totals_count_each_outcome_that_occurs_and_no_other() -> None:
 
 
 def test_the_summary_tells_images_regions_outcomes_and_what_it_cost() -> None:
-    done = report(row(), row(1, "fra1", Outcome.ALREADY_THERE), api_requests=7, too_many_requests=2)
+    done = report(row(), row(1, "fra1", Outcome.ALREADY_THERE), usage=Usage(requests=7, too_many_requests=2))
     assert done.summary == ("1 image in 2 regions: 1 already there, 1 transferred; 7 API requests, 2 answered with 429")
 
 
 def test_the_summary_of_a_dry_run_says_so() -> None:
-    dry = report(row(1, "nyc3", Outcome.PLANNED), row(2, "nyc3", Outcome.PLANNED), dry_run=True, api_requests=1)
+    dry = report(
+        row(1, "nyc3", Outcome.PLANNED), row(2, "nyc3", Outcome.PLANNED), dry_run=True, usage=Usage(requests=1)
+    )
     assert dry.summary == (
         "Dry run, 2 images in 2 regions: 2 planned; would add 0 GiB of snapshots; 1 API request, 0 answered with 429"
     )
@@ -120,7 +120,9 @@ def test_a_failure_without_a_reason_names_the_outcome() -> None:
 
 
 def test_every_outcome_has_a_sign_of_its_own_and_the_legend_knows_it() -> None:
-    assert len(set(SIGNS.values())) == len(Outcome)
+    # A conversion has a column of its own, so what a run has copied and what it has converted may look the same.
+    assert len({outcome: sign for sign, outcome in zip(SIGNS.values(), SIGNS, strict=True)}) == len(Outcome)
+    assert len(set(SIGNS.values())) == len(Outcome) - 1
     assert all(sign in LEGEND for sign in SIGNS.values())
 
 
@@ -164,26 +166,31 @@ def test_lines_of_droplets_without_backups_have_the_same_columns_as_the_others()
 
 
 def test_reports_on_conversions_count_and_fail_like_the_others() -> None:
-    done = ConversionReport(
-        rows=(
-            ConversionRow(image_id=1, image_name="web", outcome="converted", action_id=5),
-            ConversionRow(image_id=2, outcome="already_a_snapshot"),
-            ConversionRow(image_id=3, outcome="failed", error="gone"),
-            ConversionRow(image_id=4, outcome="timed_out"),
+    done = ReplicationReport(
+        conversions=(
+            Row(source="web", image_id=1, image_name="web", outcome=Outcome.CONVERTED, action_id=5),
+            Row(source="2", image_id=2, outcome=Outcome.ALREADY_THERE),
+            Row(source="3", image_id=3, outcome=Outcome.FAILED, error="gone"),
+            Row(source="4", image_id=4, outcome=Outcome.TIMED_OUT),
         ),
-        api_requests=9,
+        usage=Usage(requests=9),
     )
     assert done.summary == (
-        "4 images: 1 converted, 1 already a snapshot, 1 failed, 1 timed out; 9 API requests, 0 answered with 429"
+        "4 images: 1 already there, 1 converted, 1 failed, 1 timed out; 9 API requests, 0 answered with 429"
     )
     assert done.failure == "2 of 4 images were not converted (first: 3: gone)"
-    assert table_of(done) == conversion_table(done)
-    assert conversion_table(done)[0] == {
-        "Image": "1 web",
-        "Outcome": "converted",
-        "Action": "5",
-        "What went wrong": "",
-    }
+    assert coverage_table(done)[0] == {"Droplet": "3", "Image": "3", "Converted": "✗", "What went wrong": "gone"}
+    assert coverage_table(done)[-1] == {"Droplet": "web", "Image": "1", "Converted": "+", "What went wrong": ""}
+
+
+def test_the_conversions_of_a_run_that_copies_have_a_column_and_are_not_counted_as_copies() -> None:
+    planned = report(
+        row(1, "nyc3", Outcome.PLANNED),
+        conversions=(Row(source="web", image_id=1, outcome=Outcome.PLANNED),),
+        dry_run=True,
+    )
+    assert planned.totals == {Outcome.PLANNED: 1}
+    assert {line["Converted"] for line in coverage_table(planned)} == {"○", ""}
 
 
 def test_a_history_lists_the_newest_action_first_and_images_without_any() -> None:
@@ -220,7 +227,7 @@ def test_a_pruning_report_tells_how_many_of_each_outcome_there_are_and_their_siz
         pruning_row(3, PruningOutcome.DELETED, size_gigabytes=0.25),
         pruning_row(4, PruningOutcome.GONE, droplet_id=8),
         left_alone=3,
-        api_requests=9,
+        usage=Usage(requests=9),
     )
     assert done.summary == (
         "4 snapshots of 2 Droplets: 1 kept (2.5 GiB), 2 deleted (2.75 GiB), 1 already gone (2.5 GiB), "

@@ -16,8 +16,6 @@ from rich.cells import cell_len
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
 from flows.reporting.report import (
     ActionHistory,
-    ConversionReport,
-    ConversionRow,
     CoverageReport,
     ImageHistory,
     Outcome,
@@ -69,14 +67,20 @@ def snapshot_row(number: int) -> PruningRow:
 
 
 REPORTS: list[RunReport] = [
-    replication(*copies(DROPLETS), *missing(), volumes={"web-01 (448000739)": 2}, doubtful_regions=("tor1",)),
+    replication(
+        *copies(DROPLETS),
+        *missing(),
+        conversions=(Row(source=LONG_NAME, image_id=167002701, outcome=Outcome.ADOPTED),),
+        volumes={"web-01 (448000739)": 2},
+        doubtful_regions=("tor1",),
+    ),
     CoverageReport(rows=tuple(copies(DROPLETS, age_hours=47)), regions=REGIONS, without_backups=("db-01 (448001093)",)),
     replication(*copies({167002701: f"{LONG_NAME} (448000739)"})),
     PruningReport(rows=tuple(map(snapshot_row, (167002701, 167005714))), max_deletions=50),
-    ConversionReport(
-        rows=(
-            ConversionRow(image_id=167002701, image_name=LONG_NAME, outcome="converted", action_id=2048000001),
-            ConversionRow(image_id=4711, outcome="failed", error=NO_SUCH_IMAGE),
+    ReplicationReport(
+        conversions=(
+            Row(source=LONG_NAME, image_id=167002701, outcome=Outcome.CONVERTED, action_id=2048000001),
+            Row(source="4711", image_id=4711, outcome=Outcome.FAILED, error=NO_SUCH_IMAGE),
         )
     ),
     ActionHistory(images=(ImageHistory(image_id=167002701, actions=(action(id=2048000001, status="completed"),)),)),
@@ -175,11 +179,11 @@ def test_a_report_of_nothing_is_its_summary() -> None:
 
 @given(st.text(min_size=1, max_size=60), st.integers(20, 120))
 def test_whatever_an_image_is_called_lines_stay_lines_and_the_cursor_where_it_is(name: str, width: int) -> None:
-    report = ConversionReport(rows=(ConversionRow(image_id=7, image_name=name, outcome="converted"),))
+    report = PruningReport(rows=(snapshot_row(7).model_copy(update={"droplet": name}),), max_deletions=50)
     text = text_of(report, width)
     assert all(line.isprintable() for line in text.split("\n"))
     assert max(map(cell_len, text.split("\n"))) <= width
-    assert "\n".join(text_of(report, None).split("\n")[2:3]).startswith("7")
+    assert "\n".join(text_of(report, None).split("\n")[2:3]).startswith("to delete")
 
 
 class Screen:
@@ -207,7 +211,7 @@ def test_case_34_signs_that_an_encoding_lacks_are_shown_as_others(
     monkeypatch.setattr("sys.stdout", screen)
     print_report(replication(*copies({7: "wéb (1)"}), *missing()))
     written = screen.written.decode(encoding)
-    assert "= there before | + copied by this run | @ copy was under way already" in written
+    assert "= there before | + done by this run | @ was under way already" in written
     assert "x failed" in written
     assert ("wéb" if encoding == "latin-1" else "w?b") in written
 

@@ -18,7 +18,6 @@ from tests.flows.replication.executions import (
     carry_out,
     connection_to,
     finish_endless,
-    operations_of,
     plan_for,
     repeating,
     select,
@@ -39,7 +38,7 @@ MOST_RUNS_A_NIGHT = 6
 
 async def look(connection: Connection) -> PruningPlan:
     """Plan what may go, from fresh looks; what has an action under way may not."""
-    client, operations = connection.client, operations_of(connection)
+    client = connection.client
     droplets, images, snapshots = (
         await client.list_droplets(),
         await client.list_private_images(),
@@ -60,7 +59,7 @@ async def look(connection: Connection) -> PruningPlan:
     busy = [
         each.id
         for each in plan().to_delete
-        if any(action.in_progress for action in await operations.list_actions(each.id))
+        if any(action.in_progress for action in await client.list_image_actions(each.id))
     ]
     return plan(*busy)
 

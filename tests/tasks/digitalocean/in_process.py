@@ -19,8 +19,8 @@ from deployments.sandbox import (
     make_account,
     sandbox_app,
 )
-from tasks.digitalocean import Settings
-from tasks.digitalocean.client import DigitalOceanClient
+from tasks.digitalocean import Action, ImageActionRequest, Settings
+from tasks.digitalocean.client import DigitalOceanClient, image_path
 from tasks.digitalocean.poller import ActionPoller
 from tests.virtual_time import EPOCH, VirtualClock
 
@@ -30,6 +30,17 @@ TOKEN = "dop_v1_" + "5ecre7" * 10
 def make_settings(**changes: Any) -> Settings:
     """Settings that take nothing from the environment but what a test has put there."""
     return Settings.model_validate({"token": TOKEN, **changes})
+
+
+async def post(client: DigitalOceanClient, image_id: int, request: ImageActionRequest) -> Action:
+    """Start an action with one request, whatever comes of it."""
+    response = await client.request("POST", f"{image_path(image_id)}/actions", json=request.model_dump())
+    return response.one(Action, "action")
+
+
+async def delete(client: DigitalOceanClient, image_id: int) -> None:
+    """Delete an image with one request, whatever comes of it."""
+    await client.request("DELETE", image_path(image_id))
 
 
 class Wire(httpx.AsyncBaseTransport):

@@ -42,7 +42,7 @@ from tests.tasks.digitalocean.api_examples import (
     SNAPSHOT,
     UNEXPECTED_ERROR,
 )
-from tests.tasks.digitalocean.in_process import TOKEN, World, make_settings
+from tests.tasks.digitalocean.in_process import TOKEN, World, delete, make_settings, post
 from tests.virtual_time import VirtualClock, run
 
 Call = Callable[[DigitalOceanClient], Awaitable[Any]]
@@ -51,7 +51,7 @@ Answering = Callable[[httpx.Request], httpx.Response]
 IMAGE_ACTION_CALLS: dict[str, Call] = {
     "get": lambda client: client.get_image_action(7555620, 29410565),
     "list": lambda client: client.list_image_actions(7555620),
-    "post": lambda client: client.post_image_action(7555620, ConvertImage()),
+    "post": lambda client: post(client, 7555620, ConvertImage()),
 }
 CALLS = pytest.mark.parametrize("call", IMAGE_ACTION_CALLS.values(), ids=IMAGE_ACTION_CALLS)
 LIMITED = {"ratelimit-limit": "5000", "ratelimit-remaining": "4999", "ratelimit-reset": "1415984218"}
@@ -109,7 +109,7 @@ def test_all_actions_of_an_image_are_asked_for_in_the_longest_pages() -> None:
 @pytest.mark.parametrize("request_body", [ConvertImage(), TransferImage(region="nyc3")], ids=str)
 def test_an_action_is_started_with_what_the_api_wants(request_body: ConvertImage | TransferImage) -> None:
     server = answering(201, json={"action": RUNNING_ACTION}, headers=LIMITED)
-    action = server.ask(lambda client: client.post_image_action(7938269, request_body))
+    action = server.ask(lambda client: post(client, 7938269, request_body))
     assert (action.id, action.in_progress) == (36805527, True)
     (request,) = server.asked
     assert (request.method, request.url.path) == ("POST", "/v2/images/7938269/actions")
@@ -121,7 +121,7 @@ def test_an_action_is_started_with_what_the_api_wants(request_body: ConvertImage
 def test_every_request_bears_the_token_and_asks_for_json(call: Call) -> None:
     server = answering(404, json=FAILURES[404])
     refusal(server, call)
-    (request,) = server.asked
+    request, *_ = server.asked
     assert request.headers["authorization"] == f"Bearer {TOKEN}"
     assert request.headers["accept"] == "application/json"
 
@@ -147,7 +147,8 @@ def test_every_documented_failure_becomes_its_error(
     server = answering(status, json={**body, "request_id": "4d9d8375"}, headers=LIMITED)
     error = refusal(server, call)
     assert type(error) is kind
-    (request,) = server.asked
+    # After the 404 of its list, the image is asked for.
+    request, *_ = server.asked
     assert (error.status, error.method, error.path) == (status, request.method, request.url.path)
     assert (error.error_id, error.message, error.request_id) == (body["id"], body["message"], "4d9d8375")
 
@@ -273,11 +274,11 @@ BAD_IDS: list[Any] = [0, -1, True, 1.0, "7", "7/../../droplets", None]
     "call",
     [
         lambda client, bad: client.get_image(bad),
-        lambda client, bad: client.delete_image(bad),
+        delete,
         lambda client, bad: client.get_image_action(bad, 1),
         lambda client, bad: client.get_image_action(1, bad),
         lambda client, bad: client.list_image_actions(bad),
-        lambda client, bad: client.post_image_action(bad, ConvertImage()),
+        lambda client, bad: post(client, bad, ConvertImage()),
         lambda client, bad: client.tag_images("dr", [bad]),
     ],
 )
@@ -434,7 +435,21 @@ def test_a_page_that_keeps_failing_is_given_up_after_as_many_attempts_as_are_set
 def test_a_page_that_is_refused_for_good_is_not_asked_for_again() -> None:
     server = answering(404, json=FAILURES[404])
     refusal(server, IMAGE_ACTION_CALLS["list"], http_retry_max=3)
-    assert len(server.asked) == 1
+    assert [request.url.path for request in server.asked] == ["/v2/images/7555620/actions", "/v2/images/7555620"]
+
+
+def test_the_list_of_an_image_that_is_there_is_asked_for_again_after_a_404() -> None:
+    def sometimes(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v2/images/7555620":
+            return httpx.Response(200, json={"image": SNAPSHOT}, headers=LIMITED)
+        if len(server.asked) < 4:
+            return httpx.Response(404, json=FAILURES[404], headers=LIMITED)
+        return httpx.Response(200, json={"actions": [COMPLETED_ACTION]}, headers=LIMITED)
+
+    server = Server(sometimes)
+    (action,) = server.ask(IMAGE_ACTION_CALLS["list"])
+    assert action.completed
+    assert len(server.asked) == 5
 
 
 def test_a_page_of_the_feed_tells_whether_there_is_another() -> None:
@@ -476,7 +491,7 @@ def test_snapshots_of_droplets_are_listed_in_the_longest_pages_each_once() -> No
 
 def test_an_image_is_deleted_by_its_id() -> None:
     server = answering(204, headers=LIMITED)
-    assert server.ask(lambda client: client.delete_image(7938269)) is None
+    assert server.ask(lambda client: delete(client, 7938269)) is None
     (request,) = server.asked
     assert (request.method, request.url.path, request.content) == ("DELETE", "/v2/images/7938269", b"")
 
@@ -484,7 +499,7 @@ def test_an_image_is_deleted_by_its_id() -> None:
 @pytest.mark.parametrize("status", [404, 422, 429, 500])
 def test_a_deletion_is_sent_once_and_repeating_is_left_to_its_caller(status: int) -> None:
     server = answering(status, headers=LIMITED)
-    error = refusal(server, lambda client: client.delete_image(7938269), http_retry_max=5)
+    error = refusal(server, lambda client: delete(client, 7938269), http_retry_max=5)
     assert error.status == status
     assert error.ambiguous is (status == 500)
     assert len(server.asked) == 1
@@ -578,8 +593,8 @@ def test_every_request_is_counted_in_the_open_tallies() -> None:
                 await world.client.list_regions()
             await world.client.list_regions()
         await world.client.list_regions()
-        assert (inner.requests, inner.too_many) == (3, 1)
-        assert (outer.requests, outer.too_many) == (4, 1)
+        assert (inner.requests, inner.too_many_requests) == (3, 1)
+        assert (outer.requests, outer.too_many_requests) == (4, 1)
 
     run(counting())
 
@@ -644,7 +659,7 @@ def test_a_proxy_in_the_environment_is_not_asked_the_way_to_this_machine(
 def test_where_nobody_listens_nothing_was_sent() -> None:
     async def calling() -> None:
         async with DigitalOceanClient(network_settings(sandbox)) as client:
-            await client.post_image_action(1, ConvertImage())
+            await post(client, 1, ConvertImage())
 
     with Sandbox() as sandbox:
         pass
@@ -656,7 +671,7 @@ def test_where_nobody_listens_nothing_was_sent() -> None:
 def test_a_connection_that_drops_leaves_open_what_was_done() -> None:
     async def calling() -> None:
         async with DigitalOceanClient(network_settings(sandbox)) as client:
-            await client.post_image_action(1, ConvertImage())
+            await post(client, 1, ConvertImage())
 
     with Sandbox() as sandbox:
         sandbox.faults.add(Fault(FaultKind.DROP_AFTER))

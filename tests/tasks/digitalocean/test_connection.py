@@ -11,17 +11,18 @@ from typing import TypeVar
 import pytest
 
 from deployments.sandbox import Fault, FaultKind, Sandbox
+from tasks.connection import connect
 from tasks.digitalocean import (
     ConfigurationError,
     Connection,
     NotFound,
     Region,
     TransferImage,
-    Usage,
-    connect,
+    UsageCounter,
     run_blocking,
     track_usage,
 )
+from tasks.digitalocean.idempotency import post_once
 
 ResultT = TypeVar("ResultT")
 THREADS = 8
@@ -48,8 +49,7 @@ def in_threads(do: Callable[[], ResultT]) -> list[ResultT]:
 
 
 async def regions_from_here() -> list[Region]:
-    connection = connect()
-    return await connection.run(connection.client.list_regions())
+    return await connect().client.list_regions()
 
 
 def regions_blocking() -> list[Region]:
@@ -131,7 +131,7 @@ def test_work_that_nobody_waits_for_any_more_is_ended() -> None:
 def test_requests_are_counted_for_the_run_that_caused_them(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(FaultKind.SLOW, seconds=0.01))
 
-    def count() -> Usage:
+    def count() -> UsageCounter:
         with track_usage() as usage:
             regions_blocking()
             asyncio.run(regions_from_here())
@@ -143,7 +143,7 @@ def test_requests_are_counted_for_the_run_that_caused_them(sandbox: Sandbox) -> 
 def test_waits_from_several_event_loops_share_their_looks(sandbox: Sandbox) -> None:
     connection = connect()
     image = next(each for each in sandbox.account.images.values() if each.type == "snapshot" and not each.public)
-    action = run_blocking(connection.client.post_image_action(image.id, TransferImage(region="atl1")))
+    action = run_blocking(post_once(connection.client, image.id, TransferImage(region="atl1")))
     finished = in_threads(lambda: asyncio.run(connection.run(connection.poller.wait(image.id, action))))
     assert {(each.id, each.status) for each in finished} == {(action.id, "completed")}
     assert len(sandbox.record.requests) < 2 * THREADS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import httpx
 import pytest
 
 from tasks.digitalocean import (
@@ -23,7 +24,7 @@ from tasks.digitalocean import (
     UnprocessableEntity,
 )
 from tasks.digitalocean.errors import ConnectionFailed, error_for_status
-from tasks.digitalocean.responses import Response, parse_response
+from tasks.digitalocean.responses import parse_response
 from tests.tasks.digitalocean.in_process import TOKEN
 
 API_ERRORS = [
@@ -184,12 +185,12 @@ def test_a_change_that_was_found_not_to_have_been_made_may_be_repeated() -> None
 )
 def test_an_answer_that_repeats_the_token_is_quoted_without_it(body: str) -> None:
     with pytest.raises(APIError) as caught:
-        parse_response("GET", "/v2/regions", Response(502, {}, body.encode()), secret=TOKEN)
+        parse_response("GET", "/v2/regions", httpx.Response(502, content=body.encode()), secret=TOKEN)
     assert TOKEN not in str(caught.value)
     assert "[token]" in str(caught.value)
 
 
 def test_a_long_error_page_is_cut_short() -> None:
     with pytest.raises(APIError) as caught:
-        parse_response("GET", "/v2/regions", Response(502, {}, b"Sorry. " * 10_000))
+        parse_response("GET", "/v2/regions", httpx.Response(502, content=b"Sorry. " * 10_000))
     assert len(str(caught.value)) < 1000

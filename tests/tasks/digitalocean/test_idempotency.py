@@ -10,7 +10,7 @@ import pytest
 from deployments.sandbox import Fault, FaultKind
 from tasks.digitalocean import APIError, ConvertImage, InvalidArgument, TransferImage, UnprocessableEntity
 from tasks.digitalocean.idempotency import delete_once, post_once
-from tests.tasks.digitalocean.in_process import World
+from tests.tasks.digitalocean.in_process import World, delete
 from tests.virtual_time import run
 
 CARRIED_OUT = [
@@ -196,30 +196,30 @@ async def failed_deletion(world: World, faults: Sequence[Fault]) -> APIError:
 
 
 def test_a_clear_deletion_costs_one_request() -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         image = world.images("snapshot")[0]
         assert await delete_once(world.client, image.id) is True
         assert image.id not in world.account.images
         assert methods(world) == ["DELETE"]
 
-    run(delete())
+    run(deleting())
 
 
 def test_what_is_gone_already_needs_no_deleting() -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         image = world.images("snapshot")[0]
-        await world.client.delete_image(image.id)
+        await delete(world.client, image.id)
         assert await delete_once(world.client, image.id) is False
 
-    run(delete())
+    run(deleting())
 
 
 # A 204 has nothing in it that could be cut short or missing.
 @pytest.mark.parametrize("kind", [kind for kind in CARRIED_OUT if kind not in NEEDS_A_BODY])
 def test_what_was_deleted_after_all_counts_as_deleted(kind: FaultKind) -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         world.faults.add(Fault(kind, method="DELETE"))
         image = world.images("snapshot")[0]
@@ -227,21 +227,21 @@ def test_what_was_deleted_after_all_counts_as_deleted(kind: FaultKind) -> None:
         assert image.id not in world.account.images
         assert methods(world) == ["DELETE", "GET"]
 
-    run(delete())
+    run(deleting())
 
 
 def test_what_was_deleted_while_nobody_listened_counts_as_deleted() -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         world.faults.add(Fault(FaultKind.SLOW, method="DELETE", seconds=100))
         assert await delete_once(world.client, world.images("snapshot")[0].id) is True
 
-    run(delete())
+    run(deleting())
 
 
 @pytest.mark.parametrize("kind", NOT_CARRIED_OUT)
 def test_what_was_not_deleted_may_be_asked_for_again(kind: FaultKind) -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         image = world.images("snapshot")[0]
         error = await failed_deletion(world, [Fault(kind, method="DELETE")])
@@ -250,23 +250,23 @@ def test_what_was_not_deleted_may_be_asked_for_again(kind: FaultKind) -> None:
         assert methods(world) == ["DELETE", "GET"]
         assert await delete_once(world.client, image.id) is True
 
-    run(delete())
+    run(deleting())
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_deletion_that_was_turned_away_may_be_repeated_without_a_look(kind: FaultKind) -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         error = await failed_deletion(world, [Fault(kind, method="DELETE")])
         assert error.repeatable
         assert methods(world) == ["DELETE"]
 
-    run(delete())
+    run(deleting())
 
 
 @pytest.mark.parametrize("kind", [FaultKind.ERROR_AFTER, FaultKind.DROP_AFTER, FaultKind.ERROR_BEFORE])
 def test_a_deletion_that_stays_unclear_may_not_be_repeated(kind: FaultKind) -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World(http_retry_max=2)
         look_fails = Fault(FaultKind.UNAVAILABLE_HTML, method="GET", times=None)
         error = await failed_deletion(world, [Fault(kind, method="DELETE"), look_fails])
@@ -274,21 +274,21 @@ def test_a_deletion_that_stays_unclear_may_not_be_repeated(kind: FaultKind) -> N
         assert error.method == "DELETE"
         assert methods(world) == ["DELETE", "GET", "GET", "GET"]
 
-    run(delete())
+    run(deleting())
 
 
 def test_a_look_after_a_deletion_that_fails_once_is_taken_again() -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         world.faults.add(Fault(FaultKind.ERROR_AFTER, method="DELETE"), Fault(FaultKind.EMPTY_ERROR, method="GET"))
         assert await delete_once(world.client, world.images("snapshot")[0].id) is True
         assert methods(world) == ["DELETE", "GET", "GET"]
 
-    run(delete())
+    run(deleting())
 
 
 def test_an_image_that_may_not_be_deleted_stays_and_the_refusal_is_final() -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         backup = world.images("backup")[0]
         with pytest.raises(UnprocessableEntity) as caught:
@@ -297,14 +297,14 @@ def test_an_image_that_may_not_be_deleted_stays_and_the_refusal_is_final() -> No
         assert backup.id in world.account.images
         assert methods(world) == ["DELETE"]
 
-    run(delete())
+    run(deleting())
 
 
 def test_what_is_no_id_is_not_looked_for() -> None:
-    async def delete() -> None:
+    async def deleting() -> None:
         world = World()
         with pytest.raises(InvalidArgument):
             await delete_once(world.client, 0)
         assert methods(world) == []
 
-    run(delete())
+    run(deleting())

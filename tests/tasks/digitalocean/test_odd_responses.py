@@ -41,7 +41,7 @@ from tasks.digitalocean.idempotency import delete_once, post_once
 from tasks.digitalocean.rate_limiter import RateLimiter
 from tasks.digitalocean.settings import RateLimit
 from tests.tasks.digitalocean.api_examples import COMPLETED_ACTION, LISTED_SNAPSHOT, RUNNING_ACTION, SNAPSHOT
-from tests.tasks.digitalocean.in_process import World
+from tests.tasks.digitalocean.in_process import World, post
 from tests.tasks.digitalocean.test_client import IMAGE_ACTION_CALLS, Server, answering, network_settings, refusal
 from tests.tasks.digitalocean.test_poller import EVERYWHERE, start, wait_for
 from tests.virtual_time import VirtualClock, run
@@ -604,18 +604,18 @@ async def post_many(world: World, number: int) -> float:
     room = asyncio.Semaphore(4)
     goals = ((image.id, region) for image in world.images("snapshot") for region in EVERYWHERE)
 
-    async def post(image_id: int, region: str) -> None:
+    async def post_until_done(image_id: int, region: str) -> None:
         async with room:
             while True:
                 try:
-                    await world.client.post_image_action(image_id, TransferImage(region=region))
+                    await post(world.client, image_id, TransferImage(region=region))
                 except APIError as error:
                     if error.status != 429:
                         return
                 else:
                     return
 
-    await asyncio.gather(*(post(*goal) for goal, _ in zip(goals, range(number), strict=False)))
+    await asyncio.gather(*(post_until_done(*goal) for goal, _ in zip(goals, range(number), strict=False)))
     return world.record.rate_limited() / len(world.record.requests)
 
 
@@ -679,6 +679,6 @@ def test_whatever_the_http_library_raises_is_an_error_of_transport(happening: Ex
     def happen(_: httpx.Request) -> httpx.Response:
         raise happening
 
-    error = refusal(Server(happen), lambda client: client.post_image_action(7, ConvertImage()))
+    error = refusal(Server(happen), lambda client: post(client, 7, ConvertImage()))
     assert type(error) is TransportError
     assert error.ambiguous

@@ -12,7 +12,7 @@ import pytest
 from deployments.sandbox import Behavior, Fault, FaultKind, Image, Limits
 from deployments.sandbox.limits import Standing
 from tasks.digitalocean import Action, APIError, NotFound, TransferImage, Unauthorized
-from tests.tasks.digitalocean.in_process import TOKEN, Wire, World
+from tests.tasks.digitalocean.in_process import TOKEN, Wire, World, post
 from tests.virtual_time import EPOCH, run
 
 EVERYWHERE = ["nyc1", "nyc3", "ams3", "fra1", "lon1", "sgp1", "tor1", "sfo2", "sfo3", "blr1", "syd1", "atl1"]
@@ -23,7 +23,7 @@ Started = list[tuple[Image, Action]]
 async def start(world: World, images: Sequence[Image], regions: Sequence[str] = EVERYWHERE) -> Started:
     """Transfer images to regions they are not in."""
     return [
-        (image, await world.client.post_image_action(image.id, TransferImage(region=region)))
+        (image, await post(world.client, image.id, TransferImage(region=region)))
         for image in images
         for region in regions
         if region not in image.regions

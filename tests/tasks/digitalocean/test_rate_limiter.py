@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from deployments.sandbox import Limits
 from deployments.sandbox.request_log import peak
-from tasks.digitalocean.rate_limiter import RateLimiter
+from tasks.digitalocean.rate_limiter import Permit, RateLimiter
 from tasks.digitalocean.settings import RateLimit
 from tests.virtual_time import EPOCH, VirtualClock, run
 
@@ -53,9 +53,10 @@ async def spend(
     headers: Mapping[str, str] | None = None,
     *,
     latency: float = 0.0,
+    held: Permit | None = None,
 ) -> float:
     """Send a request; returns when it went."""
-    permit = await rate_limiter.acquire()
+    permit = await rate_limiter.acquire(held=held)
     went = now()
     await asyncio.sleep(latency)
     rate_limiter.record_response(permit, status, headers)
@@ -641,75 +642,107 @@ def test_answers_of_a_proxy_that_say_nothing_change_nothing() -> None:
     assert run(go_on()) == pytest.approx([0.0, 60.0])
 
 
-# Admissions that are held
+# Permits that are held
 
 
-def test_who_holds_an_admission_goes_at_once() -> None:
+def test_a_held_permit_is_used_at_once_and_only_once() -> None:
     async def hold() -> list[float]:
         rate_limiter = make_rate_limiter((RateLimit(2, MINUTE),))
         permit = await rate_limiter.acquire()
         await spend(rate_limiter)
         await asyncio.sleep(5)
-        with rate_limiter.holding(permit):
-            first = await spend(rate_limiter)
-            second = await spend(rate_limiter)
-        return [first, second]
+        return [await spend(rate_limiter, held=permit), await spend(rate_limiter, held=permit)]
 
     first, second = run(hold())
     assert first == 5
     assert second == pytest.approx(60)
 
 
-def test_who_holds_an_admission_from_before_a_429_waits_like_everyone() -> None:
+def test_a_permit_from_before_a_429_waits_like_everyone() -> None:
     async def hold() -> list[float]:
         rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
         held = await rate_limiter.acquire()
         await spend(rate_limiter, 429, {"retry-after": "45"})
-        with rate_limiter.holding(held):
-            first = await spend(rate_limiter)
-        later = await rate_limiter.acquire()
-        with rate_limiter.holding(later):
-            second = await spend(rate_limiter)
-        return [first, second]
+        first = await spend(rate_limiter, held=held)
+        return [first, await spend(rate_limiter, held=await rate_limiter.acquire())]
 
     assert run(hold()) == pytest.approx([45, 45], abs=SECOND)
 
 
-def test_a_held_admission_that_is_not_used_is_given_back() -> None:
+def test_a_permit_that_is_not_used_is_released() -> None:
     async def hold() -> float:
         rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
-        permit = await rate_limiter.acquire()
-        waiting = asyncio.create_task(spend(rate_limiter))
-        await asyncio.sleep(20)
-        with rate_limiter.holding(permit):
-            pass
+        async with rate_limiter.permit((0,)):
+            waiting = asyncio.create_task(spend(rate_limiter))
+            await asyncio.sleep(20)
         return await waiting
 
     assert run(hold()) == pytest.approx(20)
 
 
-def test_an_admission_is_given_back_where_what_it_was_for_fails() -> None:
+def test_a_permit_is_released_where_what_it_was_for_fails() -> None:
     async def hold() -> float:
         rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
-        permit = await rate_limiter.acquire()
-        with pytest.raises(LookupError), rate_limiter.holding(permit):
-            raise LookupError
+        with pytest.raises(LookupError):
+            async with rate_limiter.permit((0,)):
+                raise LookupError
         return await spend(rate_limiter)
 
     assert run(hold()) == 0
 
 
-def test_a_held_admission_is_for_one_context_alone() -> None:
+def test_a_permit_that_was_used_is_not_released_again() -> None:
     async def hold() -> float:
         rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
-        permit = await rate_limiter.acquire()
-        other = asyncio.create_task(spend(rate_limiter))
-        await asyncio.sleep(0)
-        with rate_limiter.holding(permit):
-            assert await spend(rate_limiter) == 0
-        return await other
+        async with rate_limiter.permit((0,)) as permit:
+            await spend(rate_limiter, held=permit)
+        return await spend(rate_limiter)
 
     assert run(hold()) == pytest.approx(60)
+
+
+def test_a_large_latecomer_overtakes_those_who_wait_and_a_read_overtakes_all_starts() -> None:
+    order: list[str] = []
+
+    async def queue() -> None:
+        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+
+        async def start(name: str, priority: float) -> None:
+            async with rate_limiter.permit((priority,)) as permit:
+                rate_limiter.record_response(permit, 200, {})
+                order.append(name)
+
+        waiting = [asyncio.create_task(start(name, priority)) for name, priority in [("a", 0), ("c", 2), ("d", 3)]]
+        await asyncio.sleep(30)
+        waiting.append(asyncio.create_task(start("b", 1)))
+        await asyncio.sleep(1)
+        await spend(rate_limiter)
+        order.append("read")
+        await asyncio.gather(*waiting)
+
+    run(queue())
+    assert order == ["a", "read", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_permit_that_is_no_longer_wanted_is_released_whenever_that_is(steps: int) -> None:
+    async def leave() -> None:
+        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+
+        async def start() -> None:
+            async with rate_limiter.permit((0,)):
+                await asyncio.sleep(1)
+
+        for _ in range(20):
+            gone = asyncio.create_task(start())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+        async with asyncio.timeout(1), rate_limiter.permit((0,)) as permit:
+            rate_limiter.record_response(permit, 200, {})
+
+    run(leave())
 
 
 def test_what_waits_for_an_answer_waits_for_ever_only_if_it_never_comes() -> None:
