@@ -75,7 +75,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --
 
 lock: install-dev  ## pin the newest dependencies that pyproject.toml admits
 	$(COMPILE) --output-file requirements.txt
-	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
