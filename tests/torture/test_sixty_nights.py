@@ -52,8 +52,8 @@ CONDITIONS = f"""\
 Each night every Droplet gets a backup, and those of a week ago rotate away; then a run copies the newest to two
 regions and prunes. One request in ten goes wrong at random, in every way the sandbox knows (through Prefect, without
 429s), and besides in one night the start of an action, in the next a deletion, each kind in its turn. A night that left
-something undone is run again, up to {MOST_RUNS_A_NIGHT} times, and through Prefect once more without faults; what would
-never end is finished by hand before. One of two Droplets is destroyed on the way, and its snapshots stay.
+something undone is run again, up to {MOST_RUNS_A_NIGHT} times, and then once without faults; what would never end is
+finished by hand before. One of two Droplets is destroyed on the way, and its snapshots stay.
 
 Each morning was checked: the newest recovery point of each Droplet is a snapshot in every region; what is left of each
 Droplet's snapshots is what the rule keeps, no more and no less, computed in another way than the project does; at no
@@ -152,10 +152,12 @@ def test_nightly_runs_through_prefect_leave_what_the_rule_says_whatever_goes_wro
             nights.incomplete += 1
             sandbox.account.advance(now())
             let_all_end(sandbox, now())
+        else:
+            # On a busy machine, the time limit of seconds can end six runs. The next night's run would finish.
+            sandbox.faults.clear()
+            nights.runs += 1
+            assert all(state.is_completed() for state in a_run(prefect_view))
         sandbox.faults.clear()
-        # What could not be looked at was kept, and goes with the next run.
-        nights.runs += 1
-        assert all(state.is_completed() for state in a_run(prefect_view))
         nights.check(droplets)
         if night == count // 3:
             sandbox.account.delete_droplet(lost)
