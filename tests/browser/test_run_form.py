@@ -124,9 +124,7 @@ def test_copies_that_failed_come_first_with_the_reason_and_without_a_traceback(
     screen.shows("2 of 4 copies did not arrive")
     screen.open_artifact(COVERAGE)
     screen.shows("2 images in 2 regions: 2 transferred, 2 failed")
-    screen.shows(
-        f"{bad.name} ({bad.id}), image {image} in fra1, sgp1: the action ended errored, as did each of 3 starts"
-    )
+    screen.shows(f"{bad.name} ({bad.id}), image {image} in fra1, sgp1: the action failed on all 3 attempts")
     screen.shows("No manual repair needed")
     screen.shows_table(
         ["Droplet", "Image", "fra1", "sgp1"],

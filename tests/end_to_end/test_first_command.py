@@ -394,7 +394,7 @@ def test_ctrl_c_in_a_run_shows_what_has_arrived_and_says_how_to_finish(
         said += "".join(screen)
     assert process.returncode == 130
     assert "still in progress: the next run takes it up" in said or "not started: the next run will" in said
-    assert "transfers that have started go on at DigitalOcean. Run the command again to finish." in said
+    assert "what has started goes on at DigitalOcean. Run the command again to finish." in said
     assert "Traceback" not in said
     assert "Crash" not in said
     name = re.search(r"Beginning flow run '([^']+)'", plain(said))

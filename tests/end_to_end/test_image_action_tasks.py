@@ -211,7 +211,8 @@ def test_what_will_be_refused_again_is_tried_only_once(
     errors = [type(each.result(raise_on_failure=False)) for each in states_of(state)]
     assert errors == [NotFound, NotFound, UnprocessableEntity, Forbidden, InvalidArgument, InvalidArgument]
     assert set(run_counts(state, len(calls)).values()) == {1}
-    assert len(sandbox.record.requests) == 4
+    # After the 404 of its list, the image is asked for.
+    assert len(sandbox.record.requests) == 5
 
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_wrong")
     state = attempts([("get", (backup.id, 4711))], return_state=True)

@@ -95,7 +95,7 @@ def test_case_10_the_time_limit_covers_the_whole_run(
     assert state.is_failed()
     error = get_state_exception(state)
     if isinstance(error, Incomplete):
-        rows: tuple[Any, ...] = getattr(error.report, "rows", ())
+        rows: tuple[Any, ...] = getattr(error.report, "wanted", ())
         assert {str(row.outcome) for row in rows} == {"timed_out"}
     else:
         assert isinstance(error, DigitalOceanError)

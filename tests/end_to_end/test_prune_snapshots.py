@@ -201,7 +201,7 @@ def test_more_than_may_go_at_once_fails_with_the_plan_and_deletes_nothing(
     ("parameters", "message"),
     [
         ({"keep_last": -1}, "keep_last: must be at least 0"),
-        ({"droplet_tag": "nobody"}, "no Droplet bears the tag 'nobody'"),
+        ({"droplet_tag": "nobody"}, "no Droplet has the tag 'nobody'"),
         ({"regions": []}, "the list of regions is empty"),
         ({"regions": ["moon 1"]}, "regions: '1' is not a region slug"),
     ],

@@ -309,7 +309,7 @@ def test_an_image_that_is_deleted_meanwhile_fails_alone(sandbox: Sandbox) -> Non
         **dict.fromkeys(pairs([gone], REGIONS), "failed"),
         **dict.fromkeys(pairs([good], REGIONS), "transferred"),
     }
-    assert all(f"image {gone.id} is gone" in row.error for row in report.bad_rows)
+    assert all(f"image {gone.id} was deleted meanwhile" in row.error for row in report.bad_rows)
 
 
 def test_a_droplet_without_backups_is_named_and_fails_nothing(sandbox: Sandbox) -> None:

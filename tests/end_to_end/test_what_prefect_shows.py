@@ -70,7 +70,7 @@ def test_a_failed_run_shows_how_many_failed_and_why_and_the_failures_first(
     assert run.state.name == "Failed"
     assert str(run.state.message).startswith("3 of 6 copies did not arrive")
     coverage = prefect_view.artifacts_of(run)["replication-coverage"]
-    reason = "not converted: the action ended errored, as did each of 3 starts"
+    reason = "not converted: the action failed on all 3 attempts"
     assert f"fra1, sfo3, sgp1: {reason}" in str(coverage.description)
     assert "](javascript" not in str(coverage.description)
     table = table_in(prefect_view.artifacts_of(run), "replication-coverage")
@@ -86,7 +86,7 @@ def test_a_failed_run_shows_how_many_failed_and_why_and_the_failures_first(
     ("parameters", "message"),
     [
         ({"regions": []}, "the list of regions is empty"),
-        ({"droplet_tag": "nobody"}, "no Droplet bears the tag 'nobody'"),
+        ({"droplet_tag": "nobody"}, "no Droplet has the tag 'nobody'"),
         ({"droplet_tag": "no tag!"}, "droplet_tag: 'no tag!' is not a valid tag"),
         ({"regions": ["NYC 3"]}, "regions: '3' is not a region slug"),
         ({"newest": 0}, "newest: must be at least 1"),
@@ -147,7 +147,7 @@ def test_case_36_what_went_wrong_in_all_regions_of_an_image_is_one_line_of_the_l
     ]
     assert len(errors) == 1
     assert errors[0].startswith(f"{unlucky.name}, image {unlucky.id} in ams3, ")
-    assert errors[0].endswith(": not converted: the action ended errored, as did each of 3 starts")
+    assert errors[0].endswith(": not converted: the action failed on all 3 attempts")
     unknown = [log.message for log in prefect_view.logs_of(run) if log.message.startswith("image 4711 in")]
     assert unknown == ["image 4711 in all 12 regions: there is no image 4711, or it was deleted"]
     description = str(prefect_view.artifacts_of(run)["replication-coverage"].description)

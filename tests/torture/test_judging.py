@@ -62,7 +62,7 @@ def image_in(*regions: str) -> Image:
 
 def report_with(*outcomes: Outcome, error: str = "") -> ReplicationReport:
     rows = (Row(source="web-01", image_id=7, region="fra1", outcome=outcome, error=error) for outcome in outcomes)
-    return ReplicationReport(rows=tuple(rows))
+    return ReplicationReport(rows=tuple(rows), regions=("fra1",))
 
 
 def test_to_say_completed_of_what_is_not_there_is_silence() -> None:
