@@ -495,11 +495,12 @@ def test_ctrl_c_ends_the_demo_with_a_sentence_and_leaves_nothing_running(home: P
 
 
 @pytest.mark.parametrize("module", ["flows.replicate_backups", "deployments.notify"])
-def test_the_line_for_cron_in_the_readme_works_from_cron(
+def test_the_line_for_cron_in_the_pages_works_from_cron(
     home: Path, sandbox: Sandbox, prefect_view: PrefectView, module: str
 ) -> None:
     """Cron runs a line with `sh`, in the user's home, and sets next to nothing."""
-    lines = re.findall(r"^[\d* ]{9,}(cd /home/ops/(\w+) && .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "flows/README.md"))
+    lines = re.findall(r"^[\d* ]{9,}(cd /home/ops/(\w+) && .*)$", pages, re.MULTILINE)
     ((line, name),) = [each for each in lines if module in each[0]]
     folder = home / name
     for package in ("flows", "tasks", "deployments"):
