@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
-.PHONY: help install install-dev demo server setup deploy test bench bench-start bench-fleet bench-workers torture torture-faults torture-all-else soak pictures check format lock clean
+.PHONY: help install install-dev demo server setup deploy unit test bench bench-start bench-fleet bench-workers torture torture-faults torture-all-else soak pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ setup: install  ## what the deployments need, on the Prefect server at PREFECT_A
 deploy: install  ## every deployment, on the same server; after every change of the code
 	@$(BIN)/python -m deployments.setup --check
 	@$(BIN)/prefect --no-prompt deploy --all
+
+unit: install-dev  ## the tests that need no Prefect server (a minute)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal tests/tasks tests/flows tests/deployments tests/test_virtual_time.py
 
 # A module's tests share servers, so they stay together. Three at once, as they mostly wait.
 test: install-dev  ## every test (minutes)

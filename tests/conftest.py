@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import prefect.context
 import pytest
@@ -10,6 +11,8 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from deployments.prefect_server import prefect_server
 from tests.end_to_end.prefect_server import PrefectView, viewing
+
+FOLDER = Path(__file__).parent
 
 
 # Here and not in the folders that use it: a fixture that two conftest.py define is two servers, and flows would run
@@ -30,3 +33,11 @@ def prefect_view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectVi
             APILogHandler().flush()
             EventsWorker.drain_all(timeout=10)
     prefect.context.refresh_global_settings_context()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder."""
+    for item in items:
+        folder = item.path.relative_to(FOLDER).parts[0]
+        if folder in {"browser", "end_to_end"}:
+            item.add_marker(folder)

@@ -74,6 +74,7 @@ def test_the_encryption_key_is_blamed_where_only_the_block_cannot_be_read(
     assert "PREFECT_SERVER_ENCRYPTION_KEY" in verdict(lambda path: "block" in path)
 
 
+@pytest.mark.slow
 def test_the_encryption_key_is_not_blamed_where_the_server_fails_at_everything(
     verdict: Callable[[Callable[[str], bool]], str],
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_lock_is_acquired_long_before_the_mutex_frees_itself() -> None:
     assert HEARTBEAT.total_seconds() > LONGEST_RENEWAL_SECONDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["flows.replicate_backups", "deployments.setup"])
 def test_a_process_has_them_before_prefect_reads_its_settings_and_keeps_those_of_its_user(module: str) -> None:
     code = f"import {module}, prefect.settings as s; c = s.get_current_settings().client; print(c.max_retries)"

@@ -110,6 +110,7 @@ def assert_that_three_processes_keep_it_and_get(share: float, limit: RateLimit, 
     assert len(sent) >= share * 10 * limit.requests
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(limit=LIMITS, part=st.sampled_from([0.0, 0.002, 0.01, 1 / 30]), seed=st.integers(0, 999))
 @example(limit=MINUTE, part=1 / 30, seed=1)
@@ -125,6 +126,7 @@ def test_three_processes_that_want_all_keep_any_limit_and_get_most_of_it_if_answ
 LONG_LIMITS = st.builds(RateLimit, requests=st.integers(30, 500), seconds=st.integers(20, 120))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(limit=LONG_LIMITS, longest_way=st.sampled_from([0.5, 1.0, 2.0]), seed=st.integers(0, 999))
 def test_three_processes_that_want_all_keep_any_limit_and_get_half_of_it_if_answers_take_two_seconds(

@@ -19,10 +19,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="everything here, and write tests/RELIABILITY.md")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "torture: takes long; runs only with --torture, as `make torture` does")
-
-
 def is_full(config: pytest.Config) -> bool:
     # Where pytest did not begin in this folder, the option came too late to be known.
     return bool(config.getoption("--torture", default=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -270,7 +271,7 @@ class Replication(RuleBasedStateMachine):
         return [image.id for image in sorted(points, key=lambda image: (-int(image.created_at), -image.id))]
 
 
-TestReplication = Replication.TestCase
+TestReplication = pytest.mark.slow(Replication.TestCase)
 TestReplication.settings = settings(
     max_examples=80,
     stateful_step_count=12,

@@ -127,6 +127,7 @@ def days_left(nights: Nights, droplet_id: int) -> list[str]:
     return [f"{day:%a %m-%d}" for day in made_by_us(nights.account, droplet_id)]
 
 
+@pytest.mark.slow
 def test_two_months_of_bad_nights_leave_what_the_rule_says_and_never_touch_what_is_not_ours() -> None:
     nights = run(two_months(seed=1), longest=(NIGHTS + 1) * DAY)
     assert nights.faults.keys() == set(FaultKind)
