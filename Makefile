@@ -29,7 +29,7 @@ deploy: install  ## every deployment, on the same server; after every change of 
 	@$(BIN)/prefect --no-prompt deploy --all
 
 unit: install-dev  ## the tests that need no Prefect server (a minute)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal tests/tasks tests/flows tests/deployments tests/test_virtual_time.py
+	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile unit --numprocesses 2 --dist worksteal tests/tasks tests/flows tests/deployments tests/test_virtual_time.py
 
 # A module's tests share servers, so they stay together. Three at once, as they mostly wait.
 test: install-dev  ## every test (minutes)

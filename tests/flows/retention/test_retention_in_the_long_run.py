@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+import pytest
+
 from deployments.sandbox import FaultKind
 from deployments.sandbox.faults import ACTION_FAULTS, LIST_FAULTS
 from flows.reporting.report import BAD_OUTCOMES
