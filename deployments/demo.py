@@ -72,7 +72,7 @@ def say(sentence: str) -> None:
 
 
 def replicate(sandbox: Mapping[str, str], ui: str) -> int:
-    """Run the main job as somebody would from a shell; returns its exit status."""
+    """Run the main job as from a shell; returns its exit status."""
     environment = {**clean_environment(FOLDER), **sandbox, "PREFECT_API_URL": f"{ui}/api"}
     command = [sys.executable, "-m", "flows.replicate_backups"]
     # In a process group of its own: Ctrl-C is for the demo, which ends the run without a word, as nothing real is lost.

@@ -86,6 +86,6 @@ async def send(event: Event) -> None:
 
 
 if __name__ == "__main__":
-    # An address in pydantic's documentation helps nobody who has mistyped an option.
+    # A link to pydantic's documentation does not help with a mistyped option.
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
     sys.exit(app())

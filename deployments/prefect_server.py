@@ -1,4 +1,4 @@
-"""A Prefect server of one's own: on this machine, in a folder of its own, gone when it is no longer needed."""
+"""A Prefect server for the demo and the tests: on this machine, in its own folder, stopped when it is not needed."""
 
 from __future__ import annotations
 

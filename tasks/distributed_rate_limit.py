@@ -1,12 +1,12 @@
 """One token's short-term rate limit, shared by the processes of several runs through Prefect's server.
 
-Each process keeps to the token's limits by itself, and learns from the answers what others spend; but what they send
-in the same seconds it learns too late. So all of them pour their requests into one bucket with a hole, a global
-concurrency limit of Prefect's, and whoever finds it fuller than a short burst waits until enough has run out.
+Each process keeps the token's limits by itself, and learns from the responses what others spend; but what they send
+within the same seconds it learns too late. So all of them add their requests to one leaky bucket, a global concurrency
+limit of Prefect's, and a process that finds it fuller than a short burst waits until enough has leaked.
 
-No request waits for Prefect's server: what was sent is poured afterwards, many at a time, and how full the bucket is
-then counts for the requests to come. Until the next answer, others are taken to go on as they did; where there is none
-for the length of the limit, they are taken to have stopped, and what they send shows in the API's answers alone.
+No request waits for Prefect's server: requests are added afterwards, many at a time, and the level of the bucket counts
+for the requests to come. Until the next report, others are assumed to go on as before. If the server does not answer
+for the length of the limit, they are assumed to have stopped, and what they send shows only in the API's responses.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tasks.digitalocean.clock import Clock, SystemClock
 from tasks.digitalocean.settings import RateLimit
 
 DISTRIBUTED_LIMIT = "digitalocean-api-requests"
-# Prefect rounds down what has run out, each time somebody pours: so a request is worth many slots.
+# Prefect rounds the leak down at each update, so a request is worth many slots.
 SLOTS_A_REQUEST = 1000
-# Never reached: to be turned away would set the time back from which Prefect counts what has run out.
+# Never reached: a refusal would reset the time from which Prefect counts the leak.
 MOST_SLOTS = 1_000_000_000
-# So many processes may send a burst before they know of each other.
+# This many processes may send a burst before they know of each other.
 PROCESSES = 3
 BURST_PART = 0.04
 PART_BETWEEN_REPORTS = 1 / 60
@@ -39,12 +39,12 @@ logger = logging.getLogger(__name__)
 
 
 class DistributedRateLimit:
-    """The bucket, as one process sees it; holds nobody up where nobody has set it up.
+    """The leaky bucket, as one process sees it; without one on the server, no request waits.
 
     Args:
         limits: The token's limits. The shortest is shared; how much is left of the longest, every answer tells.
-        pour: Counts requests on the server, which may be none, and tells how many are in the bucket then, or None where
-            there is no bucket; None for Prefect's.
+        add: Adds requests, possibly 0, and returns the level of the bucket, or None where it does not exist; None for
+            Prefect's.
         clock: Where time comes from.
     """
 
@@ -93,7 +93,7 @@ class DistributedRateLimit:
         return (self._level_now() + 1 - self._burst) / self._rate
 
     def _level_now(self) -> float:
-        """How full the bucket is, as far as this process knows."""
+        """The level of the bucket, as far as this process knows."""
         now = self._clock.monotonic()
         silence = (now - self._heard_at) / self._seconds
         run_out = (self._rate - self._others * max(0.0, 1 - silence)) * (now - self._level_at)
@@ -107,7 +107,7 @@ class DistributedRateLimit:
             self._reporting = asyncio.create_task(self._report())
 
     async def _report(self) -> None:
-        """Pour what was sent, and look how full the bucket is while somebody waits."""
+        """Add what was sent, and read the level of the bucket while requests wait."""
         while self._unreported or self._waiting:
             number, self._unreported = self._unreported, 0
             try:
@@ -115,8 +115,8 @@ class DistributedRateLimit:
                     level = await self._add(number)
             except Exception as error:  # noqa: BLE001  # whatever Prefect raises: images are copied without it, too
                 logger.debug("Prefect's server cannot say what others send: %r", error)
-                # What has run out of the bucket meanwhile no longer counts: after an outage of minutes, all of it at
-                # once would hold every process up for minutes.
+                # What has leaked meanwhile no longer counts: after an outage of minutes, all of it at once would stop
+                # every process for minutes.
                 self._unreported = min(self._unreported + number, math.ceil(self._level_now()))
             else:
                 if level is None:
@@ -127,7 +127,7 @@ class DistributedRateLimit:
             await asyncio.sleep(self._seconds_between_reports)
 
     def _learn(self, level: float, added: int) -> None:
-        """Take note of how full the bucket is, and of how fast others fill it."""
+        """Learn the level of the bucket, and how fast others fill it."""
         now = self._clock.monotonic()
         if self._level_heard is not None:
             elapsed = now - self._heard_at
@@ -145,17 +145,17 @@ class PrefectLeakyBucket:
         self._client: PrefectClient | None = None
 
     async def add(self, requests: int) -> float | None:
-        """Count requests, which may be none, and tell how many are in the bucket then; None if there is no bucket."""
+        """Add requests, possibly 0, and return the level of the bucket; None if it does not exist."""
         if self._client is None:
             # For as long as the process lives, as the connection to the API is.
             self._client = await get_client().__aenter__()
         slots = requests * SLOTS_A_REQUEST
-        # A pour is not worth the seconds after which Prefect's client tries again: the next one makes up for it.
+        # A report is not worth the seconds after which Prefect's client tries again: the next one makes up for it.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             try:
                 limit = await self._client.read_global_concurrency_limit_by_name(DISTRIBUTED_LIMIT)
             except ObjectNotFound:
-                # To pour all the same would make the server write, and with SQLite keep others from it.
+                # To add all the same would make the server write, and with SQLite keep others from it.
                 return None
             if slots:
                 await self._client.increment_concurrency_slots([DISTRIBUTED_LIMIT], slots, "rate_limit")
@@ -168,7 +168,7 @@ def burst_of(limit: RateLimit) -> float:
 
 
 def requests_a_second(limits: Sequence[RateLimit]) -> float:
-    """How fast the bucket empties, so that what fits through it fits into the shortest window."""
+    """How fast the bucket leaks, so that what fits through it fits into the shortest window."""
     shortest = min(limits, key=lambda limit: limit.seconds)
     # One more each, as the last request of a burst begins before the bucket has run out by a whole one.
     return max(1.0, shortest.requests - PROCESSES * (burst_of(shortest) + 1)) / shortest.seconds

@@ -36,7 +36,7 @@ async def get_image_action(image_id: int, action_id: int, *, connection: Connect
 
     Raises:
         InvalidArgument: An ID is not valid; nothing was sent.
-        NotFound: There is no such image or action.
+        NotFound: The image or the action does not exist.
         Unauthorized: The token is wrong.
         APIError: Anything else, when there are no attempts left.
 
@@ -67,7 +67,7 @@ async def list_image_actions(image_id: int, *, connection: Connection | None = N
 
     Raises:
         InvalidArgument: The ID is not valid; nothing was sent.
-        NotFound: There is no such image.
+        NotFound: The image does not exist.
         Unauthorized: The token is wrong.
         APIError: Anything else, when there are no attempts left.
 
@@ -126,8 +126,8 @@ async def post_image_action(
 
     Raises:
         InvalidArgument: The ID or the request is not valid; nothing was sent.
-        NotFound: There is no such image.
-        UnprocessableEntity: The API refuses: the image is in the region already, is no snapshot, has another action
+        NotFound: The image does not exist.
+        UnprocessableEntity: The API refuses: the image is in the region already, is not a snapshot, has another action
             pending, or the region takes no images.
         Forbidden: Refused, perhaps for now only: a caller with other images does well to try one of those first.
         Unauthorized: The token is wrong.
@@ -154,7 +154,7 @@ async def post_image_action(
 async def wait_for_image_action(
     image_id: int, action_id: int, timeout_minutes: float = 360, *, connection: Connection | None = None
 ) -> Action:
-    """Wait until an action is no longer in progress.
+    """Wait until an action has ended.
 
     All waiting in a process is done by one poller, so waiting for many actions at once costs few requests.
 

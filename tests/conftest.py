@@ -5,7 +5,7 @@ from pathlib import Path
 
 import prefect.context
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -14,8 +14,10 @@ from deployments.prefect_server import prefect_server
 from tests.end_to_end.prefect_server import PrefectView, viewing
 
 FOLDER = Path(__file__).parent
-# For `make unit`: property tests look less far, and `make test` looks further.
-settings.register_profile("unit", max_examples=20)
+# A busy machine is slow, and that is no failure.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unit", settings.get_profile("default"), max_examples=20)
+settings.load_profile("default")
 
 
 # Here and not in the folders that use it: a fixture that two conftest.py define is two servers, and flows would run

@@ -147,7 +147,7 @@ class Deletion:
 
 @dataclass(slots=True)
 class Tag:
-    """A label, and what bears it: pairs of a resource's type and id, the last tagged one last."""
+    """A tag and its resources: pairs of type and ID, the last one tagged last."""
 
     name: str
     resources: dict[tuple[str, int], None] = field(default_factory=dict)

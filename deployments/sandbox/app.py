@@ -156,7 +156,7 @@ class _Api:
             return error_answer(refusal, request_id)
 
     def knows(self, authorization: str) -> bool:
-        """Whether a request bears the token."""
+        """Whether a request has the token."""
         scheme, _, token = authorization.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), self.token.encode())
 

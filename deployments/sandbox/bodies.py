@@ -119,7 +119,7 @@ def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
 
 
 def tag_body(tag: Tag, base_url: str) -> Body:
-    """A tag, with how many resources bear it."""
+    """A tag, with the number of its resources."""
     counts = Counter(kind for kind, _ in tag.resources)
     resources: Body = _tagged(tag.resources, base_url)
     for kind in ("droplet", "image", "volume", "volume_snapshot", "database"):

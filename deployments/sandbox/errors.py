@@ -30,7 +30,7 @@ def forbidden() -> ApiError:
 
 
 def not_found() -> ApiError:
-    """There is no such resource."""
+    """The resource does not exist."""
     return error(404, "not_found", "The resource you requested could not be found.")
 
 

@@ -177,7 +177,7 @@ class Faults:
             seconds: As in `Fault`.
 
         Raises:
-            ValueError: If the rate is none, or a kind is unknown.
+            ValueError: If the rate is not between 0 and 1, or a kind is unknown.
         """
         if not 0 <= rate <= 1:
             raise ValueError(f"rate must be from 0 to 1, and {rate} is not")

@@ -20,11 +20,11 @@ PUBLIC_IMAGES = (
     ("Docker on Ubuntu 22.04", "Ubuntu", "docker-20-04", True),
 )
 FEWEST_WITH_UNPROTECTED = 6
-"""An account of so many Droplets has one without backups."""
+"""With at least this many Droplets, one has no backups."""
 FEWEST_WITH_VOLUMES = 6
-"""An account of so many Droplets has one with two volumes."""
+"""With at least this many Droplets, one has two volumes."""
 FEWEST_WITH_GPU = 10
-"""An account of so many Droplets has a GPU Droplet besides."""
+"""With at least this many Droplets, there is also a GPU Droplet."""
 
 
 def make_account(

@@ -16,7 +16,7 @@ RESET_IN_PAST_SECONDS = 60
 
 
 class Window:
-    """So many requests in so many seconds, wherever one starts to count."""
+    """At most N requests in any span of S seconds."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self.limit = limit
@@ -130,7 +130,7 @@ class Limits:
             return self._spend([now - over_seconds * i / requests for i in reversed(range(requests))], now)
 
     def set_neighbour(self, per_minute: float, now: float) -> None:
-        """Have somebody else use the token from now on, so many times a minute (of the sped-up clock)."""
+        """Simulate another user of the token, with N requests per minute of the sped-up clock."""
         with self._lock:
             self._let_neighbour_catch_up(now)
             self._neighbour_interval = self.burst.seconds / per_minute if per_minute > 0 else math.inf

@@ -114,7 +114,7 @@ class Sandbox:
         }
 
     def neighbour(self, *, requests: int = 0, over_seconds: float = 0.0, per_minute: float | None = None) -> int:
-        """Have somebody else use the same token.
+        """Simulate another user of the same token.
 
         Args:
             requests: How many requests he has just made.

@@ -31,13 +31,13 @@ IN_FLIGHT = FlowRunFilter(
 
 
 @dataclass(frozen=True)
-class NoDeploymentLimitPart:
+class NoDeploymentLimitResource:
     """The nightly deployment without a concurrency limit."""
 
     name: str = f"deployment {NIGHTLY}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what has to change; empty if nothing, also before the first `prefect deploy`."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does, also before the first `prefect deploy`."""
         deployment = await _read(client)
         if deployment is None:
             return ""
@@ -47,8 +47,8 @@ class NoDeploymentLimitPart:
             return "has left a concurrency limit behind"
         return ""
 
-    async def make(self, client: PrefectClient) -> None:
-        """Take the limit off, and delete it once no run can hold a slot of it."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Remove the limit, and delete it once no run can hold one of its slots."""
         deployment = await _read(client)
         if deployment is None:
             return

@@ -11,40 +11,40 @@ from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from deployments.server_resources.server_resource import SetUpError
+from deployments.server_resources.server_resource import MISSING, SetupError
 
 BLOCK = "digitalocean-token"
 
 
 @dataclass(frozen=True)
-class TokenPart:
+class TokenResource:
     """The token's block.
 
     Attributes:
-        token: The token to keep; None to leave a block that exists as it is.
-        ask: Where to get the token if there is neither.
+        token: The token to store; None to keep that of a block that exists.
+        ask: Gets the token where neither exists.
     """
 
     token: SecretStr | None
     ask: Callable[[], SecretStr]
     name: str = f"secret {BLOCK}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what is not as it should be; empty if nothing."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
         kept = await _read(client)
         if kept is None:
-            return "is missing"
-        return "holds another token" if self.token and self.token.get_secret_value() != kept else ""
+            return MISSING
+        return "token differs" if self.token and self.token.get_secret_value() != kept else ""
 
-    async def make(self, client: PrefectClient) -> None:
-        """Keep the token."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Store the token."""
         token = self.token or self.ask()
         await Secret(value=token.get_secret_value()).save(BLOCK, overwrite=True, client=client)
 
 
 async def _read(client: PrefectClient) -> str | None:
     try:
-        # Not `Secret.load`, which tells everybody that listens to events.
+        # Not `Secret.load`, which sends an event.
         block = await client.read_block_document_by_name(BLOCK, "secret")
     except ObjectNotFound:
         return None
@@ -52,7 +52,7 @@ async def _read(client: PrefectClient) -> str | None:
         if error.response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
             raise
         await _check_that_it_answers_otherwise(client)
-        raise SetUpError(
+        raise SetupError(
             f"the server cannot read the secret {BLOCK}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
             "deployments/production/README.md says what to do, under Back-ups"
         ) from error
@@ -63,12 +63,12 @@ async def _check_that_it_answers_otherwise(client: PrefectClient) -> None:
     """Make sure that the server reads its database for other requests.
 
     Raises:
-        SetUpError: It does not.
+        SetupError: It does not.
     """
     try:
         await client.read_work_pools(limit=1)
     except httpx.HTTPStatusError as error:
-        raise SetUpError(
+        raise SetupError(
             f"Prefect's server answers {error.response.status_code} to every request; its log says why. Two known "
-            "causes: PREFECT_SERVER_API_AUTH_STRING holds other letters than ASCII, or a locked SQLite database"
+            "causes: PREFECT_SERVER_API_AUTH_STRING contains characters that are not ASCII, or SQLite is locked"
         ) from error

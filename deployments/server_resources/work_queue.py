@@ -8,6 +8,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkQueue
 from prefect.exceptions import ObjectNotFound
 
+from deployments.server_resources.server_resource import MISSING
 from deployments.server_resources.work_pool import POOL
 
 EVENT_QUEUE = "events"
@@ -16,7 +17,7 @@ DESCRIPTION = "Runs that events start. Scheduled and manual runs use another que
 
 
 @dataclass(frozen=True)
-class WorkQueuePart:
+class WorkQueueResource:
     """The work queue.
 
     Attributes:
@@ -27,17 +28,17 @@ class WorkQueuePart:
     event_runs: int | None = None
     name: str = f"work queue {EVENT_QUEUE}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what has to change; empty if nothing."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
         queue = await _read(client)
         if queue is None:
-            return "is missing"
+            return MISSING
         if queue.concurrency_limit is None or self.event_runs not in {None, queue.concurrency_limit}:
             return f"has {_limit(queue)}"
         return ""
 
-    async def make(self, client: PrefectClient) -> None:
-        """Make the queue, or give the one that exists its limit."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Create the queue, or set the limit of one that exists."""
         queue = await _read(client)
         limit = self.event_runs or EVENT_RUNS
         if queue:

@@ -1,4 +1,4 @@
-"""The calls this project makes, each with its arguments checked before anything is sent."""
+"""The API calls of this project. Arguments are checked before a request is sent."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 
 class DigitalOceanClient:
-    """The API behind one token: one connection pool, one rate budget.
+    """The API behind one token: one connection pool, one rate limiter.
 
     A call that sends one request sends it once and leaves the decision to repeat it to its caller. A call that
     reads a list repeats the single page that failed, so that a long list is not begun again.
@@ -101,19 +101,19 @@ class DigitalOceanClient:
     # Image actions
 
     async def get_image_action(self, image_id: int, action_id: int) -> Action:
-        """Look at one action of an image."""
+        """Read one action of an image."""
         path = f"{image_path(image_id)}/actions/{_checked_id(action_id, 'action')}"
         return (await self.request("GET", path)).one(Action, "action")
 
     async def list_image_actions(self, image_id: int, *, retries: int | None = None) -> list[Action]:
-        """Look at all actions ever run on an image.
+        """List every action ever run on an image.
 
         Args:
             image_id: The image, at least 1.
             retries: As in `list_recent_actions`. With 0, a 404 is not looked into.
 
         Raises:
-            NotFound: There is no such image. A 404 although the image is there may pass: it is asked again.
+            NotFound: The image does not exist. A 404 for an image that does exist is tried again.
         """
 
         async def request() -> list[Action]:
@@ -130,7 +130,7 @@ class DigitalOceanClient:
         )
 
     async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> pagination.FeedPage:
-        """Look at a page of the account's feed of actions, newest first.
+        """Read a page of the account's feed of actions, newest first.
 
         The feed holds the actions of all kinds of resources. What cannot be read of others is skipped.
 
@@ -143,11 +143,11 @@ class DigitalOceanClient:
     # Images
 
     async def get_image(self, image_id: int) -> Image:
-        """Look at one image."""
+        """Read one image."""
         return (await self.request("GET", image_path(image_id))).one(Image, "image")
 
     async def find_image(self, image_id: int) -> Image | None:
-        """Look at one image, asking again where that may help; None if it is gone."""
+        """Read one image, with retries; None if it does not exist."""
         try:
             return await self.repeating(lambda: self.get_image(image_id))
         except NotFound:
@@ -190,17 +190,17 @@ class DigitalOceanClient:
     # Tags
 
     async def create_tag(self, tag: str) -> None:
-        """Make a tag; one that exists already is left as it is."""
+        """Create a tag, unless it exists."""
         try:
             await self.request("POST", "/v2/tags", json={"name": checked_tag(tag)})
         except UnprocessableEntity as error:
-            logger.debug("The tag was not made, probably because it exists: %s", error)
+            logger.debug("The tag was not created, probably because it exists: %s", error)
 
     async def tag_images(self, tag: str, image_ids: Sequence[int]) -> None:
-        """Put a tag on images, all in one request; the tag must exist.
+        """Tag images, all in one request; the tag must exist.
 
         Raises:
-            NotFound: There is no such tag, or one of the images is gone.
+            NotFound: The tag or one of the images does not exist.
         """
         path = f"/v2/tags/{checked_tag(tag)}/resources"
         resources = [{"resource_id": str(_checked_id(each, "image")), "resource_type": "image"} for each in image_ids]
@@ -231,7 +231,7 @@ class DigitalOceanClient:
 
         Raises:
             ScopeMissing: A read was refused, and so was another one that needs the same scope.
-            APIError: The response is not a success, or there is none.
+            APIError: The request failed.
         """
         extensions = {PERMIT: permit} if permit else None
         try:
@@ -282,7 +282,7 @@ class DigitalOceanClient:
         """Read a list to its end.
 
         Raises:
-            MalformedAnswer: It has none.
+            MalformedResponse: It has none.
         """
         found: list[ResourceT] = []
         paging = Paging(key)
@@ -301,7 +301,7 @@ class DigitalOceanClient:
         *,
         retries: int | None = None,
     ) -> ResultT:
-        """Read one page of a list, asking again where that may help."""
+        """Read one page of a list, with retries."""
         query = {**(params or {}), "page": str(page), "per_page": str(LARGEST_PAGE)}
 
         async def ask() -> ResultT:
@@ -315,7 +315,7 @@ class DigitalOceanClient:
         retries: int | None = None,
         when: Callable[[APIError], bool] = lambda error: error.repeatable,
     ) -> ResultT:
-        """Make a call, and make it again where that may help.
+        """Make a call, with retries after errors that may pass.
 
         Args:
             call: The call.
@@ -329,7 +329,7 @@ class DigitalOceanClient:
             except APIError as error:
                 if attempt > most or not when(error):
                     raise
-                logger.warning("%s; asking again (%d of %d)", error, attempt, most)
+                logger.warning("%s; retrying (%d of %d)", error, attempt, most)
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311
         raise AssertionError("unreachable: the attempts are counted without end")
 
@@ -355,17 +355,17 @@ def _described(error: Exception) -> str:
 
 
 def _checked_id(value: int, what: str) -> int:
-    """Refuse what is no id before it becomes part of a path."""
+    """Refuse an invalid ID before it becomes part of a path."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidArgument(f"{value!r} is not a valid {what} ID: expected a positive integer")
     return value
 
 
 def checked_tag(tag: str) -> str:
-    """Refuse what the API would not take as a tag, before it becomes part of a path.
+    """Refuse an invalid tag before it becomes part of a path.
 
     Raises:
-        InvalidArgument: It is none.
+        InvalidArgument: The tag is not valid.
     """
     if not TAG_PATTERN.fullmatch(tag):
         raise InvalidArgument(

@@ -54,6 +54,6 @@ class ServerClock:
 
     def now(self) -> datetime:
         """What time it is there."""
-        # The header names whole seconds and is a moment old, so a difference of so little is none.
+        # The header has whole seconds and is a moment old, so a difference this small means nothing.
         ahead = self._ahead if abs(self._ahead) > SAME_TIME_SECONDS else 0.0
         return datetime.fromtimestamp(self._clock.unix() + ahead, UTC)

@@ -16,7 +16,7 @@ DigitalOceanError
     ├── UnexpectedStatus    any other status that is not a success
     ├── TransportError      no answer: timed out, cut off
     │   └── ConnectionFailed  nothing was sent
-    └── MalformedAnswer     a success that cannot be read
+    └── MalformedResponse     a success that cannot be read
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ConfigurationError(DigitalOceanError):
 
 
 class TokenMissing(ConfigurationError):
-    """There is no token; nothing else is wrong."""
+    """The token is missing; nothing else is wrong."""
 
 
 class InvalidArgument(DigitalOceanError, ValueError):
@@ -52,7 +52,7 @@ class DeadlineExceeded(DigitalOceanError):
 
 
 class APIError(DigitalOceanError):
-    """A request that did not get the answer it was sent for.
+    """A request that failed.
 
     Args:
         method: HTTP method of the request.
@@ -64,7 +64,7 @@ class APIError(DigitalOceanError):
 
     Attributes:
         transient: Whether another attempt may be answered differently.
-        untouched: Whether the server certainly did nothing of what was asked.
+        not_applied: Whether the server certainly did nothing of what was asked.
         advice: What the operator can do about it.
     """
 
@@ -108,7 +108,7 @@ class APIError(DigitalOceanError):
         return self.transient and (self.not_applied or self.method == "GET")
 
     def for_request(self, method: str, path: str) -> Self:
-        """The same refusal, of a request that was not sent because it would only meet the same.
+        """The same refusal for another request, which was not sent because it would be refused as well.
 
         Args:
             method: HTTP method of that request.
@@ -147,7 +147,7 @@ class Forbidden(APIError):
     def advice(self) -> str:  # type: ignore[override]  # it depends on the request
         """What the user can do about it."""
         needed = f"the scope {self.scope}" if self.scope else "its scope"
-        return f"If this persists, check that the token in DIGITALOCEAN_TOKEN has {needed}: the README lists them"
+        return f"If this persists, check that the token in DIGITALOCEAN_TOKEN has {needed}: see tasks/README.md"
 
 
 class ScopeMissing(Forbidden):
@@ -159,11 +159,11 @@ class ScopeMissing(Forbidden):
     def advice(self) -> str:  # type: ignore[override]  # it depends on the request
         """What the user has to do about it."""
         needed = f"the scope {self.scope}" if self.scope else "a scope that it lacks"
-        return f"The token in DIGITALOCEAN_TOKEN needs {needed}: the README lists the scopes"
+        return f"The token in DIGITALOCEAN_TOKEN needs {needed}: see tasks/README.md"
 
 
 class NotFound(APIError):
-    """404: there is nothing of that id, or not yet; only the 404 of an image itself says that it was deleted.
+    """404: the resource does not exist, or not yet. Only the 404 of an image itself means that it was deleted.
 
     https://github.com/digitalocean/api-v2/issues/26, https://github.com/digitalocean/doctl/issues/192
     """
@@ -174,7 +174,7 @@ class UnprocessableEntity(APIError):
 
 
 class UnexpectedStatus(APIError):
-    """A status that the API's description does not lead one to expect, often a proxy's; it says nothing for certain."""
+    """A status that is not in the API's description, often a proxy's; what was done is unknown."""
 
     transient = True
 
@@ -182,7 +182,7 @@ class UnexpectedStatus(APIError):
 class TooManyRequests(APIError):
     """429: a rate limit was hit, and the request was turned away.
 
-    The rate budget has noted when to go on, so the caller only has to ask again.
+    The rate limiter has noted when to go on, so the caller only has to retry.
     """
 
     transient = True

@@ -16,7 +16,7 @@ from tasks.digitalocean.errors import APIError, NotFound
 from tasks.digitalocean.models import Action, ImageActionRequest
 from tasks.digitalocean.rate_limiter import Permit
 
-# An action that began so long before it was asked for was asked for by somebody else, however wrong a clock is.
+# An action that began this long before its request was started by someone else, however wrong the clocks are.
 MOST_BETWEEN_CLOCKS = timedelta(minutes=15)
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ async def post_once(
 
 
 async def get_started_action(client: DigitalOceanClient, image_id: int, action_id: int) -> Action:
-    """Look at an action that may have been started a moment ago, so that the API may not know it yet.
+    """Read an action that was started a moment ago, so that the API may not know it yet.
 
     Args:
         client: The API.
@@ -98,7 +98,7 @@ async def find_applied(
         since: When it was asked for, by the server's clock.
 
     Returns:
-        The action, whoever started it if it is in progress; None if there is none.
+        The action, whoever started it if it is in progress; None if it was not started.
 
     Raises:
         APIError: The image's actions cannot be read.
@@ -154,7 +154,7 @@ async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
 
 
 async def _is_gone(client: DigitalOceanClient, image_id: int) -> bool:
-    """Tell whether there is no such image any more. Asks twice: a 404 may pass, and a snapshot that is left costs."""
+    """Whether an image is deleted. Asks twice: a 404 may pass, and a snapshot that is kept costs money."""
     if await client.find_image(image_id) is not None:
         return False
     await asyncio.sleep(client.settings.poll_interval_seconds)

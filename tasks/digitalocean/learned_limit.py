@@ -14,7 +14,7 @@ from collections import deque
 
 from tasks.digitalocean.settings import RateLimit
 
-# So many refusals tell a limit from an odd answer: one after the other, or each at the end of a burst.
+# This many refusals tell a limit from an odd response: one after the other, or each at the end of a burst.
 REFUSALS_THAT_TEACH = 2
 # A little less may be others whom no answer has told of yet; that is refused too rarely to matter.
 PART_WORTH_LEARNING = 0.6
@@ -24,7 +24,7 @@ FIRST_RAISE = 0.25
 
 
 class LearnedLimit:
-    """What a window really holds; pure, as it is told what time it is.
+    """What a window really holds; pure: the caller passes the time.
 
     Args:
         documented: What it should hold.
@@ -41,7 +41,7 @@ class LearnedLimit:
         self._held: int | None = None
 
     def now(self, now: float) -> int:
-        """How many requests the window holds, as far as is known now."""
+        """How many requests the window holds, as far as is known."""
         while self._learned is not None and now >= self._believed_until:
             self._learned = math.ceil(self._learned * (1 + FIRST_RAISE * 2.0**self._raises))
             self._raises += 1
@@ -55,12 +55,12 @@ class LearnedLimit:
         """How many requests have been let through in one window, at most."""
         return self._most_let_through
 
-    def refused(self, now: float, *, in_vain: bool, others: int) -> None:
+    def refused(self, now: float, *, again: bool, others: int) -> None:
         """Note that a request was refused, for all that is known by this window.
 
         Args:
             now: The time.
-            in_vain: Whether it was an attempt after another refusal, and nobody had said when to make it.
+            again: Whether it was a retry after another refusal, at a time that the API had not named.
             others: How many requests of others are known to be in the window.
         """
         held = self._count(now)
@@ -68,7 +68,7 @@ class LearnedLimit:
             return  # whatever it was, it was not these requests
         self._refusals += 1
         self._held = held
-        if in_vain or self._learned is not None:
+        if again or self._learned is not None:
             # The next attempt waits until one of those that fit no longer counts.
             self._learn(held + others, now)
 
@@ -86,7 +86,7 @@ class LearnedLimit:
         elif self._held is not None:
             surely = 1 + sum(each + self._documented.seconds > now for each, _ in self._let_through)
             if surely > self._held + others:
-                self._forget()  # so many fit, and more
+                self._forget()  # the window holds more than that
             elif self._refusals >= REFUSALS_THAT_TEACH:
                 self._learn(self._held + others, now)
             self._held = None

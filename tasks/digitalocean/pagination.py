@@ -32,7 +32,7 @@ class Paging:
         """Find the number of the page after one that was read; None on the last.
 
         Raises:
-            MalformedAnswer: The list goes round in a circle, or on and on.
+            MalformedResponse: The list goes round in a circle, or on and on.
         """
         entries = answer.listed(self._key)
         contents = hash(repr(entries))

@@ -107,7 +107,7 @@ class RateLimiter:
     Args:
         limits: Requests and seconds of each window; the longest is the one that the headers speak of.
         clock: Where time comes from.
-        jitter: Factor by which a pause that nobody prescribed is stretched, so that clients do not return together.
+        jitter: Stretches the pauses that the API has not named, so that clients do not return together.
         distributed_limit: What other processes with the same token wait for, too; None where each has to learn of the
             others from the responses.
     """
@@ -253,7 +253,7 @@ class RateLimiter:
         return max(0.0, self._started_at + LONGEST_WAIT_FOR_ROOM_SECONDS - self._clock.monotonic())
 
     def seconds_for(self, requests: int) -> float:
-        """Estimate how long it takes until so many more requests have gone, if nobody else sends any."""
+        """Estimate the seconds until N more requests have been sent, if no one else sends any."""
         now = self._clock.monotonic()
         free = [
             window.limit - window.count(now) - (self._others if window is self._longest else 0)
@@ -304,12 +304,12 @@ class RateLimiter:
     def record_response(
         self, permit: Permit, status: int | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Take note of how a request ended.
+        """Record the end of a request.
 
         Args:
             permit: The request's admission.
-            status: HTTP status of the answer, None where there was none.
-            headers: Headers of the answer, by lower-case names.
+            status: HTTP status of the response, None where there was none.
+            headers: Headers of the response, by lower-case names.
         """
         now = self._clock.monotonic()
         in_flight_request = self._in_flight.pop(permit.number, InFlight(now, self._settled))
@@ -375,7 +375,7 @@ class RateLimiter:
         self._on_trial = True
         pause, reason = self._pause_by_limit(now, headers) if by_limit else self._pause_asked_for(headers)
         self._paused_until = max(self._paused_until, now + pause)
-        what = "429 Too Many Requests" if by_limit else "The server is down"
+        what = "429 Too Many Requests" if by_limit else "The API is down"
         logger.warning("%s: no request for %.0f s (%s)", what, pause, reason)
 
     def _pause_by_limit(self, now: float, headers: Mapping[str, str]) -> tuple[float, str]:
@@ -385,8 +385,8 @@ class RateLimiter:
             return until_reset, "the oldest counted request expires then"
         self._pauses += 1
         if self._learned:
-            in_vain = asked is None and self._pauses > 1
-            self._learned.refused(now, in_vain=in_vain, others=self._others_in_the_shortest(now))
+            again = asked is None and self._pauses > 1
+            self._learned.refused(now, again=again, others=self._others_in_the_shortest(now))
         pause, reason = self._pause_asked_for(headers)
         if asked is not None:
             self._fill_shorter_windows(now, pause)
@@ -440,5 +440,5 @@ class RateLimiter:
 
 
 def _is_down(status: int | None, headers: Mapping[str, str]) -> bool:
-    """Whether the server says that it cannot serve now, and when it can."""
+    """Whether the server is down, and says when it will be back."""
     return status is not None and status >= SERVER_ERROR and "retry-after" in headers

@@ -1,4 +1,4 @@
-"""Reading the API's answers: models out of the good ones, exceptions out of the others."""
+"""Reading the API's responses: models from the successes, exceptions from the others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entries(Generic[ResourceT]):
     Attributes:
         read: Those that could be read.
         unread: The others, as the answer shows them.
-        problem: What is wrong with the first of the others, and where; empty if there are none.
+        problem: What is wrong with the first of the others, and where; empty if all could be read.
     """
 
     read: Sequence[ResourceT]
@@ -45,7 +45,7 @@ class Entries(Generic[ResourceT]):
 
 @dataclass(frozen=True)
 class ResponseBody:
-    """The body of a success, and what it answers."""
+    """The body of a success, and its request."""
 
     method: str
     path: str
@@ -57,7 +57,7 @@ class ResponseBody:
         The API's description shows an action that was started both ways, and its servers may do so with any object.
 
         Raises:
-            MalformedAnswer: It is neither, or lacks something that is needed.
+            MalformedResponse: It is neither, or lacks something that is needed.
         """
         bare = key not in self.body and "id" in self.body
         try:
@@ -69,7 +69,7 @@ class ResponseBody:
         """Read the list under a key.
 
         Raises:
-            MalformedAnswer: It is not there, or an entry lacks something that is needed.
+            MalformedResponse: It is not there, or an entry lacks something that is needed.
         """
         entries = self.entries(model, key)
         if entries.unread:
@@ -80,7 +80,7 @@ class ResponseBody:
         """Read the list under a key as far as its entries can be read.
 
         Raises:
-            MalformedAnswer: It is not there.
+            MalformedResponse: It is not there.
         """
         read: list[ResourceT] = []
         unread: list[object] = []
@@ -97,7 +97,7 @@ class ResponseBody:
         """Take the list under a key, whatever its entries are.
 
         Raises:
-            MalformedAnswer: It is not there.
+            MalformedResponse: It is not there.
         """
         entries = self._under(key)
         if not isinstance(entries, list):
@@ -110,7 +110,7 @@ class ResponseBody:
         Only the number is taken from the link, so that the token goes nowhere but to the configured address.
 
         Raises:
-            MalformedAnswer: The link leads nowhere or backwards.
+            MalformedResponse: The link leads nowhere or backwards.
         """
         links = self.body.get("links")
         pages = links.get("pages") if isinstance(links, dict) else None
@@ -123,12 +123,12 @@ class ResponseBody:
         return number
 
     def malformed(self, problem: str) -> MalformedResponse:
-        """Say that the answer cannot be used."""
+        """Make the error of a response that cannot be used."""
         return MalformedResponse(self.method, self.path, message=f"the answer cannot be used: {problem}")
 
     def _under(self, key: str) -> object:
         if key not in self.body:
-            raise self.malformed(f"there is no {key!r} in it")
+            raise self.malformed(f"{key!r} is missing")
         return self.body[key]
 
 

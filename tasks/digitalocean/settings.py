@@ -30,7 +30,7 @@ Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class RateLimit(NamedTuple):
-    """At most so many requests in any span of so many seconds."""
+    """At most `requests` in any span of `seconds`."""
 
     requests: PositiveInt
     seconds: Seconds
@@ -144,7 +144,7 @@ def load_settings(token: SecretStr | None = None) -> Settings:
         The settings.
 
     Raises:
-        TokenMissing: There is no token.
+        TokenMissing: The token is missing.
         ConfigurationError: A variable is wrong, or a line of `.env`; the message names it, and never a value.
     """
     if problem := env_file_problem():

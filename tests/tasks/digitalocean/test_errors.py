@@ -133,11 +133,11 @@ def test_a_403_names_the_scope_that_the_refused_request_needs(method: str, path:
     words = "You do not have access for the attempted action."
     assert str(Forbidden(method, path, 403, "forbidden", words)) == (
         f"{method} {path}: 403 forbidden: {words} If this persists, check that the token in DIGITALOCEAN_TOKEN has "
-        f"the scope {scope}: the README lists them"
+        f"the scope {scope}: see tasks/README.md"
     )
     assert str(ScopeMissing(method, path, 403, "forbidden", words)) == (
         f"{method} {path}: 403 forbidden: {words} The token in DIGITALOCEAN_TOKEN needs the scope {scope}: "
-        "the README lists the scopes"
+        "see tasks/README.md"
     )
 
 
