@@ -47,9 +47,9 @@ def test_a_run_filled_in_without_knowing_a_slug_shows_what_it_copied_and_where(
     screen.shows(re.compile(r"dr -> fra1, sgp1, \d{4}-\d\d-\d\d \d\d:\d\d"))
     screen.open_artifact(COVERAGE)
     screen.shows(f"{len(images)} images in 2 regions: {2 * len(images)} transferred")
-    screen.shows("+ copied by this run")
+    screen.shows("+ done by this run")
     screen.shows_table(
-        ["Droplet", "Image", "fra1", "sgp1"],
+        ["Droplet", "Image", "Converted", "fra1", "sgp1"],
         [
             [f"{droplet.name} ({droplet.id})", str(image), "+", "+"]
             for droplet, image in zip(droplets, images, strict=True)
@@ -127,7 +127,7 @@ def test_copies_that_failed_come_first_with_the_reason_and_without_a_traceback(
     screen.shows(f"{bad.name} ({bad.id}), image {image} in fra1, sgp1: the action failed on all 3 attempts")
     screen.shows("No manual repair needed")
     screen.shows_table(
-        ["Droplet", "Image", "fra1", "sgp1"],
+        ["Droplet", "Image", "Converted", "fra1", "sgp1"],
         [
             [f"{bad.name} ({bad.id})", str(image), "✗", "✗"],
             [f"{good.name} ({good.id})", str(other), "+", "+"],
