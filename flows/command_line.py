@@ -37,7 +37,7 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
             return COULD_NOT_START
         try:
             raise_when_interrupted()
-            return tell_the_end(cast(Any, flow)(**parameters, return_state=True))
+            return print_outcome(cast(Any, flow)(**parameters, return_state=True))
         except KeyboardInterrupt:
             say(f"Interrupted: {INTERRUPTED_MESSAGE}")
             return INTERRUPTED
@@ -56,7 +56,7 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     sys.exit(run_command(app))
 
 
-def tell_the_end(state: State[Any]) -> int:
+def print_outcome(state: State[Any]) -> int:
     """Print what a run has to say at its end.
 
     Args:

@@ -61,10 +61,10 @@ def module_to_run() -> str:
 def _load(*, may_need_server: bool, in_silence: bool) -> None:
     """Say what is wrong with the environment, or import Prefect, and have a server import it as well."""
     from flows import temporary_server  # noqa: PLC0415
-    from flows.messages import say, wait_messages  # noqa: PLC0415
+    from flows.messages import say, waiting_messages  # noqa: PLC0415
 
     if not in_silence:
-        _loading.append(wait_messages("Loading Prefect"))
+        _loading.append(waiting_messages("Loading Prefect"))
         _loading[0].__enter__()
     if may_need_server:
         temporary_server.prepare()

@@ -25,8 +25,8 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from flows.liveness import SignOfLife, current_sign, is_dead, runs_in
-from flows.prefect_client import PREFECT_ERRORS, impatient_client
+from flows.liveness import Heartbeat, current_heartbeat, is_dead, runs_in
+from flows.prefect_client import PREFECT_ERRORS, client_without_retries
 from flows.prefect_settings import DEAD_AFTER, HEARTBEAT
 from tasks.digitalocean import run_blocking
 
@@ -62,7 +62,7 @@ def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collect
     Yields:
         The choice.
     """
-    sign = current_sign()
+    sign = current_heartbeat()
     if _holding.get() or sign is None:
         yield choose()
         return
@@ -92,8 +92,8 @@ class ImageLocks:
         sign: The run's sign of life, which carries them.
     """
 
-    def __init__(self, sign: SignOfLife) -> None:
-        self._sign = sign
+    def __init__(self, sign: Heartbeat) -> None:
+        self._heartbeat = sign
 
     async def acquire(self, image_ids: Collection[int]) -> bool:
         """Lock images; if other runs hold some of them, wait for those runs instead, and say so.
@@ -128,8 +128,8 @@ class ImageLocks:
     async def release(self) -> None:
         """Release the locks; if that fails, they end with the run."""
         try:
-            async with impatient_client(LONGEST_ATTEMPT_SECONDS) as client:
-                await self._sign.write(client, **{LOCKED_LABEL: ""})
+            async with client_without_retries(LONGEST_ATTEMPT_SECONDS) as client:
+                await self._heartbeat.write(client, **{LOCKED_LABEL: ""})
         except PREFECT_ERRORS as error:
             get_run_logger().warning("The locks on images end with this run; releasing them failed: %s", error)
 
@@ -143,8 +143,8 @@ class ImageLocks:
         Raises:
             MutexTaken: Another run is acquiring a lock.
         """
-        async with impatient_client(LONGEST_ATTEMPT_SECONDS) as client:
-            now = await self._sign.write(client)
+        async with client_without_retries(LONGEST_ATTEMPT_SECONDS) as client:
+            now = await self._heartbeat.write(client)
             holders = await self._holders(client, wanted, now)
             if holders or waited:
                 return holders, now
@@ -152,7 +152,7 @@ class ImageLocks:
                 # Another run may have been first.
                 holders = await self._holders(client, wanted, now)
                 if not holders:
-                    await self._sign.write(client, **{LOCKED_LABEL: _written(wanted)})
+                    await self._heartbeat.write(client, **{LOCKED_LABEL: _written(wanted)})
         return holders, now
 
     async def _holders(self, client: PrefectClient, wanted: frozenset[int], now: datetime | None) -> list[FlowRun]:
@@ -161,7 +161,7 @@ class ImageLocks:
         return [
             run
             async for run in runs_in(client, at_work)
-            if run.id != self._sign.flow_run_id
+            if run.id != self._heartbeat.flow_run_id
             and not wanted.isdisjoint(_read(run.labels.get(LOCKED_LABEL)))
             and (run.state_type == StateType.PAUSED or now is None or not is_dead(run, now))
         ]

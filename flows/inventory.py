@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from prefect import get_run_logger
 
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.digitalocean import APIError, Connection, Droplet, Image, InvalidArgument, ScopeMissing, Unauthorized
 from tasks.droplets import list_droplets
 from tasks.images import get_image, list_private_images
@@ -58,7 +58,7 @@ def take_inventory(droplet_tag: str | None, connection: Connection) -> Inventory
     Raises:
         InvalidArgument: No Droplet has the tag.
     """
-    with says_what_it_waits_for("Reading Droplets and images", connection):
+    with waiting_for("Reading Droplets and images", connection):
         # Images first: without the scope to read them, Droplets come without the IDs of their backups.
         images = list_private_images(connection=connection)
         droplets = list_droplets(droplet_tag, connection=connection)

@@ -32,7 +32,7 @@ from prefect.states import Cancelled, Crashed
 
 from flows.hooks import announce_end
 from flows.names import FLOWS
-from flows.prefect_client import PREFECT_ERRORS, impatient_client
+from flows.prefect_client import PREFECT_ERRORS, client_without_retries
 from flows.prefect_settings import DEAD_AFTER, HEARTBEAT
 from tasks.digitalocean import start_in_background
 
@@ -43,10 +43,10 @@ SECONDS_AFTER_FAILED_RENEWAL = 5.0
 WORRYING_FAILURES = 3
 SECONDS_BETWEEN_SEARCHES = 300.0
 
-_current: ContextVar[SignOfLife | None] = ContextVar("sign_of_life", default=None)
+_current: ContextVar[Heartbeat | None] = ContextVar("heartbeat", default=None)
 
 
-class SignOfLife:
+class Heartbeat:
     """The labels of one flow run, written again and again while it is alive.
 
     Args:
@@ -85,7 +85,7 @@ class SignOfLife:
         failures = 0
         while True:
             try:
-                async with impatient_client(LONGEST_RENEWAL_SECONDS) as client:
+                async with client_without_retries(LONGEST_RENEWAL_SECONDS) as client:
                     now = await self.write(client)
                     if now and clock.time() >= search_at:
                         await end_dead_runs(client, self.flow_run_id, now)
@@ -100,7 +100,7 @@ class SignOfLife:
 
 
 @contextmanager
-def sign_of_life() -> Iterator[None]:
+def heartbeat() -> Iterator[None]:
     """Show that the current flow run is alive while the block lasts.
 
     Does nothing without a Prefect server that other runs could share.
@@ -109,7 +109,7 @@ def sign_of_life() -> Iterator[None]:
     if context is None or context.flow_run is None or not PREFECT_API_URL.value():
         yield
         return
-    sign = SignOfLife(context.flow_run.id)
+    sign = Heartbeat(context.flow_run.id)
     token = _current.set(sign)
     keeping = start_in_background(sign.keep())
     try:
@@ -119,7 +119,7 @@ def sign_of_life() -> Iterator[None]:
         _current.reset(token)
 
 
-def current_sign() -> SignOfLife | None:
+def current_heartbeat() -> Heartbeat | None:
     """Find the sign of life of the current flow run; None if there is no server to show it to."""
     return _current.get()
 

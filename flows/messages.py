@@ -19,7 +19,7 @@ def say(sentence: str) -> None:
 
 
 @contextmanager
-def wait_messages(what: str, show: Callable[[str], None] = say) -> Iterator[None]:
+def waiting_messages(what: str, show: Callable[[str], None] = say) -> Iterator[None]:
     """Say every few seconds what is being waited for, while the block lasts.
 
     Args:

@@ -16,7 +16,7 @@ PREFECT_ERRORS = (httpx.HTTPError, ObjectNotFound, RuntimeError, TimeoutError)
 
 
 @asynccontextmanager
-async def impatient(seconds: float) -> AsyncIterator[None]:
+async def without_retries(seconds: float) -> AsyncIterator[None]:
     """Ask Prefect's server without its client's own retries, whose pauses outlast an outage by minutes.
 
     Args:
@@ -31,7 +31,7 @@ async def impatient(seconds: float) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def impatient_client(seconds: float) -> AsyncIterator[PrefectClient]:
+async def client_without_retries(seconds: float) -> AsyncIterator[PrefectClient]:
     """The same, with a client of the block's own.
 
     Args:
@@ -43,5 +43,5 @@ async def impatient_client(seconds: float) -> AsyncIterator[PrefectClient]:
     Raises:
         TimeoutError: The block took longer.
     """
-    async with impatient(seconds), get_client() as client:
+    async with without_retries(seconds), get_client() as client:
         yield client

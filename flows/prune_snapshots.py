@@ -18,7 +18,7 @@ from flows.results import explains_result, finish
 from flows.retention.pruning import Verdict
 from flows.retention.rule import RetentionRule
 from flows.retention.stock import Decision, decide, read_stock
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.connection import connect
 from tasks.digitalocean import APIError, Connection, Forbidden, ScopeMissing, Unauthorized, run_blocking, track_usage
 from tasks.digitalocean.errors import MOST_REFUSALS
@@ -83,7 +83,7 @@ def prune_snapshots(
         deletion = Deletion(connection)
         with nullcontext(choose()) if dry_run else locked(choose, lambda decision: decision.image_ids) as decision:
             delete = not dry_run and not decision.plan.exceeds(max_deletions)
-            with says_what_it_waits_for("Deleting snapshots", connection) if delete else nullcontext():
+            with waiting_for("Deleting snapshots", connection) if delete else nullcontext():
                 rows = tuple(_rows(decision, deletion if delete else None))
     report = PruningReport(
         rows=rows,
@@ -101,7 +101,7 @@ def _rows(decision: Decision, deletion: "Deletion | None") -> Iterator[PruningRo
     """Say what becomes of each snapshot, and delete what goes if that is wanted."""
     for verdict in decision.plan.verdicts:
         snapshot = verdict.snapshot
-        outcome, error = deletion.of(snapshot.id) if verdict.goes and deletion else (_planned(verdict), "")
+        outcome, error = deletion.of(snapshot.id) if verdict.should_delete and deletion else (_planned(verdict), "")
         row = PruningRow(
             droplet=decision.stock.name_of(snapshot.resource_id),
             droplet_id=snapshot.resource_id,
@@ -119,7 +119,7 @@ def _rows(decision: Decision, deletion: "Deletion | None") -> Iterator[PruningRo
 
 
 def _planned(verdict: Verdict) -> PruningOutcome:
-    return PruningOutcome.PLANNED if verdict.goes else PruningOutcome.KEPT
+    return PruningOutcome.PLANNED if verdict.should_delete else PruningOutcome.KEPT
 
 
 class Deletion:

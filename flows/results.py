@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.hooks import announce_end
-from flows.liveness import sign_of_life
+from flows.liveness import heartbeat
 from flows.output import outlive_readers
 from flows.reporting.artifacts import publish_or_log
 from flows.reporting.report import RunReport
@@ -82,7 +82,7 @@ def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
         outlive_readers()
         report = None
         try:
-            with sign_of_life():
+            with heartbeat():
                 report = function(*args, **kwargs)
         except Incomplete as error:
             report = cast(ReportT, error.report)

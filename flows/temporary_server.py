@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from flows.command_start import end_with_command
-from flows.messages import say, wait_messages
+from flows.messages import say, waiting_messages
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -82,7 +82,7 @@ def start(*, within_seconds: float) -> None:
         ServerDidNotStart: It ended, or took longer.
     """
     say("PREFECT_API_URL is not set: starting a temporary Prefect server (the first time, this takes up to a minute)")
-    with wait_messages("Waiting for the temporary Prefect server to start"):
+    with waiting_messages("Waiting for the temporary Prefect server to start"):
         deadline = time.monotonic() + within_seconds
         server = _prepared.pop() if _prepared else _spawn()
         # If it has ended already, the wait for it will say so.

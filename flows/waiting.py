@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from prefect import get_run_logger
 
-from flows.messages import wait_messages
+from flows.messages import waiting_messages
 from tasks.digitalocean import Connection
 
 
 @contextmanager
-def says_what_it_waits_for(what: str, connection: Connection) -> Iterator[None]:
+def waiting_for(what: str, connection: Connection) -> Iterator[None]:
     """Log every few seconds what is being waited for, while the block lasts.
 
     Args:
@@ -26,5 +26,5 @@ def says_what_it_waits_for(what: str, connection: Connection) -> Iterator[None]:
         why = f"; the rate limit is used up, next request in {paused_for:.0f} s" if paused_for else ""
         logger.info("%s%s", sentence, why)
 
-    with wait_messages(what, show):
+    with waiting_messages(what, show):
         yield

@@ -17,7 +17,7 @@ from flows.replication.recovery_points import (
     newer_snapshots,
     target_regions,
 )
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.account_actions import list_actions_on
 from tasks.digitalocean import APIError, Connection, ConvertImage, InvalidArgument, Unauthorized
 from tasks.images import list_private_images
@@ -56,7 +56,7 @@ def choose_targets(wanted: Sequence[str] | None, connection: Connection) -> Targ
         APIError: The regions cannot be listed, and none was named.
     """
     try:
-        with says_what_it_waits_for("Reading the regions", connection):
+        with waiting_for("Reading the regions", connection):
             known = list_regions(connection=connection)
     except APIError as error:
         if not wanted or isinstance(error, Unauthorized):
@@ -119,7 +119,7 @@ def named_images(image_ids: Sequence[int], connection: Connection) -> Selection:
     wanted = list(dict.fromkeys(image_ids))
     if not wanted:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
-    with says_what_it_waits_for("Reading the named images", connection):
+    with waiting_for("Reading the named images", connection):
         listed = (
             {image.id: image for image in list_private_images(connection=connection)}
             if len(wanted) > MOST_SINGLE_READS

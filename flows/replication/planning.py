@@ -85,7 +85,7 @@ class ReplicationPlan:
         return sum(each.convert and each.image.size_gigabytes is None for each in self.images)
 
 
-def lacking(candidates: Iterable[Candidate], regions: Iterable[str]) -> list[Image]:
+def incomplete_images(candidates: Iterable[Candidate], regions: Iterable[str]) -> list[Image]:
     """List the images that are not known to be everywhere, so that their actions have to be looked at."""
     wanted = set(regions)
     return [

@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.context import AsyncClientContext
 
-from flows.prefect_client import impatient
+from flows.prefect_client import without_retries
 from flows.replication.execution import Progress
 from flows.replication.progress_bar import PROGRESS_LINE, Show, progress_bar
 from flows.reporting.events import announce_copy
@@ -86,7 +86,7 @@ class ProgressReporter:
         self._show(done, sentence)
         try:
             # A run must not wait for the server to come back, only to say what the next report says better.
-            async with impatient(LONGEST_REPORT_SECONDS):
+            async with without_retries(LONGEST_REPORT_SECONDS):
                 if self._artifact is None:
                     self._artifact = await acreate_progress_artifact(done, key=PROGRESS_KEY, description=sentence)
                 else:

@@ -11,13 +11,13 @@ from prefect import get_run_logger
 from flows.image_locks import locked
 from flows.replication.execution import Execution, Progress
 from flows.replication.image_selection import choose_targets
-from flows.replication.planning import ReplicationPlan, lacking, plan_replication
+from flows.replication.planning import ReplicationPlan, incomplete_images, plan_replication
 from flows.replication.progress import LONGEST_REPORT_SECONDS, reported
 from flows.replication.recovery_points import Selection
 from flows.replication.rows import planned_conversions, planned_rows, rows_of_missing
 from flows.reporting.report import ReplicationReport, Row, added_snapshots, count
 from flows.results import finish
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.account_actions import KnownActions, list_actions_on
 from tasks.api_task import LONGEST_ENDING_SECONDS
 from tasks.connection import connect
@@ -69,10 +69,10 @@ def replicate(
         targets = choose_targets(wanted=regions, connection=connection)
 
         def to_change(selection: Selection) -> list[int]:
-            return [image.id for image in lacking(selection.candidates, targets.regions)]
+            return [image.id for image in incomplete_images(selection.candidates, targets.regions)]
 
         with nullcontext(choose(connection)) if dry_run else locked(lambda: choose(connection), to_change) as selection:
-            known = actions_on(lacking(selection.candidates, targets.regions), connection)
+            known = actions_on(incomplete_images(selection.candidates, targets.regions), connection)
             now = connection.client.server_clock.now()
             plan = plan_replication(selection.candidates, targets.regions, known.actions, now, unread=known.unread)
             announce_plan(plan, connection)
@@ -131,7 +131,7 @@ def announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
 
 def actions_on(images: Sequence[Image], connection: Connection) -> KnownActions:
     """List the actions on images, as far as they can be known."""
-    with says_what_it_waits_for("Reading the actions on images", connection):
+    with waiting_for("Reading the actions on images", connection):
         return list_actions_on(images, connection=connection) if images else KnownActions()
 
 
@@ -152,7 +152,7 @@ def tag_before_conversion(images: Iterable[Image], connection: Connection) -> fr
     tag = connection.settings.managed_tag
     untagged = [image.id for image in images if tag not in image.tags]
     try:
-        with says_what_it_waits_for("Tagging images", connection):
+        with waiting_for("Tagging images", connection):
             return tag_images(tag, untagged, connection=connection) if untagged else frozenset()
     except (Unauthorized, Forbidden):
         raise

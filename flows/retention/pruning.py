@@ -29,14 +29,14 @@ class Verdict:
     kept_by: tuple[str, ...] = ()
 
     @property
-    def goes(self) -> bool:
+    def should_delete(self) -> bool:
         """Whether it is to be deleted."""
         return not self.kept_by
 
     @property
     def why(self) -> str:
         """Why it goes, for people; empty if it stays."""
-        return "no rule keeps it" if self.goes else ""
+        return "no rule keeps it" if self.should_delete else ""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class PruningPlan:
     @property
     def to_delete(self) -> tuple[Snapshot, ...]:
         """The snapshots that go."""
-        return tuple(verdict.snapshot for verdict in self.verdicts if verdict.goes)
+        return tuple(verdict.snapshot for verdict in self.verdicts if verdict.should_delete)
 
     @property
     def kept(self) -> tuple[Snapshot, ...]:
         """The snapshots that stay."""
-        return tuple(verdict.snapshot for verdict in self.verdicts if not verdict.goes)
+        return tuple(verdict.snapshot for verdict in self.verdicts if not verdict.should_delete)
 
     @property
     def gib_to_delete(self) -> float:
@@ -131,7 +131,7 @@ def plan_pruning(
     return PruningPlan(tuple(verdicts), left_alone=len(listed) - len(managed))
 
 
-def newest_backups(droplets: Iterable[Droplet], images: Iterable[Image]) -> dict[int, Image]:
+def newest_backup_by_droplet(droplets: Iterable[Droplet], images: Iterable[Image]) -> dict[int, Image]:
     """Find each Droplet's newest backup.
 
     Args:

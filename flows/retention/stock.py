@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger
 
 from flows.inventory import Inventory
-from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning, unavailable_snapshots
+from flows.retention.pruning import PruningPlan, newest_backup_by_droplet, plan_pruning, unavailable_snapshots
 from flows.retention.rule import RetentionRule
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.digitalocean import APIError, Connection, Image, NotFound, ScopeMissing, Snapshot, Unauthorized
 from tasks.image_actions import list_image_actions
 from tasks.snapshots import list_snapshots
@@ -67,12 +67,12 @@ def read_stock(inventory: Inventory, connection: Connection) -> Stock:
         The snapshots of the Droplets in the inventory; where that is of all Droplets, also of those that are gone.
     """
     droplets = {droplet.id: droplet.name for droplet in inventory.droplets}
-    with says_what_it_waits_for("Reading snapshots", connection):
+    with waiting_for("Reading snapshots", connection):
         listed = list_snapshots(connection=connection)
     snapshots = [each for each in listed if not inventory.droplet_tag or each.resource_id in droplets]
     return Stock(
         snapshots,
-        newest_backups(inventory.droplets, inventory.images),
+        newest_backup_by_droplet(inventory.droplets, inventory.images),
         droplets,
         unavailable_snapshots(snapshots, inventory.images),
     )
@@ -110,7 +110,7 @@ def decide(
     first = plan(())
     if first.exceeds(max_deletions):
         return Decision(stock, first)
-    with says_what_it_waits_for("Reading the actions on old snapshots", connection):
+    with waiting_for("Reading the actions on old snapshots", connection):
         under_way = [each.id for each in first.to_delete if _has_action_under_way(each.id, connection)]
     return Decision(stock, plan(under_way))
 
