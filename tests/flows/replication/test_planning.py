@@ -186,7 +186,7 @@ def test_an_image_chosen_twice_is_copied_once() -> None:
 @pytest.mark.parametrize("kind", ["custom", "snapshot", "backup"])
 def test_case_17_an_image_that_is_not_available_is_refused_with_its_status(kind: str, status: str) -> None:
     plan = plan_of(image(1, kind, status=status))
-    assert plan.refusal == f"its status is {status}: an image can be used once its status is available"
+    assert plan.refusal == f"its status is {status}: try again once it is available"
     assert nothing_to_start(plan_for([plan.image], []))
 
 
