@@ -1,4 +1,4 @@
-"""Every action ever run on some images."""
+"""Lists all actions on images."""
 
 from prefect import flow
 
@@ -18,7 +18,7 @@ HISTORY_KEY = "image-action-history"
 @flow(name="image-action-history", flow_run_name=images_run_name)
 @explains_result
 def image_action_history(image_ids: ImageIds) -> ActionHistory:
-    """List every action ever run on some images; changes nothing.
+    """List every action ever run on the images you name; changes nothing.
 
     Args:
         image_ids: IDs of images, separated by commas or spaces.

@@ -1,4 +1,4 @@
-"""What a run says when it has been silent for some seconds."""
+"""Log messages of a run while it waits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from tasks.digitalocean import Connection
 
 @contextmanager
 def waiting_for(what: str, connection: Connection) -> Iterator[None]:
-    """Log every few seconds what is being waited for, while the block lasts.
-
-    Args:
-        what: What is being waited for.
-        connection: The API, whose rate limiter may be paused.
-    """
+    """Log every few seconds what the block is doing, such as `Reading snapshots`, and whether the API is paused."""
     logger, rate_limiter = get_run_logger(), connection.client.rate_limiter
 
     def show(sentence: str) -> None:
