@@ -43,7 +43,7 @@ def begin_command() -> None:
 
 
 def module_to_run() -> str:
-    """Name the module that `python -m` is about to run; empty if there is none, or if it runs already."""
+    """Name the module that `python -m` is about to run; empty otherwise, and once it runs."""
     # While Python looks for the module, argv[0] is `-m`: https://docs.python.org/3/using/cmdline.html#cmdoption-m
     if sys.argv[:1] != ["-m"]:
         return ""

@@ -29,7 +29,7 @@ def convert_backups(
 ) -> ReplicationReport:
     """Convert the backups you name to snapshots, which are kept, and cost money, until you delete them.
 
-    A converted backup is no longer one of its Droplet's backups, so you cannot restore the Droplet from it in place.
+    A converted backup no longer counts as a backup of its Droplet: you cannot restore the Droplet from it in place.
 
     Args:
         image_ids: IDs of backups, separated by commas or spaces. Snapshots are left as they are.

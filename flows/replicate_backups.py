@@ -36,8 +36,8 @@ def replicate_backups(
     """Copy the newest backups of Droplets to every region, and wait until they have arrived.
 
     Backups are converted to snapshots first, because only snapshots can be copied. A snapshot costs money until it is
-    deleted, and a converted backup is no longer one of its Droplet's backups. A second run copies only what is missing,
-    so it also finishes an interrupted run.
+    deleted, and a converted backup no longer counts as a backup of its Droplet. A second run copies only what is
+    missing, so it also finishes an interrupted run.
 
     Args:
         droplet_tag: Only Droplets with this tag; all if not given.

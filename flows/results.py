@@ -62,8 +62,8 @@ def finish(report: ReportT, artifact_key: str) -> ReportT:
 def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
     """Set the message of the run's final state to the report's summary or the error, and send the event.
 
-    From Python, the flow still returns the report or raises the exception. After Ctrl-C, the run is Cancelled, so that
-    nobody is notified. Goes under `@flow`.
+    From Python, the flow still returns the report or raises the exception. After Ctrl-C, the run is Cancelled, which
+    sends no notification. Goes under `@flow`.
     """
 
     @wraps(function)

@@ -30,7 +30,6 @@ REQUEST_ID = re.compile(r" \(request id [^)]*\)")
 MOST_NAMED = 20
 FEW_REGIONS = 3
 BAD_OUTCOMES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
-ARRIVED = frozenset({Outcome.ALREADY_THERE, Outcome.TRANSFERRED, Outcome.ADOPTED})
 
 
 class Row(BaseModel):
