@@ -15,7 +15,7 @@ import httpx
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Sandbox
 from flows.command_start import COULD_NOT_START, DONE, INTERRUPTED, raise_when_interrupted
-from flows.messages import wait_messages
+from flows.messages import waiting_messages
 from flows.temporary_server import ServerDidNotStart
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +50,7 @@ def show() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     say(f"Starting a sandbox of the API with {DROPLETS} Droplets ({SPEED} times as fast as life) and a Prefect server")
     with Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox, ExitStack() as running:
-        with wait_messages("Waiting for Prefect's server to start", say):
+        with waiting_messages("Waiting for Prefect's server to start", say):
             ui = running.enter_context(prefect_server(FOLDER))
         say(f"Prefect's UI is at {ui}; copying the newest backup of every Droplet to every region")
         status = replicate(sandbox.environment(), ui)

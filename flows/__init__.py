@@ -1,4 +1,4 @@
-"""What a run does: each flow reads like the runbook it replaces."""
+"""The flows, one per module."""
 
 from flows.command_start import begin_command
 from flows.prefect_settings import set_defaults

@@ -1,4 +1,4 @@
-"""Running a flow from a shell: options and help come from its signature and docstring."""
+"""Runs a flow from a shell: options and help come from its signature and docstring."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ from flows.usage_errors import read_options, run_command, signature_for_text
 
 
 def run_from_command_line(flow: Flow[Any, Any]) -> None:
-    """Run a flow with the options given on the command line, print its report, and exit.
-
-    Exits with 0 if everything was done, 1 if not, 2 if the options are wrong, 3 if the run could not start.
-
-    Args:
-        flow: The flow.
-    """
+    """Run a flow with the options from the command line, print its report, and exit with an exit status."""
 
     def run(**options: Any) -> int:
         parameters = read_options(flow, options)
@@ -37,7 +31,7 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
             return COULD_NOT_START
         try:
             raise_when_interrupted()
-            return tell_the_end(cast(Any, flow)(**parameters, return_state=True))
+            return print_outcome(cast(Any, flow)(**parameters, return_state=True))
         except KeyboardInterrupt:
             say(f"Interrupted: {INTERRUPTED_MESSAGE}")
             return INTERRUPTED
@@ -56,21 +50,18 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     sys.exit(run_command(app))
 
 
-def tell_the_end(state: State[Any]) -> int:
-    """Print what a run has to say at its end.
-
-    Args:
-        state: The run's last state.
+def print_outcome(state: State[Any]) -> int:
+    """Print the outcome of a run.
 
     Returns:
-        Exit status: 0 if everything was done, 1 if not, 2 if the parameters contradict each other, 130 after Ctrl-C.
+        Exit status: 0 on success, 1 on failure, 2 if the parameters contradict each other, 130 after Ctrl-C.
     """
     if state.is_completed():
         try:
             print_report(state.result())
         except MissingResult:
-            # The server's answer to the end of the run was lost, and the report with it; the message is on the server.
-            print(state.message)  # noqa: T201  # the answer to whoever typed the command
+            # The server's response to the final state was lost, and the report with it.
+            print(state.message)  # noqa: T201  # the output of the command
         return 0
     error = get_state_exception(state)
     if isinstance(error, Incomplete):

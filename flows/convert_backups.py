@@ -1,4 +1,4 @@
-"""Named backups, made into snapshots."""
+"""Converts the backups you name to snapshots."""
 
 from collections.abc import Iterable
 
@@ -27,14 +27,14 @@ def convert_backups(
     wait: bool = True,
     timeout_minutes: TimeoutMinutes = 360,
 ) -> ReplicationReport:
-    """Convert named backups to snapshots, which are kept until they are deleted, and cost money until then.
+    """Convert the backups you name to snapshots, which are kept, and cost money, until you delete them.
 
-    A converted backup is no longer among its Droplet's backups, so the Droplet cannot be restored from it in place.
+    A converted backup no longer counts as a backup of its Droplet: you cannot restore the Droplet from it in place.
 
     Args:
-        image_ids: IDs of backups, separated by commas or spaces. Snapshots among them are left as they are.
-        wait: Whether to wait until the conversions are done.
-        timeout_minutes: When to stop, in minutes, at most a week; all that the run waits for is included.
+        image_ids: IDs of backups, separated by commas or spaces. Snapshots are left as they are.
+        wait: Whether to wait until the conversions have completed.
+        timeout_minutes: Time limit of the whole run, in minutes, at most a week.
 
     Returns:
         The report, with one row per image.
@@ -68,7 +68,7 @@ def convert_backups(
 
 
 def backups_among(images: Iterable[Image]) -> list[Image]:
-    """Choose the backups among images."""
+    """Return only the backups."""
     return [image for image in images if image.type == "backup"]
 
 

@@ -1,7 +1,7 @@
-"""How others learn that a run has ended: by events that they can chain after.
+"""Sends an event when a run has ended.
 
-Every normal end is announced by the run itself (`flows/results.py`); a run that is cancelled or crashes, by the worker,
-through Prefect's hooks; a run whose worker is gone as well, by the run that finds it dead (`flows/liveness.py`).
+A run that ends normally sends it itself (`flows/results.py`). For a run that is cancelled or crashes, the worker does,
+through Prefect's hooks. If the worker is gone too, the next run that finds the run dead does (`flows/liveness.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flows.reporting.events import (
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
 from flows.reporting.report import ReplicationReport
 
-# The events of a run that has done all that it should, and of one that has not, by the name of the flow.
+# The events of a complete and of an incomplete run, by flow name.
 END_EVENTS = {
     "replicate-backups": (REPLICATION_COMPLETED, REPLICATION_FAILED),
     "transfer-images": (REPLICATION_COMPLETED, REPLICATION_FAILED),
@@ -39,15 +39,15 @@ def announce_end(
     completed: bool = False,
     report: object = None,
 ) -> None:
-    """Send the event of a run's end; none for a dry run, or for a flow that changes nothing.
+    """Send the event of a run's end; none for a dry run, or for a flow that has no such event.
 
     Args:
         flow_name: Name of the flow.
         run_name: Name of the run.
         parameters: Its parameters.
-        message: How it ended.
-        completed: Whether it has done all that it should.
-        report: What it did, where it has got so far.
+        message: Message of its last state.
+        completed: Whether it completed.
+        report: Its report, if it has one.
     """
     dry_run = getattr(report, "dry_run", parameters.get("dry_run"))
     if dry_run or flow_name not in END_EVENTS:
@@ -58,7 +58,7 @@ def announce_end(
 
 
 def announce_abnormal_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Announce a run that was cancelled or has crashed; for `on_cancellation` and `on_crashed` of `@flow`."""
+    """Hook for `on_cancellation` and `on_crashed` of `@flow`."""
     announce_end(flow.name, flow_run.name, flow_run.parameters, state.message or state.name)
 
 

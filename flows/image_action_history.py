@@ -1,4 +1,4 @@
-"""Every action ever run on some images."""
+"""Lists all actions on images."""
 
 from prefect import flow
 
@@ -7,7 +7,7 @@ from flows.names import images_run_name
 from flows.parameters import ImageIds
 from flows.reporting.report import ActionHistory, ImageHistory
 from flows.results import explains_result, finish
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.connection import connect
 from tasks.digitalocean import APIError, Connection, InvalidArgument, track_usage
 from tasks.image_actions import list_image_actions
@@ -18,7 +18,7 @@ HISTORY_KEY = "image-action-history"
 @flow(name="image-action-history", flow_run_name=images_run_name)
 @explains_result
 def image_action_history(image_ids: ImageIds) -> ActionHistory:
-    """List every action ever run on some images; changes nothing.
+    """List every action ever run on the images you name; changes nothing.
 
     Args:
         image_ids: IDs of images, separated by commas or spaces.
@@ -34,7 +34,7 @@ def image_action_history(image_ids: ImageIds) -> ActionHistory:
     if not wanted:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
     connection = connect()
-    with track_usage() as counter, says_what_it_waits_for("Reading actions", connection):
+    with track_usage() as counter, waiting_for("Reading actions", connection):
         images = tuple(_history_of(image_id, connection) for image_id in wanted)
     return finish(ActionHistory(images=images, usage=counter.usage), HISTORY_KEY)
 

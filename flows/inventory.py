@@ -1,4 +1,4 @@
-"""What an account has: its Droplets, and the images made of them."""
+"""Reads the account's Droplets and images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from prefect import get_run_logger
 
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.digitalocean import APIError, Connection, Droplet, Image, InvalidArgument, ScopeMissing, Unauthorized
 from tasks.droplets import list_droplets
 from tasks.images import get_image, list_private_images
@@ -18,8 +18,8 @@ class ImagesRead:
     """The result of reading some images one by one.
 
     Attributes:
-        images: The images, by id.
-        gone: Ids of images that do not exist.
+        images: The images, by ID.
+        gone: IDs of images that do not exist.
         unread: Why the others cannot be read, by ID.
     """
 
@@ -30,13 +30,13 @@ class ImagesRead:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What an account has, as far as a run is concerned with it.
+    """The Droplets and images of an account.
 
     Attributes:
-        droplet_tag: The tag that the Droplets have; None for all Droplets, and for snapshots of those that are gone.
+        droplet_tag: The tag of the Droplets; None for all Droplets, and for snapshots of deleted ones.
         droplets: The Droplets.
-        images: The account's own images, of whatever Droplet.
-        unread: Why backups of these Droplets cannot be read, by ID.
+        images: The account's private images, of any Droplet.
+        unread: Why some backups of these Droplets cannot be read, by ID.
     """
 
     droplet_tag: str | None
@@ -46,48 +46,34 @@ class Inventory:
 
 
 def take_inventory(droplet_tag: str | None, connection: Connection) -> Inventory:
-    """Read the account's Droplets and images.
-
-    Args:
-        droplet_tag: Only Droplets with this tag; None for all.
-        connection: The API.
-
-    Returns:
-        The inventory.
+    """Read all images, and the Droplets with a tag; without a tag, all Droplets.
 
     Raises:
         InvalidArgument: No Droplet has the tag.
     """
-    with says_what_it_waits_for("Reading Droplets and images", connection):
-        # Images first: without the scope to read them, Droplets come without the IDs of their backups.
+    with waiting_for("Reading Droplets and images", connection):
+        # Images first: without the scope to read them, Droplets are listed without the IDs of their backups.
         images = list_private_images(connection=connection)
         droplets = list_droplets(droplet_tag, connection=connection)
         if droplet_tag and not droplets:
             raise InvalidArgument(f"no Droplet has the tag {droplet_tag!r}")
-        # The list of images may change while it is read; the Droplets name their backups.
+        # The list of images may have changed between its pages; the Droplets name their backups.
         others = read_each(unlisted_images(droplets, images), connection)
     return Inventory(droplet_tag, droplets, [*images, *others.images.values()], others.unread)
 
 
 def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> list[int]:
-    """Name the backups that Droplets have but the list of images does not."""
+    """List the IDs of the Droplets' backups that are not among the images."""
     listed = {image.id for image in images}
     return sorted({each for droplet in droplets for each in droplet.backup_ids if each not in listed})
 
 
 def read_each(image_ids: Iterable[int], connection: Connection) -> ImagesRead:
-    """Read images one by one; one that cannot be read does not hide the others.
-
-    Args:
-        image_ids: Their IDs.
-        connection: The API.
-
-    Returns:
-        The images, and which of them could not be read.
+    """Read images one by one; those that cannot be read are in `unread`.
 
     Raises:
-        Unauthorized: The token is wrong.
-        ScopeMissing: The token may not read images.
+        Unauthorized: The token is not valid.
+        ScopeMissing: The token is not allowed to read images.
     """
     images: dict[int, Image] = {}
     unread: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""What a command tells whoever waits for it, apart from its output."""
+"""Messages of a command on standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SECONDS_BETWEEN_MESSAGES = 8.0
-# The longer something takes, the less do a few seconds tell.
+# As a part of the time so far.
 PART_BETWEEN_MESSAGES = 0.1
 
 
@@ -19,23 +19,18 @@ def say(sentence: str) -> None:
 
 
 @contextmanager
-def wait_messages(what: str, show: Callable[[str], None] = say) -> Iterator[None]:
-    """Say every few seconds what is being waited for, while the block lasts.
-
-    Args:
-        what: What is being waited for.
-        show: Shows a message.
-    """
+def waiting_messages(what: str, show: Callable[[str], None] = say) -> Iterator[None]:
+    """Show every few seconds what the block is doing, such as `Loading Prefect`; less often the longer it takes."""
     done = threading.Event()
     since = time.monotonic()
 
-    def tell() -> None:
+    def repeat() -> None:
         so_far = 0.0
         while not done.wait(max(SECONDS_BETWEEN_MESSAGES, PART_BETWEEN_MESSAGES * so_far)):
             so_far = time.monotonic() - since
             show(f"{what}, {so_far:.0f} s so far")
 
-    thread = threading.Thread(target=tell, name="wait-messages", daemon=True)
+    thread = threading.Thread(target=repeat, name="waiting-messages", daemon=True)
     thread.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Names of flows, and of their runs: what and where, as the UI lists them."""
+"""Names of flows and of flow runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from flows.parameters import ids_of, slugs_of, tag_of
 
-# All of this project, as Prefect knows them.
+# All flows of this project.
 FLOWS = (
     "replicate-backups",
     "transfer-images",
@@ -63,7 +63,7 @@ def _images(parameters: dict[str, Any]) -> str:
 
 
 def _read(read: Callable[[object], T], value: Any) -> T | Any:
-    """Read a parameter; leave alone what cannot be read, because the run itself will say so."""
+    """Read a parameter; return an invalid one as it is, because the run itself reports it."""
     try:
         return read(value)
     except PydanticCustomError:

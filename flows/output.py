@@ -1,4 +1,4 @@
-"""What a run writes to its terminal or its worker."""
+"""Adapts Prefect's console logging."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from flows.names import FLOWS
 
 
 def outlive_readers() -> None:
-    """Have Prefect's log handlers discard what they cannot write: a run goes on when its worker was killed.
+    """Make Prefect's log handlers discard what they cannot write, so that a run survives the death of its worker.
 
-    The output of a deployed run is a pipe to its worker. By default, rich ends the program at the first line that it
-    cannot write to a pipe: it raises SystemExit in whatever thread has logged, in mid-air.
+    The output of a deployed run is a pipe to its worker. By default, rich raises SystemExit in the logging thread when
+    the pipe is closed.
     """
     for handler in console_handlers():
         # rich means this method to be overridden.
@@ -34,12 +34,12 @@ def _discard(console: Console) -> None:
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Drop the line that Prefect logs for each task run that ended well, unless everything is to be logged."""
+    """Drop the line that Prefect logs for each completed task run, unless the log level is DEBUG."""
     is_routine = record.levelno == logging.INFO and record.getMessage() == "Finished in state Completed()"
     ours = getattr(record, "flow_name", None) in FLOWS
     return not (is_routine and ours) or _task_runs.isEnabledFor(logging.DEBUG)
 
 
-# There is one for each copy, and they would hide how far the run has got.
+# There is one line per copy; together they would hide the progress.
 _task_runs = logging.getLogger("prefect.task_runs")
 _task_runs.addFilter(_is_worth_a_line)

@@ -1,8 +1,7 @@
-"""Parameters that several flows have, as the command line, Prefect's run form and its server check them.
+"""Types of flow parameters, as the command line, Prefect's run form and its server check them.
 
-What a validator here accepts, the JSON schema beside it accepts, and nothing else: Prefect's server and its form know
-only the schema. Commas, spaces and capitals are understood, and so are ids as text, because that is how shells and
-events write them. A refusal is a sentence that says what is expected.
+Each validator accepts exactly what its JSON schema accepts, because Prefect's server and form only know the schema.
+Lists may be text with commas or spaces, and IDs may be text, as shells and events send them.
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ from tasks.digitalocean.models import TAG_PATTERN
 
 
 class ContradictoryParameters(InvalidArgument):
-    """Parameters each of which makes sense, but not together."""
+    """Parameters that are valid, but contradict each other."""
 
 
-# What the API's list of regions called them in November 2026, so that nobody needs to know slugs by heart. Only a
-# choice: the API says which regions there are, and a slug that is not here is as good.
+# Names from the API's list of regions in November 2026, for the form. Other slugs are valid too: the API decides.
 REGION_NAMES = {
     "ams3": "Amsterdam 3",
     "atl1": "Atlanta 1",
@@ -42,18 +40,18 @@ REGION_NAMES = {
     "syd1": "Sydney 1",
     "tor1": "Toronto 1",
 }
-# Fifteen digits: larger numbers lose digits in JavaScript, which Prefect's form is written in.
+# 15 digits: JavaScript, which Prefect's form is written in, rounds larger numbers.
 LARGEST_ID = 10**15 - 1
 LONGEST_QUOTE = 40
 
 SPACE, SEPARATOR = r"[ \t\r\n]", r"[ ,\t\r\n]"
 SLUG, ID = "[A-Za-z][A-Za-z0-9-]{0,31}", "[1-9][0-9]{0,14}"
-# A region as the form offers it, such as `fra1 (Frankfurt 1)`, or the slug alone.
+# A region as in the form, such as `fra1 (Frankfurt 1)`, or only its slug.
 CHOICE = rf"{SLUG}(?: \([^()]*\))?"
 
 
 def _one_or_more(pattern: str) -> str:
-    """Make the pattern of a text with commas or spaces between its parts."""
+    """Make the pattern of a text whose parts are separated by commas or spaces."""
     return f"^{SEPARATOR}*{pattern}(?:{SEPARATOR}+{pattern})*{SEPARATOR}*$"
 
 
@@ -71,16 +69,13 @@ def _quoted(value: object) -> str:
 
 
 def slugs_of(regions: object) -> list[str] | None:
-    """Read a choice of regions.
+    """Read region slugs.
 
     Args:
         regions: A text such as `fra1, NYC3`, or a list of such texts or of the form's choices; None for all.
 
-    Returns:
-        The slugs; None for all.
-
     Raises:
-        PydanticCustomError: Something in it cannot be a slug.
+        PydanticCustomError: A part of it is not a slug.
     """
     if regions is None:
         return None
@@ -95,20 +90,15 @@ def _slugs_in(text: object) -> list[str]:
 
 
 def ids_of(image_ids: object) -> list[int] | None:
-    """Read the ids of images.
+    """Read image IDs.
 
     Args:
-        image_ids: An id, a text such as `62137902, 62137903`, or a list of ids and such texts; None for none.
-
-    Returns:
-        The ids; None for none.
+        image_ids: An ID, a text such as `62137902, 62137903`, or a list of IDs and such texts; None for none.
 
     Raises:
-        PydanticCustomError: Something in it cannot be an id.
+        PydanticCustomError: A part of it is not an ID.
     """
-    if image_ids is None:
-        return None
-    return [image_id for part in _parts(image_ids) for image_id in _ids_in(part)]
+    return None if image_ids is None else _required_ids_of(image_ids)
 
 
 def _required_ids_of(image_ids: object) -> list[int]:
@@ -122,20 +112,17 @@ def _ids_in(part: object) -> list[int]:
     if number is not None and 1 <= number <= LARGEST_ID:
         return [number]
     wrong = _first_wrong(part, ID)
-    raise _refusal(f"{_quoted(wrong)} is not an image ID; expected positive whole numbers such as 62137902,62137903")
+    raise _refusal(f"{_quoted(wrong)} is not an image ID; expected positive integers such as 62137902,62137903")
 
 
 def tag_of(tag: object) -> str | None:
-    """Read a tag of Droplets.
+    """Read a Droplet tag.
 
     Args:
         tag: The tag, alone or in a list; None or an empty text for all Droplets.
 
-    Returns:
-        The tag; None for all Droplets.
-
     Raises:
-        PydanticCustomError: It cannot be a tag, or there are several.
+        PydanticCustomError: It is not a valid tag, or there are several.
     """
     parts = _parts(tag)
     if len(parts) > 1:
@@ -145,27 +132,27 @@ def tag_of(tag: object) -> str | None:
         return None
     if not isinstance(text, str) or not re.search(TAG, text):
         raise _refusal(
-            f"{_quoted(text)} is not a valid tag; expected letters, digits, colons, dashes and underscores, at most 255"
+            f"{_quoted(text)} is not a valid tag; expected at most 255 letters, digits, colons, dashes and underscores"
         )
     return text.strip() or None
 
 
 @dataclass(frozen=True)
 class Between:
-    """A whole number from `lowest` to `highest`, for `Annotated`."""
+    """An integer from `lowest` to `highest`, for `Annotated`."""
 
     lowest: int
     highest: int
 
     def checked(self, value: object) -> int:
-        """Read a number.
+        """Read an integer.
 
         Raises:
-            PydanticCustomError: It is not a whole number, too small or too large.
+            PydanticCustomError: It is not an integer, too small or too large.
         """
         number = _whole(value)
         if number is None:
-            raise _refusal(f"must be a whole number, not {_quoted(value)}")
+            raise _refusal(f"must be an integer, not {_quoted(value)}")
         if number < self.lowest:
             raise _refusal(f"must be at least {self.lowest}")
         if number > self.highest:
@@ -184,22 +171,22 @@ def _parts(value: object) -> list[object]:
 
 
 def _whole(value: object) -> int | None:
-    """Take a number, as JSON schema does: 7.0 is a whole number, and True is none at all."""
+    """Read an integer as JSON schema does: 7.0 is an integer, True is not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return int(value) if isinstance(value, int) or value.is_integer() else None
 
 
 def _first_wrong(value: object, pattern: str) -> object:
-    """Find the first part of a text that does not match; the whole where each does, or where it is not a text."""
+    """Find the first part of a text that does not match; the whole value if all do, or if it is not a text."""
     parts = re.split(f"{SEPARATOR}+", value) if isinstance(value, str) else []
     return next((part for part in parts if part and not re.fullmatch(pattern, part)), value)
 
 
 _ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
 _TYPED_IDS_SCHEMA = {"title": "Type or paste", "type": "string", "pattern": IDS}
-# The form shows nothing for a type such as ["null", "array"], which is right for None. What shells, programs and events
-# send is let through there, because the form takes every list for the first alternative that is nothing but a list.
+# The form shows no input for a type such as ["null", "array"], which is right for None. Lists from shells, programs and
+# events are accepted there, because the form assigns every list to the first alternative that is only a list.
 _REGIONS_SCHEMA = {
     "anyOf": [
         {"title": "All available", "type": ["null", "array"], "items": {"type": "string", "pattern": REGIONS}},
@@ -234,7 +221,7 @@ _OPTIONAL_IDS_SCHEMA = {
         {"title": "List", "type": "array", "items": _ID_SCHEMA},
     ]
 }
-# Here is no None whose place in the form could let lists of text through.
+# Required, so there is no alternative for None that could accept lists of text.
 _IDS_SCHEMA = {
     "anyOf": [
         _TYPED_IDS_SCHEMA,

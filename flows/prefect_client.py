@@ -1,4 +1,4 @@
-"""A client of Prefect's server that fails at once instead of trying for minutes, for what is done again soon anyway."""
+"""Requests to Prefect's server without retries, for those that are repeated soon anyway."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-# What Prefect's client raises while the server is away, strained or restarting.
+# What Prefect's client raises while the server is unavailable, overloaded or restarting.
 PREFECT_ERRORS = (httpx.HTTPError, ObjectNotFound, RuntimeError, TimeoutError)
 
 
 @asynccontextmanager
-async def impatient(seconds: float) -> AsyncIterator[None]:
-    """Ask Prefect's server without its client's own retries, whose pauses outlast an outage by minutes.
+async def without_retries(seconds: float) -> AsyncIterator[None]:
+    """Turn off the retries of Prefect's clients, whose pauses outlast an outage by minutes, during the block.
 
     Args:
-        seconds: How long the whole block may take.
+        seconds: Time limit of the block.
 
     Raises:
         TimeoutError: The block took longer.
@@ -31,17 +31,7 @@ async def impatient(seconds: float) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def impatient_client(seconds: float) -> AsyncIterator[PrefectClient]:
-    """The same, with a client of the block's own.
-
-    Args:
-        seconds: How long the whole block may take.
-
-    Yields:
-        The client.
-
-    Raises:
-        TimeoutError: The block took longer.
-    """
-    async with impatient(seconds), get_client() as client:
+async def client_without_retries(seconds: float) -> AsyncIterator[PrefectClient]:
+    """Open a client without retries, with the same time limit."""
+    async with without_retries(seconds), get_client() as client:
         yield client

@@ -1,4 +1,4 @@
-"""Old snapshots of this project, deleted by a rule of generations; what recovery needs is kept."""
+"""Deletes this project's old snapshots by a retention rule; keeps what recovery needs."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -15,10 +15,9 @@ from flows.replication.image_selection import choose_targets
 from flows.reporting.events import announce_deletion
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
 from flows.results import explains_result, finish
-from flows.retention.pruning import Verdict
 from flows.retention.rule import RetentionRule
 from flows.retention.stock import Decision, decide, read_stock
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.connection import connect
 from tasks.digitalocean import APIError, Connection, Forbidden, ScopeMissing, Unauthorized, run_blocking, track_usage
 from tasks.digitalocean.errors import MOST_REFUSALS
@@ -47,28 +46,28 @@ def prune_snapshots(
 ) -> PruningReport:
     """Delete old snapshots that this project made, and keep what recovery needs.
 
-    Of each Droplet, also of one that is gone, the newest snapshots are kept, and the newest of each of the last days,
-    weeks and months. The newest recovery point stays in any case; and as long as it is not in every region it should be
-    in, nothing of its Droplet is deleted. Snapshots that this project did not make are left alone.
+    Keeps the newest snapshots of each Droplet, and the newest one of each of the last days, weeks and months. Always
+    keeps the newest recovery point. If that is missing in a region, nothing of its Droplet is deleted. Snapshots that
+    this project did not make are left alone.
 
     Args:
-        droplet_tag: Only snapshots of Droplets with this tag; if not given, of all, also of Droplets that are gone.
+        droplet_tag: Only snapshots of Droplets with this tag; if not given, of all Droplets, including deleted ones.
         keep_last: Keep the N newest snapshots.
         keep_daily: Keep the newest snapshot of each of the last N days; days without one are skipped.
         keep_weekly: Keep the newest snapshot of each of the last N weeks, which begin on Monday; weeks without one are
             skipped.
         keep_monthly: Keep the newest snapshot of each of the last N months; months without one are skipped.
-        older_than_days: Delete nothing younger than N days; no such limit if not given.
-        dry_run: Only say what would be deleted. Switch it off to delete.
-        max_deletions: If more than this would be deleted, delete nothing and fail, because a rule may be wrong.
-        regions: The regions in which the newest recovery point should be, separated by commas or spaces; all available
-            ones if not given.
+        older_than_days: Delete nothing younger than N days; no minimum age if not given.
+        dry_run: Only report what would be deleted. Turn it off to delete.
+        max_deletions: If more than this would be deleted, delete nothing and fail: the rule may be wrong.
+        regions: The regions that need the newest recovery point, separated by commas or spaces; all available ones if
+            not given.
 
     Returns:
         The report, with one row per snapshot.
 
     Raises:
-        Incomplete: Some snapshots were not deleted, or too many would go; its `report` says which and why.
+        Incomplete: Some snapshots were not deleted, or more than `max_deletions` would be; see its `report`.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     rule = RetentionRule(keep_last, keep_daily, keep_weekly, keep_monthly, older_than_days)
@@ -83,7 +82,7 @@ def prune_snapshots(
         deletion = Deletion(connection)
         with nullcontext(choose()) if dry_run else locked(choose, lambda decision: decision.image_ids) as decision:
             delete = not dry_run and not decision.plan.exceeds(max_deletions)
-            with says_what_it_waits_for("Deleting snapshots", connection) if delete else nullcontext():
+            with waiting_for("Deleting snapshots", connection) if delete else nullcontext():
                 rows = tuple(_rows(decision, deletion if delete else None))
     report = PruningReport(
         rows=rows,
@@ -98,10 +97,12 @@ def prune_snapshots(
 
 
 def _rows(decision: Decision, deletion: "Deletion | None") -> Iterator[PruningRow]:
-    """Say what becomes of each snapshot, and delete what goes if that is wanted."""
+    """Make a row per snapshot, and delete the snapshots to delete unless `deletion` is None."""
     for verdict in decision.plan.verdicts:
         snapshot = verdict.snapshot
-        outcome, error = deletion.of(snapshot.id) if verdict.goes and deletion else (_planned(verdict), "")
+        outcome, error = PruningOutcome.PLANNED if verdict.should_delete else PruningOutcome.KEPT, ""
+        if verdict.should_delete and deletion:
+            outcome, error = deletion.of(snapshot.id)
         row = PruningRow(
             droplet=decision.stock.name_of(snapshot.resource_id),
             droplet_id=snapshot.resource_id,
@@ -111,21 +112,17 @@ def _rows(decision: Decision, deletion: "Deletion | None") -> Iterator[PruningRo
             regions=snapshot.regions,
             size_gigabytes=snapshot.size_gigabytes,
             outcome=outcome,
-            reason=verdict.why or ", ".join(verdict.kept_by),
+            reason=verdict.reason,
             error=error,
         )
         announce_deletion(row)
         yield row
 
 
-def _planned(verdict: Verdict) -> PruningOutcome:
-    return PruningOutcome.PLANNED if verdict.goes else PruningOutcome.KEPT
-
-
 class Deletion:
-    """Deletes snapshots one by one, until the API refuses the token: it would refuse it for every other one.
+    """Deletes snapshots one by one, until the API rejects the token.
 
-    A 403 may pass. Only after three snapshots in a row that were refused, the token counts as lacking the scope.
+    A single 403 may be temporary. After three in a row, the token is assumed to lack the scope.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -135,9 +132,9 @@ class Deletion:
         self.interrupted = False
 
     def of(self, image_id: int) -> tuple[PruningOutcome, str]:
-        """Delete a snapshot; returns what became of it, and what went wrong. After Ctrl-C, deletes nothing."""
+        """Delete a snapshot; returns the outcome and the error. After Ctrl-C, deletes nothing."""
         if self.interrupted:
-            return PruningOutcome.FAILED, "interrupted before"
+            return PruningOutcome.FAILED, "not deleted: the run was interrupted"
         try:
             if self._token_refused:
                 raise self._token_refused.for_request("DELETE", f"/v2/images/{image_id}")
@@ -148,12 +145,12 @@ class Deletion:
             return PruningOutcome.FAILED, str(judged)
         except KeyboardInterrupt:
             self.interrupted = True
-            return PruningOutcome.FAILED, "interrupted while it was being deleted: it may be gone"
+            return PruningOutcome.FAILED, "interrupted during the deletion: the snapshot may be deleted"
         self._refused_in_a_row = 0
         return (PruningOutcome.DELETED if deleted else PruningOutcome.GONE), ""
 
     def _judged(self, error: APIError) -> APIError:
-        """Find out whether the next deletions would be refused as well."""
+        """Note whether the token is rejected, so that further deletions are pointless."""
         if isinstance(error, Forbidden) and not isinstance(error, ScopeMissing):
             self._refused_in_a_row += 1
             if self._refused_in_a_row == MOST_REFUSALS:

@@ -1,6 +1,6 @@
-"""Whether a command can start: its settings, the network's variables, and Prefect's server, each answered at once.
+"""Checks within seconds whether a command can start: its settings, certificates, and Prefect's server.
 
-Prefect's own client would try for minutes to reach a server that is not there, and end in a traceback.
+Prefect's client would try for minutes to reach a server, and fail with a traceback.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from tasks.digitalocean import ConfigurationError, load_settings
 
 START_A_SERVER = "start one with `.venv/bin/prefect --no-prompt server start`"
 EXAMPLE = "http://127.0.0.1:4200/api"
-# Prefect's client tries four times to connect, and repeats a request that failed as often as it is told to.
-PATIENCE = httpx.Timeout(5, connect=2)
-REPEATS = 1
+# Prefect's client tries four times to connect, on top of these retries.
+TIMEOUT = httpx.Timeout(5, connect=2)
+MAX_RETRIES = 1
 VERSION = re.compile(r"\d+\.\d+")
 
 
 class NotReady(Exception):
-    """A command cannot start; the message says why, and what to do."""
+    """A command cannot start; the message says why and what to do."""
 
 
 def make_ready_to_run() -> None:
     """Make sure that a run can start, and start a temporary server if PREFECT_API_URL is not set.
 
     Raises:
-        NotReady: A setting is missing or wrong, or there is no server.
+        NotReady: A setting is missing or wrong, or the server does not answer.
     """
     loaded()
     try:
@@ -54,15 +54,15 @@ def make_ready_to_run() -> None:
         _start_temporary_server(settings.server.ephemeral.startup_timeout_seconds)
     else:
         raise NotReady(
-            "PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED forbids a temporary server: set either"
+            "PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED disables the temporary server: set either"
         )
 
 
 def require_server() -> None:
-    """Make sure that PREFECT_API_URL leads to a Prefect server.
+    """Make sure that PREFECT_API_URL is the address of a Prefect server.
 
     Raises:
-        NotReady: It is not set, or does not.
+        NotReady: It is not set, or is not such an address.
     """
     loaded()
     _check_certificates()
@@ -76,19 +76,16 @@ def require_server() -> None:
 
 
 def _check_certificates() -> None:
-    """Refuse a file of certificates that Prefect's clients cannot read."""
+    """Raise NotReady if the certificates for Prefect's client cannot be read."""
     if problem := certificates_problem(get_current_settings().api.ssl_cert_file):
         raise NotReady(f"PREFECT_API_SSL_CERT_FILE {problem}")
 
 
 def check_server(url: str) -> None:
-    """Make sure that a Prefect server answers, within seconds.
-
-    Args:
-        url: The value of PREFECT_API_URL.
+    """Make sure that a Prefect server answers at PREFECT_API_URL, whose value is `url`.
 
     Raises:
-        NotReady: None does; the message says what was there instead.
+        NotReady: It does not; the message says what answers instead.
     """
     address = _checked_address(url)
     try:
@@ -106,13 +103,13 @@ def check_server(url: str) -> None:
         raise NotReady(_not_the_api(address))
     if version.partition(".")[0] != prefect.__version__.partition(".")[0]:
         raise NotReady(
-            f"The Prefect server at PREFECT_API_URL={address} has version {version}, and this project needs one like "
-            f"{prefect.__version__}: {START_A_SERVER}"
+            f"The Prefect server at PREFECT_API_URL={address} has version {version}, but this project needs "
+            f"{prefect.__version__.partition('.')[0]}.x: {START_A_SERVER}"
         )
 
 
 def _checked_address(url: str) -> str:
-    """Refuse what is not an address; returns it without a password."""
+    """Return the address without its password; raise NotReady if it is not an address."""
     if not url:
         raise NotReady(f"PREFECT_API_URL is set but empty: unset it, or set it to an address such as {EXAMPLE}")
     wrong = NotReady(f"PREFECT_API_URL is not the address of a Prefect server: expected one such as {EXAMPLE}")
@@ -126,15 +123,14 @@ def _checked_address(url: str) -> str:
 
 
 def _version_of_server() -> str:
-    """Ask the server for its version."""
-    hurried = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: REPEATS})
-    with hurried, get_client({"timeout": PATIENCE}, sync_client=True) as client:
-        # Prefect's client never asks Prefect Cloud for its version.
+    few_retries = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: MAX_RETRIES})
+    with few_retries, get_client({"timeout": TIMEOUT}, sync_client=True) as client:
+        # Prefect's client does not ask Prefect Cloud for its version.
         return client.client_version() if client.server_type == ServerType.CLOUD else str(client.api_version())
 
 
 def _refusal(address: str, status: int) -> str:
-    """Explain a status that is not a success."""
+    """Explain an error status."""
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         advice = "set PREFECT_API_AUTH_STRING to what your Prefect server expects, or correct the address"
         return f"The server at PREFECT_API_URL={address} refuses access ({status}): {advice}"

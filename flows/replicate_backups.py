@@ -1,4 +1,4 @@
-"""The main job: the newest backups of all Droplets, as snapshots, in every region."""
+"""Copies the newest backups of Droplets to every region."""
 
 from prefect import flow, get_run_logger
 
@@ -33,25 +33,25 @@ def replicate_backups(
     image_ids: OptionalImageIds = None,
     prune: bool = False,
 ) -> ReplicationReport:
-    """Copy the newest backups of Droplets to every region, and wait until they are there.
+    """Copy the newest backups of Droplets to every region, and wait until they have arrived.
 
     Backups are converted to snapshots first, because only snapshots can be copied. A snapshot costs money until it is
-    deleted, and a converted backup is no longer among its Droplet's backups. A second run finds nothing to do; a run
-    that was cut short is finished by the next one.
+    deleted, and a converted backup no longer counts as a backup of its Droplet. A second run copies only what is
+    missing, so it also finishes an interrupted run.
 
     Args:
         droplet_tag: Only Droplets with this tag; all if not given.
         regions: The regions to copy to, separated by commas or spaces; all available ones if not given. In the form,
-            the list opens at its arrow.
-        newest: How many of the newest backups of each Droplet, 1 to 100.
-        wait: Whether to wait until the copies have arrived. Conversions are always waited for.
-        timeout_minutes: When to stop, in minutes, at most a week; all that the run waits for is included. Transfers
-            that are in progress by then go on, and the next run adopts them.
-        dry_run: Only say what would be done; nothing is changed.
-        image_ids: Only these images instead of the newest backups of all Droplets; with `droplet_tag`, these as well.
-            IDs are separated by commas or spaces.
-        prune: When everything has arrived, delete the snapshots of these Droplets that `prune_snapshots` would not keep
-            by default. Not with `image_ids` alone, which name no Droplets.
+            click the arrow to open the list.
+        newest: How many of the newest backups of each Droplet to copy, 1 to 100.
+        wait: Whether to wait until the copies have arrived. The run always waits for conversions.
+        timeout_minutes: Time limit of the whole run, in minutes, at most a week. Transfers in progress by then
+            continue, and the next run adopts them.
+        dry_run: Only report what would be done; change nothing.
+        image_ids: Only these images instead of the newest backups of all Droplets; with `droplet_tag`, both. IDs are
+            separated by commas or spaces.
+        prune: Once all copies have arrived, run `prune_snapshots` with its defaults for these Droplets. Requires
+            `droplet_tag` if `image_ids` is given.
 
     Returns:
         The report, with one row per image and region.
@@ -61,7 +61,7 @@ def replicate_backups(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     if prune and image_ids is not None and not droplet_tag:
-        raise ContradictoryParameters("prune is for Droplets: leave image_ids out, or name a droplet_tag as well")
+        raise ContradictoryParameters("prune needs Droplets: leave image_ids out, or set droplet_tag too")
 
     def choose(connection: Connection) -> Selection:
         named = named_images(image_ids, connection) if image_ids is not None else Selection(())
@@ -77,11 +77,11 @@ def replicate_backups(
 
 
 def _prune(droplet_tag: str | None, regions: list[str] | None, *, dry_run: bool) -> None:
-    """Run `prune_snapshots`, which touches no Droplet whose newest recovery point has not arrived everywhere."""
+    """Run `prune_snapshots`, which skips Droplets whose newest recovery point is missing in a region."""
     try:
         prune_snapshots(droplet_tag, regions=regions, dry_run=dry_run)
-    except Exception as error:  # noqa: BLE001  # that run has failed, and says so; the copies of this one are made
-        get_run_logger().error("The copies are made, but old snapshots were not deleted: %s", error)
+    except Exception as error:  # noqa: BLE001  # the copies have arrived; the pruning run has its own state
+        get_run_logger().error("The copies have arrived, but old snapshots were not deleted: %s", error)
 
 
 if __name__ == "__main__":

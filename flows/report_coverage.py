@@ -1,4 +1,4 @@
-"""Which Droplet's newest recovery point is in which region, and how old the copies there are; changes nothing."""
+"""Reports which regions have each Droplet's newest recovery point, and the age of the copies."""
 
 from datetime import datetime, timedelta
 
@@ -28,20 +28,20 @@ def report_coverage(
     regions: Regions = None,
     max_age_hours: Hours | None = None,
 ) -> CoverageReport:
-    """Report which Droplet's newest recovery point is in which region, and how old the newest copy there is.
+    """Report which regions have each Droplet's newest recovery point, and the age of the newest copy there.
 
-    Changes nothing. Volumes are in no copy; the report names the Droplets that have any.
+    Changes nothing. Copies do not include volumes; the report names the Droplets that have any.
 
     Args:
         droplet_tag: Only Droplets with this tag; all if not given.
-        regions: The regions to look at, separated by commas or spaces; all available ones if not given. In the form,
-            the list opens at its arrow.
-        max_age_hours: The recovery-point objective, in hours: the run fails where a region has no copy of a Droplet
-            that is younger, and where a Droplet has no backups. A report only if not given.
+        regions: The regions to check, separated by commas or spaces; all available ones if not given. In the form,
+            click the arrow to open the list.
+        max_age_hours: The recovery-point objective, in hours. The run fails if the newest copy of a Droplet in a region
+            is older or missing, or if a Droplet has no backups. If not given, the run only reports.
 
     Returns:
-        The report, with one row per newest image and region: `already_there`, or `planned` where `replicate_backups`
-        would have to copy it; `failed` where the objective is missed.
+        The report, with one row per newest image and region: `already_there`; `planned` if `replicate_backups` would
+        copy it; `failed` if the objective is missed.
 
     Raises:
         Incomplete: The objective is missed; its `report` says where.
@@ -52,7 +52,7 @@ def report_coverage(
         targets = choose_targets(regions, connection)
         inventory = take_inventory(droplet_tag, connection)
         selection, stock = newest_backups(inventory, connection), _stock(inventory, connection)
-        # Nothing is deleted, so no actions need to be read.
+        # With 0, no actions are read: nothing is deleted here.
         unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0, connection=connection).plan
     now = connection.client.server_clock.now()
     plan = plan_replication(selection.candidates, targets.regions, (), now)
@@ -81,26 +81,23 @@ def report_coverage(
 
 
 def _stock(inventory: Inventory, connection: Connection) -> Stock:
-    """Read older snapshots, as far as the token may see them."""
+    """Read older snapshots; none if the token is not allowed to."""
     try:
         return read_stock(inventory, connection)
     except (Forbidden, NotFound) as error:
-        get_run_logger().warning("Older snapshots are left out of the report: %s", error)
+        get_run_logger().warning("Could not read older snapshots; the report omits them: %s", error)
         return Stock((), {}, {})
 
 
 def newest_copies(
     selection: Selection, stock: Stock, managed_tag: str
 ) -> dict[tuple[int | None, str | None], datetime]:
-    """Find when the newest recovery point of each Droplet in each region was made.
+    """Find the creation time of the newest recovery point, by Droplet and region.
 
     Args:
         selection: The newest recovery points.
         stock: The older ones.
         managed_tag: The tag on snapshots that this project made.
-
-    Returns:
-        The moments, by Droplet and region.
     """
     points = [(each.droplet_id, each.image.regions, each.image.created_at) for each in selection.candidates]
     managed = [each for each in stock.snapshots if is_tagged(each, managed_tag) and each.id not in stock.unavailable]
@@ -113,7 +110,7 @@ def newest_copies(
 
 
 def _with_age(row: Row, made: datetime | None, now: datetime, max_age_hours: int | None) -> Row:
-    """Say how old the newest copy in a region is, and whether that is too old."""
+    """Add the age of the newest copy in a region; a failure if it is too old."""
     age = (now - made) / timedelta(hours=1) if made else None
     if max_age_hours is None or (age is not None and age <= max_age_hours):
         return row.model_copy(update={"age_hours": age})

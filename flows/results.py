@@ -1,4 +1,4 @@
-"""How a run goes and ends: it shows that it is alive, and ends with a sentence that says what it did or what failed."""
+"""Ends runs: publishes the report, and makes its summary or failure the message of the run's state."""
 
 from __future__ import annotations
 
@@ -12,25 +12,21 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.hooks import announce_end
-from flows.liveness import sign_of_life
+from flows.liveness import heartbeat
 from flows.output import outlive_readers
 from flows.reporting.artifacts import publish_or_log
 from flows.reporting.report import RunReport
 from flows.reporting.tables import artifact_description, artifact_table
 from tasks.digitalocean import DigitalOceanError
 
-INTERRUPTED_MESSAGE = "What has started at DigitalOcean goes on there. Run the command again to finish."
+INTERRUPTED_MESSAGE = "Actions that have started continue at DigitalOcean. Run the command again to finish."
 
 P = ParamSpec("P")
 ReportT = TypeVar("ReportT", bound=RunReport)
 
 
 class Incomplete(Exception):
-    """A run that went to its end, but did not do all that it was asked for.
-
-    Args:
-        report: What it did.
-    """
+    """The run ended, but some of its work failed; `report` says which."""
 
     def __init__(self, report: RunReport) -> None:
         super().__init__(report)
@@ -41,21 +37,14 @@ class Incomplete(Exception):
 
 
 class Interrupted(Incomplete):
-    """A run that Ctrl-C has ended early."""
+    """Ctrl-C ended the run early."""
 
 
 def finish(report: ReportT, artifact_key: str) -> ReportT:
-    """Publish and log a report, and judge the run by it.
-
-    Args:
-        report: What the run did.
-        artifact_key: Key of the artifact that shows it.
-
-    Returns:
-        The report.
+    """Publish, log and return a report.
 
     Raises:
-        Incomplete: The run has not done all that it was asked for.
+        Incomplete: Some of the run's work failed.
     """
     publish_or_log(artifact_key, artifact_table(report), artifact_description(report))
     get_run_logger().info(report.summary)
@@ -71,10 +60,10 @@ def finish(report: ReportT, artifact_key: str) -> ReportT:
 
 
 def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
-    """Make a flow's report, or the error that explains itself, the message of its run's last state, and announce it.
+    """Set the message of the run's final state to the report's summary or the error, and send the event.
 
-    Whoever calls the flow from Python still gets the report or the exception. A run that Ctrl-C has ended is Cancelled:
-    nobody needs to be notified. Goes under `@flow`.
+    From Python, the flow still returns the report or raises the exception. After Ctrl-C, the run is Cancelled, which
+    sends no notification. Goes under `@flow`.
     """
 
     @wraps(function)
@@ -82,7 +71,7 @@ def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
         outlive_readers()
         report = None
         try:
-            with sign_of_life():
+            with heartbeat():
                 report = function(*args, **kwargs)
         except Incomplete as error:
             report = cast(ReportT, error.report)
@@ -108,7 +97,7 @@ def _announce(message: str | None, *, completed: bool = False, report: RunReport
 
 
 def _says_more_than_the_state(record: logging.LogRecord) -> bool:
-    """Drop what Prefect logs of a deployment's run that was ended by an error: a traceback of what explains itself."""
+    """Drop Prefect's traceback of errors whose message says everything."""
     error = record.exc_info[1] if record.exc_info else None
     return not (
         isinstance(error, (DigitalOceanError, Incomplete)) and record.getMessage().startswith("Engine execution")

@@ -1,9 +1,9 @@
-"""Prefect's temporary server, for a command from a shell where PREFECT_API_URL is not set.
+"""Prefect's temporary server, for a command from a shell if PREFECT_API_URL is not set.
 
-Prefect starts one by itself as soon as a client needs it: after the imports of the command, and in silence. Here its
-process begins with the command, so that both import at the same time, and serves once the command's options and
-settings have turned out to be good. From then on it is Prefect's own: its class `SubprocessASGIServer` uses and stops
-it. Should the command be killed, the server ends by itself, because its standard input does.
+Prefect would start one silently once a client needs it, after the command's imports. Here, its process starts with the
+command, so that both import at the same time, and serves once the command's options and settings are checked. Then
+Prefect's class `SubprocessASGIServer` takes it over. If the command is killed, the server's standard input is closed,
+and the server exits.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from flows.command_start import end_with_command
-from flows.messages import say, wait_messages
+from flows.messages import say, waiting_messages
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_BETWEEN_LOOKS = 0.05
-LONGEST_LOOK_SECONDS = 5.0
+SECONDS_BETWEEN_POLLS = 0.05
+POLL_TIMEOUT_SECONDS = 5.0
 # As in Prefect's `SubprocessASGIServer._run_uvicorn_command`.
 ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 # Such as `sqlite3.OperationalError: unable to open database file`, the last line of a traceback.
@@ -52,9 +52,9 @@ class Server:
 
     Attributes:
         process: The process.
-        input: The other end of its standard input: it serves once something is written, and ends when it is closed.
-        port: Where it will listen.
-        log: Its output, which is of interest only if it does not start.
+        input: Write end of its standard input: it serves once something is written, and exits when it is closed.
+        port: The port it listens on.
+        log: Its output, needed only if it does not start.
     """
 
     process: subprocess.Popen[bytes]
@@ -67,25 +67,22 @@ _prepared: list[Server] = []
 
 
 def prepare() -> None:
-    """Have the server's process import its modules, if a core is free for that and a server seems to be needed."""
+    """Start the server's process, which imports its modules, if a core is free and a server seems to be needed."""
     if _cores() > 1 and not _api_url_may_be_set():
         _prepared.append(_spawn())
 
 
 def start(*, within_seconds: float) -> None:
-    """Start the server, wait until it answers, and have Prefect use it wherever one is needed.
-
-    Args:
-        within_seconds: How long it may take.
+    """Start the server, wait until it answers, and make Prefect use it.
 
     Raises:
-        ServerDidNotStart: It ended, or took longer.
+        ServerDidNotStart: It ended, or did not answer in time.
     """
     say("PREFECT_API_URL is not set: starting a temporary Prefect server (the first time, this takes up to a minute)")
-    with wait_messages("Waiting for the temporary Prefect server to start"):
+    with waiting_messages("Waiting for the temporary Prefect server to start"):
         deadline = time.monotonic() + within_seconds
         server = _prepared.pop() if _prepared else _spawn()
-        # If it has ended already, the wait for it will say so.
+        # If it has ended already, _wait_until_healthy raises.
         with suppress(BrokenPipeError):
             os.write(server.input, b"\n")
         with _without_garbage_collection():
@@ -98,13 +95,13 @@ def start(*, within_seconds: float) -> None:
 
 
 def create_app() -> FastAPI:
-    """Make the server's application, in its own process: uvicorn calls this."""
+    """Make the server's application; called by uvicorn in the server's process."""
     with _without_garbage_collection():
-        from prefect.server.api import server  # noqa: PLC0415  # two seconds, and only this process needs it so early
+        from prefect.server.api import server  # noqa: PLC0415  # slow, and only this process needs it early
 
-    # Not through `sys.stdin`, whose lock a thread that waits would hold when the process ends.
+    # Not through `sys.stdin`: the waiting thread would hold its lock when the process exits.
     if not os.read(sys.stdin.fileno(), 1):
-        # The command has ended: its options or settings were wrong.
+        # The command ended without starting the server: its options or settings were wrong.
         os._exit(0)
     threading.Thread(target=_end_with_the_command, name="end-with-the-command", daemon=True).start()
     return server.create_app()
@@ -112,7 +109,7 @@ def create_app() -> FastAPI:
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Import in four fifths of the time: nothing of what is imported is garbage."""
+    """Make imports a fifth faster: they create no garbage."""
     gc.disable()
     try:
         yield
@@ -131,7 +128,7 @@ def _cores() -> int:
 
 
 def _api_url_may_be_set() -> bool:
-    """Judge without Prefect whether PREFECT_API_URL is set; a wrong guess costs a second, and nothing else."""
+    """Guess without Prefect whether PREFECT_API_URL is set; a wrong guess only costs a second."""
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     name = "PREFECT_API_URL"
@@ -150,7 +147,7 @@ def _spawn() -> Server:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
     its_input, our_end = os.pipe()
-    log = tempfile.TemporaryFile()  # noqa: SIM115  # open for as long as this process lives
+    log = tempfile.TemporaryFile()  # noqa: SIM115  # stays open until this process ends
     process = subprocess.Popen(  # noqa: S603  # the command is ours
         [
             *(sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT), "--factory", f"{__name__}:create_app"),
@@ -160,7 +157,7 @@ def _spawn() -> Server:
         stdin=its_input,
         stdout=log,
         stderr=subprocess.STDOUT,
-        # Ctrl-C is for the command, which stops the server once the run has been recorded.
+        # Ctrl-C is for the command, which stops the server once the run's final state is recorded.
         start_new_session=True,
     )
     os.close(its_input)
@@ -171,15 +168,15 @@ def _spawn() -> Server:
 def _wait_until_healthy(server: Server, deadline: float) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
-            raise ServerDidNotStart(f"Prefect's temporary server could not start: {_last_words(server)}")
+            raise ServerDidNotStart(f"Prefect's temporary server could not start: {_startup_error(server)}")
         if _is_healthy(server):
             return
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_POLLS)
     raise ServerDidNotStart("Prefect's temporary server did not start in time")
 
 
 def _is_healthy(server: Server) -> bool:
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=LONGEST_LOOK_SECONDS)
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=POLL_TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/api/health")
         return connection.getresponse().status == http.HTTPStatus.OK
@@ -189,8 +186,8 @@ def _is_healthy(server: Server) -> bool:
         connection.close()
 
 
-def _last_words(server: Server) -> str:
-    """Find the exception in the output of a server that has ended."""
+def _startup_error(server: Server) -> str:
+    """Find the exception in the server's output."""
     server.log.seek(0)
     output = server.log.read().decode(errors="replace")
     exceptions = EXCEPTION_LINE.findall(output) or output.strip().splitlines()

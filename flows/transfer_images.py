@@ -1,4 +1,4 @@
-"""Named images, in every region."""
+"""Copies the images you name to every region."""
 
 from prefect import flow
 
@@ -26,19 +26,18 @@ def transfer_images(
     timeout_minutes: TimeoutMinutes = 360,
     dry_run: bool = False,
 ) -> ReplicationReport:
-    """Copy named images to every region, and wait until they are there.
+    """Copy the images you name to every region, and wait until they have arrived.
 
-    Backups among them are converted to snapshots first. Which images and regions can be copied to is for the API to
-    say: a row has its answer.
+    Backups are converted to snapshots first. Images and regions that the API refuses get a row with its message.
 
     Args:
         image_ids: IDs of backups, snapshots or custom images, separated by commas or spaces.
         regions: The regions to copy to, separated by commas or spaces; all available ones if not given. In the form,
-            the list opens at its arrow.
-        wait: Whether to wait until the copies have arrived. Conversions are always waited for.
-        timeout_minutes: When to stop, in minutes, at most a week; all that the run waits for is included. Transfers
-            that are in progress by then go on, and the next run adopts them.
-        dry_run: Only say what would be done; nothing is changed.
+            click the arrow to open the list.
+        wait: Whether to wait until the copies have arrived. The run always waits for conversions.
+        timeout_minutes: Time limit of the whole run, in minutes, at most a week. Transfers in progress by then
+            continue, and the next run adopts them.
+        dry_run: Only report what would be done; change nothing.
 
     Returns:
         The report, with one row per image and region.

@@ -1,4 +1,4 @@
-"""The options of a flow's command: read as text, checked by the flow's own rules, refused with a sentence each."""
+"""Reads the options of a flow's command, with the flow's own checks and one message per wrong option."""
 
 from __future__ import annotations
 
@@ -26,24 +26,18 @@ from flows.command_start import USAGE
 from flows.messages import say
 
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
-# Beyond that no option's number goes, and Python reads no text of more than a few thousand digits.
+# More than any option accepts. Python refuses to parse thousands of digits:
+# https://docs.python.org/3/library/stdtypes.html#integer-string-conversion-length-limitation
 MOST_DIGITS = 18
 SEE_HELP = "--help lists the options"
 
 
 class UsageError(Exception):
-    """Options that cannot be understood; the message has a line for each."""
+    """Some options are wrong; the message has a line for each."""
 
 
 def signature_for_text(flow: Flow[Any, Any]) -> inspect.Signature:
-    """Describe a flow's parameters as options whose values are text, so that only the flow's own checks apply.
-
-    Args:
-        flow: The flow.
-
-    Returns:
-        The signature of its command. Switches stay switches, and lists take several values.
-    """
+    """Make the signature of a flow's command: options have text as values, so that only the flow's own checks apply."""
     types = typing.get_type_hints(flow.fn)
     return inspect.Signature(
         [
@@ -73,17 +67,10 @@ def _kind_as_text(kind: Any) -> Any:
 
 
 def read_options(flow: Flow[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the values of options into a flow's parameters.
-
-    Args:
-        flow: The flow.
-        given: The values that were given, by the parameters' names.
-
-    Returns:
-        The parameters.
+    """Convert the values of options, by parameter name, into a flow's parameters.
 
     Raises:
-        UsageError: Some cannot be understood.
+        UsageError: Some values are wrong.
     """
     types, annotations = typing.get_type_hints(flow.fn), typing.get_type_hints(flow.fn, include_extras=True)
     parameters: dict[str, Any] = {}
@@ -92,7 +79,7 @@ def read_options(flow: Flow[Any, Any], given: Mapping[str, Any]) -> dict[str, An
         try:
             parameters[name] = TypeAdapter(annotations[name]).validate_python(_from_text(value, types[name]))
         except ValidationError as error:
-            problems.append(f"{_option(name)}: {_sentence(error)}")
+            problems.append(f"{_option(name)}: {error.errors(include_url=False)[0]['msg']}")
         except ValueError as error:
             problems.append(f"{_option(name)}: {error}")
     if problems:
@@ -101,32 +88,18 @@ def read_options(flow: Flow[Any, Any], given: Mapping[str, Any]) -> dict[str, An
 
 
 def run_command(app: cyclopts.App) -> int:
-    """Run a command; answer options that cannot be understood with a sentence each.
-
-    Args:
-        app: The command. What it returns is its exit status.
-
-    Returns:
-        The exit status: 2 if the options cannot be understood.
-    """
+    """Run a command and return its exit status; print a message and return 2 if options are wrong."""
     try:
         status = app(sys.argv[1:], print_error=False, exit_on_error=False, result_action="return_value")
     except (CycloptsError, UsageError) as error:
         say(explain(error) if isinstance(error, CycloptsError) else str(error))
         return USAGE
-    # Nothing is returned where only help was asked for.
+    # None after --help.
     return int(status or 0)
 
 
 def explain(error: CycloptsError) -> str:
-    """Say what is wrong with a command line whose options could not even be told apart.
-
-    Args:
-        error: What cyclopts found.
-
-    Returns:
-        A sentence that names the option and says what is expected.
-    """
+    """Explain what is wrong with a command line that cyclopts cannot parse, naming the option."""
     for kind, sentence in EXPLANATIONS.items():
         if isinstance(error, kind):
             return sentence(error)
@@ -163,27 +136,23 @@ EXPLANATIONS: Mapping[type[CycloptsError], Callable[[Any], str]] = {
     UnusedCliTokensError: _value_without_option,
     MissingArgumentError: _no_value,
     RepeatArgumentError: _twice,
-    # Text needs no coercion, so what is wrong is the value of a switch.
+    # All other values are text, which needs no coercion.
     CoercionError: _switch_with_value,
 }
 
 
 def _from_text(value: Any, kind: Any) -> Any:
-    """Make of an option's text what a program would give for it."""
+    """Convert an option's text to the value that Python code would pass."""
     if isinstance(value, list):
         if not value:
             raise ValueError("expected at least one value")
         return " ".join(value)
     if value == "":
-        raise ValueError("expected a value, not an empty text; leave the option out for its default")
+        raise ValueError("expected a value, not an empty text; leave the option out to use its default")
     if isinstance(value, str) and int in _members(kind) and WHOLE_NUMBER.fullmatch(value.strip()):
         digits = value.strip()
         return int(digits) if len(digits) <= MOST_DIGITS else int(digits[0] + "9" * MOST_DIGITS)
     return value
-
-
-def _sentence(error: ValidationError) -> str:
-    return str(error.errors(include_url=False)[0]["msg"])
 
 
 def _option(name: str) -> str:
@@ -195,6 +164,6 @@ def _is_list(kind: Any) -> bool:
 
 
 def _members(kind: Any) -> list[Any]:
-    """The types that a type is made of, such as int and None of `list[int] | None`."""
+    """List the innermost types of a type, such as int and None for `list[int] | None`."""
     inner = typing.get_args(kind)
     return [each for member in inner for each in _members(member)] if inner else [kind]

@@ -1,4 +1,4 @@
-"""What a run says when it has been silent for some seconds."""
+"""Log messages of a run while it waits."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from contextlib import contextmanager
 
 from prefect import get_run_logger
 
-from flows.messages import wait_messages
+from flows.messages import waiting_messages
 from tasks.digitalocean import Connection
 
 
 @contextmanager
-def says_what_it_waits_for(what: str, connection: Connection) -> Iterator[None]:
-    """Log every few seconds what is being waited for, while the block lasts.
-
-    Args:
-        what: What is being waited for.
-        connection: The API, whose rate limiter may be paused.
-    """
+def waiting_for(what: str, connection: Connection) -> Iterator[None]:
+    """Log every few seconds what the block is doing, such as `Reading snapshots`, and whether the API is paused."""
     logger, rate_limiter = get_run_logger(), connection.client.rate_limiter
 
     def show(sentence: str) -> None:
@@ -26,5 +21,5 @@ def says_what_it_waits_for(what: str, connection: Connection) -> Iterator[None]:
         why = f"; the rate limit is used up, next request in {paused_for:.0f} s" if paused_for else ""
         logger.info("%s%s", sentence, why)
 
-    with wait_messages(what, show):
+    with waiting_messages(what, show):
         yield

@@ -1,1 +1,1 @@
-"""How images come to be in every region: choose what to copy, plan what is missing, carry the plan out."""
+"""Replication of images: choose them, plan what is missing, carry out the plan."""

@@ -1,4 +1,4 @@
-"""Carrying out a plan: start what is missing, wait for it, and record the outcome of each step."""
+"""Carries out a plan: starts the missing actions, waits for them, and records the outcomes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from tasks.image_actions import list_image_actions, post_image_action
 from tasks.images import get_image
 from tasks.tags import tag_images
 
-# An image stays locked for an unknown time after its conversion. The pauses between tries double, from the shortest
-# poll interval to the longest: some five minutes with the defaults.
+# An image stays locked for an unknown time after its conversion. Pauses between tries double, from the shortest to the
+# longest poll interval: about five minutes in total with the defaults.
 MOST_TRIES_WHILE_LOCKED = 7
-# Conversions before transfers, because each makes transfers possible.
+# Conversions come first, because transfers wait for them.
 CONVERSION, TRANSFER = 0.0, 1.0
 LAST: Priority = (math.inf,)
 
@@ -47,26 +47,23 @@ logger = logging.getLogger(__name__)
 
 
 class ImageDeleted(Exception):
-    """An image that was deleted meanwhile.
-
-    Args:
-        image_id: The image.
-    """
+    """An image was deleted during the run."""
 
     def __init__(self, image_id: int) -> None:
-        super().__init__(f"image {image_id} was deleted meanwhile")
+        super().__init__(f"image {image_id} was deleted during the run")
 
 
 @dataclass
 class Progress:
-    """How far a run has got; changes while it runs.
+    """The progress of a run.
 
     Attributes:
-        total: Copies to account for; where there are none, conversions.
+        total: Number of copies; of conversions if `counts_conversions`.
         rows: The steps whose outcome is known, by image and region; the region is None for a conversion.
         actions: The latest action of each step that was started or adopted.
-        conversions_left: Images that have yet to become snapshots.
+        conversions_left: Number of images still to convert.
         smallest_gigabytes: Size of the smallest image, whose transfers start last.
+        counts_conversions: Whether the run only converts images.
     """
 
     total: int = 0
@@ -78,12 +75,12 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Copies that are accounted for; where there are none, conversions."""
+        """Number of copies or conversions whose outcome is known."""
         return sum((region is None) == self.counts_conversions for _, region in self.rows)
 
     @property
     def percent(self) -> float:
-        """The percentage that is accounted for."""
+        """The percentage whose outcome is known."""
         return 100.0 * self.done / self.total if self.total else 0.0
 
     @property
@@ -98,14 +95,14 @@ class Progress:
 
 
 class Execution:
-    """One plan being carried out. Each action starts as a task run of Prefect, when the rate limiter permits it.
+    """Carries out one plan. Each action starts as a Prefect task run, when the rate limiter permits it.
 
     Args:
         plan: What is missing.
         connection: The API.
-        progress: Where to record what has happened.
-        wait: Whether to wait until the actions have ended. A conversion that transfers follow is always waited for.
-        untagged: Images that could not be tagged as backups, so have to be as snapshots.
+        progress: Where to record outcomes.
+        wait: Whether to wait until the actions have ended. Conversions followed by transfers are always waited for.
+        untagged: IDs of images that could not be tagged as backups, and are tagged once they are snapshots.
     """
 
     def __init__(
@@ -126,18 +123,18 @@ class Execution:
         self._token_refused: APIError | None = None
         self._refusals = Refusals()
         self._unlocked: set[int] = set()
-        # How long an image that was just converted is given to be unlocked; learned from refusals.
+        # How long to wait for a converted image to be unlocked; learned from refusals.
         self._settling_seconds = connection.settings.poll_interval_seconds
         self.ended = Event()
 
     async def run(self, timeout_seconds: float, reporting: AbstractAsyncContextManager[object] = nullcontext()) -> None:  # noqa: B008  # it holds no state
-        """Do what the plan says.
+        """Carry out the plan.
 
         Args:
-            timeout_seconds: When to stop starting and waiting. What runs by then goes on by itself.
-            reporting: Reports progress meanwhile.
+            timeout_seconds: When to stop. Actions that are in progress by then continue at DigitalOcean.
+            reporting: Reports progress.
         """
-        self._record_what_needs_nothing()
+        self._record_known_outcomes()
         try:
             async with reporting:
                 with suppress(TimeoutError):
@@ -148,15 +145,15 @@ class Execution:
             self.ended.set()
 
     def copies(self) -> tuple[Row, ...]:
-        """The outcome of each copy, in the plan's order; what has not arrived is timed out."""
+        """The outcome of each copy, in the plan's order; timed out if it has not arrived."""
         return tuple(self._row(plan, region) for plan in self._plan.images for region in self._plan.regions)
 
     def conversions(self) -> tuple[Row, ...]:
-        """The outcome of each conversion, in the plan's order; of each image where only conversions are planned."""
+        """The outcome of each conversion, in the plan's order; of each image if the plan has no regions."""
         wanted = (plan for plan in self._plan.images if plan.converts or not self._plan.regions)
         return tuple(self._row(plan, None) for plan in wanted)
 
-    def _record_what_needs_nothing(self) -> None:
+    def _record_known_outcomes(self) -> None:
         plans, regions = self._plan.images, self._plan.regions
         self._progress.counts_conversions = not regions
         self._progress.total = len(plans) * len(regions or (None,))
@@ -170,7 +167,7 @@ class Execution:
             self._record(plan, plan.there, Outcome.ALREADY_THERE)
 
     async def _replicate(self, plan: ImagePlan) -> None:
-        """Bring one image to all its regions, as a snapshot."""
+        """Copy one image to all its regions, as a snapshot."""
         async with asyncio.TaskGroup() as copies:
             for region in plan.under_way:
                 copies.create_task(self._step(plan, region))
@@ -180,11 +177,11 @@ class Execution:
             for region in plan.transfer_to:
                 copies.create_task(self._step(plan, region, first))
                 if plan.converts:
-                    # The image may still be locked: one finds out, so that the others are not refused as well.
+                    # The image may still be locked. Try one region first, so that not all are refused.
                     await first.wait()
 
     async def _convert(self, plan: ImagePlan, tasks: asyncio.TaskGroup) -> bool:
-        """Make a snapshot of a backup; returns whether it can be transferred."""
+        """Convert a backup to a snapshot; returns whether it can be transferred."""
         await self._step(plan, None)
         self._progress.conversions_left -= plan.convert
         row = self._progress.rows[plan.image.id, None]
@@ -198,18 +195,18 @@ class Execution:
         return True
 
     async def _step(self, plan: ImagePlan, region: str | None, first_started: asyncio.Event | None = None) -> None:
-        """Do one step of the plan, and record its outcome; one that fails never stops the others.
+        """Carry out one step of the plan and record its outcome; a failure never stops the other steps.
 
         Args:
             plan: The image's part of the plan.
             region: Where to copy the image; None to convert it.
-            first_started: Set once the action has started, or failed to.
+            first_started: Set once the action has started or failed to start.
         """
         clock = asyncio.get_running_loop()
         request: ImageActionRequest = ConvertImage() if region is None else TransferImage(region=region)
         running = plan.converting if region is None else plan.under_way.get(region)
         try:
-            # The largest take longest, so they start first.
+            # The largest images take longest, so they start first.
             priority = (CONVERSION if region is None else TRANSFER, -(plan.image.size_gigabytes or 0.0))
             started = Started(running, adopted=True) if running else await self._start(plan, request, priority)
             for starts_left in reversed(range(self._settings.action_restart_max + 1)):
@@ -237,11 +234,11 @@ class Execution:
                 first_started.set()
 
     async def _start(self, plan: ImagePlan, request: ImageActionRequest, priority: Priority) -> Started:
-        """Start an action, or find that it runs or has worked already.
+        """Start an action, unless it is in progress or completed already.
 
         Raises:
             ImageDeleted: The image was deleted.
-            APIError: The API refuses for good, the action was not started, or its fate is unknown.
+            APIError: The action was not started, or it is unknown whether it was.
         """
         image_id, turn, sent = plan.image.id, priority, self._now()
         refused, locked = itertools.count(1), itertools.count(1)
@@ -261,11 +258,10 @@ class Execution:
                         )
                     self._refusals.accepted()
                     if isinstance(request, TransferImage):
-                        # Transfers of one image run side by side: where one is accepted, no lock keeps others out.
+                        # Transfers of one image run in parallel, so an accepted one shows that the image is unlocked.
                         self._unlocked.add(image_id)
                     return Started(action)
                 except Unauthorized as error:
-                    # It would be the same for every other action.
                     self._token_refused = error
                     raise
                 except Forbidden as error:
@@ -286,11 +282,11 @@ class Execution:
             raise self._token_refused.for_request("POST", f"/v2/images/{image_id}/actions")
 
     async def _after_forbidden(self, image_id: int, error: Forbidden, sent: float, tries: int) -> None:
-        """Wait before a start that was refused with a 403 is tried again.
+        """Wait before retrying a start that was refused with a 403.
 
         Raises:
-            ScopeMissing: The token may start no actions.
-            Forbidden: This image has been refused often enough.
+            ScopeMissing: The token is not allowed to start actions.
+            Forbidden: The number of tries for this image is used up.
         """
         if isinstance(error, ScopeMissing):
             raise error
@@ -300,17 +296,17 @@ class Execution:
             raise missing from error
         if tries == MOST_REFUSALS:
             raise error
-        logger.warning("%s; asking again, other images first", error)
+        logger.warning("%s; trying again after other images", error)
         await asyncio.sleep(self._pause_after(tries))
 
     async def _after_refusal(
         self, plan: ImagePlan, request: ImageActionRequest, refusal: APIError, tries: int, *, unlocked_before: bool
     ) -> Started | None:
-        """Find out why a start was refused; waits, and returns None, where the reason may pass.
+        """Find out why a start was refused. If the reason may be temporary, wait and return None.
 
         Raises:
             ImageDeleted: The image was deleted.
-            APIError: The refusal, if it is final.
+            APIError: The refusal is final.
         """
         if refusal.ambiguous:
             raise refusal
@@ -320,11 +316,11 @@ class Execution:
         if found := state.already(request):
             return found
         locked = not unlocked_before and state.is_locked()
-        # A 404 although the image is there may pass; any other refusal only with a lock.
+        # A 404 for an image that exists may be temporary; other refusals only while the image is locked.
         passes = isinstance(refusal, NotFound) and tries < MOST_REFUSALS
         if tries == MOST_TRIES_WHILE_LOCKED or not (locked or passes):
             raise refusal
-        logger.info("%s of image %d is refused for the moment: %s", request, plan.image.id, refusal.message)
+        logger.info("%s of image %d was refused, trying again: %s", request, plan.image.id, refusal.message)
         await asyncio.sleep(self._pause_after(tries))
         if locked:
             self._settling_seconds = max(self._settling_seconds, self._pause_after(tries + 1))
@@ -336,14 +332,14 @@ class Execution:
         return ImageState(image, tuple(actions), self._connection.client.server_clock.now())
 
     async def _completes(self, plan: ImagePlan, request: ImageActionRequest, action: Action) -> bool:
-        """Wait for the end of an action; returns whether it worked."""
-        # Transfers wait for a conversion, and it takes no longer for a large image.
+        """Wait for the end of an action; returns whether it completed."""
+        # Transfers wait for a conversion. Its duration does not depend on the image's size.
         converting = isinstance(request, ConvertImage)
         gigabytes = None if converting else plan.image.size_gigabytes
         try:
             ended = await self._connection.poller.wait(plan.image.id, action, gigabytes, blocking=converting)
         except NotFound as error:
-            # The action is gone, or the image is: what the image itself shows decides.
+            # Either the action or the image is gone: the image's own state decides.
             image = await get_image.run(plan.image.id, connection=self._connection)
             if image is None:
                 raise ImageDeleted(plan.image.id) from error
@@ -353,26 +349,26 @@ class Execution:
         return ended.completed
 
     async def _tag_converted(self, image_id: int) -> None:
-        """Tag an image that was just converted; tried again while the API still takes it for a backup."""
+        """Tag an image that was just converted; retry while the API still treats it as a backup."""
         tag = self._settings.managed_tag
         for tries in range(1, MOST_TRIES_WHILE_LOCKED + 1):
             try:
                 if not await tag_images.run(tag, [image_id], connection=self._connection):
                     return
                 if await get_image.run(image_id, connection=self._connection) is None:
-                    return  # the copies' rows say so
-            except Exception as error:  # noqa: BLE001  # copying goes on
+                    return  # reported in the rows of the copies
+            except Exception as error:  # noqa: BLE001  # copies continue
                 logger.error("Image %d was converted but not tagged: %s", image_id, described(error))  # noqa: TRY400
                 return
             await asyncio.sleep(self._pause_after(tries))
-        logger.error("Image %d was converted, but cannot be tagged %s", image_id, tag)
+        logger.error("Image %d was converted, but could not be tagged %s", image_id, tag)
 
     def _failed_each_time(self) -> str:
         starts = self._settings.action_restart_max + 1
         return f"the action failed on all {starts} attempts" if starts > 1 else "the action failed"
 
     def _pause_after(self, tries: int) -> float:
-        """How long to wait before what was refused for the moment is tried again."""
+        """How long to wait before the next try, in seconds."""
         return min(self._settings.poll_interval_seconds * 2.0 ** (tries - 1), self._settings.poll_interval_max_seconds)
 
     def _now(self) -> float:
@@ -394,14 +390,14 @@ class Execution:
 
     def _row(self, plan: ImagePlan, region: str | None) -> Row:
         action = self._progress.actions.get((plan.image.id, region))
-        why = "still in progress: the next run takes it up" if action else "not started: the next run will"
+        why = "still in progress: the next run adopts it" if action else "not started: the next run starts it"
         timed_out = row_of(plan, region, Outcome.TIMED_OUT, action=action, error=why)
         return self._progress.rows.get((plan.image.id, region), timed_out)
 
 
 def described(error: Exception) -> str:
-    """Say what went wrong with an image, for its row in the report; of the unforeseen, the log has the traceback."""
+    """Describe an error for the report; the traceback of an unexpected one goes to the log."""
     if isinstance(error, (APIError, ImageDeleted)):
         return str(error)
-    logger.debug("Unforeseen", exc_info=error)
+    logger.debug("Unexpected error", exc_info=error)
     return f"unexpected {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Choosing images by what the account has now."""
+"""Reads the account and chooses images and target regions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from flows.replication.recovery_points import (
     newer_snapshots,
     target_regions,
 )
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.account_actions import list_actions_on
 from tasks.digitalocean import APIError, Connection, ConvertImage, InvalidArgument, Unauthorized
 from tasks.images import list_private_images
 from tasks.regions import list_regions
 
-# A list shows up to 200 images a request, but nobody knows how many pages it has; a few images are asked for singly.
+# One request lists up to 200 images, but the number of pages is unknown; so a few images are read one by one.
 MOST_SINGLE_READS = 10
 
 
@@ -32,9 +32,9 @@ class Targets:
     """The regions to copy to.
 
     Attributes:
-        regions: Their slugs, the doubtful ones last: an image's first transfer shows whether the image is still locked
-            after its conversion, unless the region is to blame.
-        doubtful: Those that were named, but are not available for image transfers by the API's list of regions.
+        regions: Their slugs, doubtful ones last: if the first transfer of a converted image is refused, that should be
+            because of the image's lock, not because of the region.
+        doubtful: Regions that the API does not list as available for image transfers.
     """
 
     regions: tuple[str, ...]
@@ -45,23 +45,20 @@ def choose_targets(wanted: Sequence[str] | None, connection: Connection) -> Targ
     """Choose the regions to copy to.
 
     Args:
-        wanted: Slugs asked for; None for every region that is available and has the feature `image_transfer`.
+        wanted: Slugs, which are used as they are; None for all available regions with the feature `image_transfer`.
         connection: The API.
-
-    Returns:
-        The regions. Those that were named are tried in any case.
 
     Raises:
         InvalidArgument: The list of slugs is empty, or no region is available.
-        APIError: The regions cannot be listed, and none was named.
+        APIError: The regions cannot be listed, and `wanted` is None.
     """
     try:
-        with says_what_it_waits_for("Reading the regions", connection):
+        with waiting_for("Reading the regions", connection):
             known = list_regions(connection=connection)
     except APIError as error:
         if not wanted or isinstance(error, Unauthorized):
             raise
-        get_run_logger().warning("The list of regions cannot be read; the named ones are tried all the same: %s", error)
+        get_run_logger().warning("Could not list the regions; trying the ones you named: %s", error)
         return Targets(target_regions((), wanted))
     regions = target_regions(known, wanted)
     doubtful = doubtful_regions(known, regions)
@@ -72,15 +69,12 @@ def newest_backups(inventory: Inventory, connection: Connection, newest: int = 1
     """Choose the newest recovery points of Droplets.
 
     Args:
-        inventory: What there is.
+        inventory: The account's Droplets and images.
         connection: The API.
-        newest: How many of each Droplet, at least 1.
-
-    Returns:
-        The recovery points, and the Droplets that have none.
+        newest: How many per Droplet, at least 1.
 
     Raises:
-        InvalidArgument: There is nothing to protect: no Droplet, or none with a backup.
+        InvalidArgument: There are no Droplets, or none has a backup.
     """
     managed_tag = connection.settings.managed_tag
     droplets, images = inventory.droplets, inventory.images
@@ -96,7 +90,7 @@ def newest_backups(inventory: Inventory, connection: Connection, newest: int = 1
         )
     if not selection.candidates and not inventory.unread:
         raise InvalidArgument(
-            f"none of {len(droplets)} Droplets has an available backup; turn backups on in DigitalOcean's control panel"
+            f"none of {len(droplets)} Droplets has an available backup: enable backups in DigitalOcean's control panel"
         )
     for source in selection.without_backups:
         get_run_logger().warning("Droplet %s has no available backup", source)
@@ -104,22 +98,15 @@ def newest_backups(inventory: Inventory, connection: Connection, newest: int = 1
 
 
 def named_images(image_ids: Sequence[int], connection: Connection) -> Selection:
-    """Choose images by their ids.
-
-    Args:
-        image_ids: The IDs.
-        connection: The API.
-
-    Returns:
-        The images, and why the others are missing: they do not exist, or cannot be read.
+    """Choose images by ID; those that do not exist or cannot be read are in `missing`.
 
     Raises:
-        InvalidArgument: No id was given.
+        InvalidArgument: `image_ids` is empty.
     """
     wanted = list(dict.fromkeys(image_ids))
     if not wanted:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
-    with says_what_it_waits_for("Reading the named images", connection):
+    with waiting_for("Reading the named images", connection):
         listed = (
             {image.id: image for image in list_private_images(connection=connection)}
             if len(wanted) > MOST_SINGLE_READS
@@ -129,5 +116,5 @@ def named_images(image_ids: Sequence[int], connection: Connection) -> Selection:
     found = {**listed, **singles.images}
     return Selection(
         candidates=tuple(Candidate(found[each], found[each].name or str(each)) for each in wanted if each in found),
-        missing={**{each: f"there is no image {each}, or it was deleted" for each in singles.gone}, **singles.unread},
+        missing={**{each: f"image {each} does not exist or was deleted" for each in singles.gone}, **singles.unread},
     )

@@ -1,4 +1,4 @@
-"""What an image and its actions say after an action on it was refused; pure decisions."""
+"""Decides from the state of an image what to do after an action on it was refused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tasks.digitalocean import Action, Image, ImageActionRequest
 
 @dataclass(frozen=True)
 class Started:
-    """The result of asking for an action.
+    """The result of starting an action.
 
     Attributes:
-        action: The action; None if there is nothing left to do.
-        adopted: Whether somebody else had started it.
+        action: The action; None if it is not needed any more.
+        adopted: Whether it was in progress already.
     """
 
     action: Action | None
@@ -24,29 +24,23 @@ class Started:
 
 @dataclass(frozen=True)
 class ImageState:
-    """An image and its actions.
-
-    Attributes:
-        image: The image, None if it was deleted.
-        actions: Its actions.
-        now: The time.
-    """
+    """An image, or None if it was deleted, and its actions."""
 
     image: Image | None
     actions: tuple[Action, ...]
     now: datetime
 
     def already(self, request: ImageActionRequest) -> Started | None:
-        """Find what was asked for, done or under way."""
+        """Find out whether the requested action is completed or in progress; None if it is neither."""
         if self.image is not None and request.shown_by(self.image):
             return Started(None)
         matching = [action for action in self.actions if request.matches(action)]
         for action in matching:
             if action.in_progress:
                 return Started(action, adopted=True)
-        # The action may be done some seconds before the image shows it.
+        # The image may show a completed action only seconds later.
         return Started(None) if any(just_done(action, self.now) for action in matching) else None
 
     def is_locked(self) -> bool:
-        """Whether another action, or one that has just ended, may be what is in the way."""
+        """Whether an action in progress, or one that has just completed, may lock the image."""
         return any(action.in_progress or just_done(action, self.now) for action in self.actions)

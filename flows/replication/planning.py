@@ -1,7 +1,6 @@
-"""What is missing: a pure function from what is to a plan.
+"""What is missing: a pure function from the account's state to a plan.
 
-A plan is a value. A dry run prints it, and a crash loses nothing, because the next run computes it again from what
-the API says.
+A dry run prints the plan. A crash loses nothing, because the next run computes the plan again from the API's state.
 """
 
 from __future__ import annotations
@@ -14,23 +13,23 @@ from math import fsum
 from flows.replication.recovery_points import Candidate
 from tasks.digitalocean import Action, ConvertImage, Image, ImageActionRequest, TransferImage
 
-# A finished action may show in the image only seconds later; it is believed for longer than that, so that nothing
-# is ever started twice, but not for good, so that an image that is really missing is copied again.
+# An image may show a completed action only seconds later. Trust the action for longer than that, so that nothing is
+# started twice, but not forever, so that a missing image is copied again.
 BELIEVE_ACTIONS_FOR = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What one image lacks.
+    """What is missing for one image.
 
     Attributes:
         candidate: The image.
         there: Regions it is in.
-        under_way: Transfers that run already, by region.
-        transfer_to: Regions it has to be sent to.
-        convert: Whether it has to become a snapshot first.
-        converting: The conversion that runs already.
-        refusal: Why it cannot be copied at all; empty if it can.
+        under_way: Transfers in progress, by region.
+        transfer_to: Regions to transfer it to.
+        convert: Whether to convert it to a snapshot first.
+        converting: The conversion in progress.
+        refusal: Why it cannot be copied; empty if it can.
     """
 
     candidate: Candidate
@@ -48,17 +47,17 @@ class ImagePlan:
 
     @property
     def converts(self) -> bool:
-        """Whether it becomes a snapshot, by this run or by a conversion that runs already."""
+        """Whether it is being converted, by this run or by a conversion in progress."""
         return self.convert or self.converting is not None
 
 
 @dataclass(frozen=True)
 class ReplicationPlan:
-    """What all images lack, the largest first.
+    """What is missing for all images.
 
     Attributes:
-        images: What each image lacks.
-        regions: Where each of them should be.
+        images: What is missing for each image, largest first.
+        regions: Slugs of the target regions; empty to convert only.
     """
 
     images: tuple[ImagePlan, ...]
@@ -66,27 +65,27 @@ class ReplicationPlan:
 
     @property
     def conversions(self) -> int:
-        """How many conversions are to be started."""
+        """Number of conversions to start."""
         return sum(image.convert for image in self.images)
 
     @property
     def transfers(self) -> int:
-        """How many transfers are to be started."""
+        """Number of transfers to start."""
         return sum(len(image.transfer_to) for image in self.images)
 
     @property
     def added_gib(self) -> float:
-        """What the conversions add to the account's snapshots; further regions of a snapshot cost nothing."""
+        """Size that the conversions add to the account's snapshots, in GiB; copies of a snapshot cost nothing."""
         return fsum(each.image.size_gigabytes or 0.0 for each in self.images if each.convert)
 
     @property
     def unsized_conversions(self) -> int:
-        """How many of the images to convert have no size, so that more is added than `added_gib` says."""
+        """Number of images to convert that have no size, and are not in `added_gib`."""
         return sum(each.convert and each.image.size_gigabytes is None for each in self.images)
 
 
-def lacking(candidates: Iterable[Candidate], regions: Iterable[str]) -> list[Image]:
-    """List the images that are not known to be everywhere, so that their actions have to be looked at."""
+def incomplete_images(candidates: Iterable[Candidate], regions: Iterable[str]) -> list[Image]:
+    """List the images that may be missing in a region, whose actions therefore matter."""
     wanted = set(regions)
     return [
         each.image
@@ -102,17 +101,15 @@ def plan_replication(
     now: datetime,
     unread: Mapping[int, str] | None = None,
 ) -> ReplicationPlan:
-    """Compute what has to be done so that every image is in every region.
+    """Compute what to do so that every image is in every region.
 
     Args:
         candidates: The images.
         regions: Slugs of the regions.
-        actions: Actions on these images, as far as they are known.
-        now: The time, to tell actions that have just finished.
-        unread: Images whose actions cannot be known, by id, and why: whatever they lack may be under way.
-
-    Returns:
-        The plan, largest images first, because they take longest.
+        actions: The known actions on these images.
+        now: The time, to find actions that have just completed.
+        unread: Why the actions of some images are unknown, by image ID. Nothing is planned for these images, because
+            their actions may be in progress.
     """
     by_image: dict[int, list[Action]] = {}
     for action in actions:
@@ -132,15 +129,12 @@ def plan_replication(
 def plan_conversions(
     candidates: Iterable[Candidate], actions: Iterable[Action], unread: Mapping[int, str]
 ) -> ReplicationPlan:
-    """Compute what has to be done so that every image is a snapshot, wherever it is.
+    """Compute what to do so that every image is a snapshot; the plan has no regions.
 
     Args:
         candidates: The images.
-        actions: Actions on these images, as far as they are known.
-        unread: Images whose actions cannot be known, by ID, and why.
-
-    Returns:
-        The plan, which has no regions.
+        actions: The known actions on these images.
+        unread: Why the actions of some images are unknown, by image ID. These images are not converted.
     """
     known = list(actions)
     plans = []
@@ -190,35 +184,32 @@ def _plan_image(candidate: Candidate, regions: tuple[str, ...], actions: Sequenc
 
 
 def refusal_of(image: Image, actions: Iterable[Action] = ()) -> str:
-    """Say why an image is not copied; empty if it is for the API to decide.
+    """Say why an image cannot be copied; empty if that is up to the API.
 
     Args:
-        image: The image; a backup, a snapshot and a custom image can all be copied.
-        actions: Actions on it. While one is in progress, the image may show that in its status.
-
-    Returns:
-        The reason.
+        image: A backup, a snapshot or a custom image can be copied.
+        actions: Actions on it, because its status may differ while one is in progress.
     """
     if image.public:
-        return "it is a public image, which DigitalOcean itself keeps in every region"
+        return "it is a public image, which DigitalOcean keeps in every region"
     if not image.available and not any(action.in_progress for action in actions):
-        return f"its status is {image.status}: an image can be used once its status is available"
+        return f"its status is {image.status}: try again once it is available"
     return ""
 
 
 def conversion_refusal_of(image: Image, actions: Iterable[Action] = ()) -> str:
-    """Say why an image is not converted; empty if it is for the API to decide."""
+    """Say why an image cannot be converted; empty if that is up to the API."""
     if image.type != "backup" and not image.public:
         return f"it is a {image.type} image: only backups can be converted to snapshots"
     return refusal_of(image, actions)
 
 
 def running(actions: Iterable[Action], request: ImageActionRequest) -> Action | None:
-    """Find the action that does what a request asks for, if one runs."""
+    """Find the action in progress that matches a request."""
     return next((action for action in actions if action.in_progress and request.matches(action)), None)
 
 
 def just_done(action: Action, now: datetime) -> bool:
-    """Whether an action completed so lately that the image may not show it yet."""
+    """Whether an action completed so recently that the image may not show it yet."""
     finished = action.completed_at or action.started_at
     return action.completed and abs(now - finished) <= BELIEVE_ACTIONS_FOR

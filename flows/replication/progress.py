@@ -1,4 +1,4 @@
-"""Telling how far a run has got, in the log and in an artifact, at most every few seconds and ever more rarely."""
+"""Reports the progress of a run in the log and in an artifact, less often the longer it takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.context import AsyncClientContext
 
-from flows.prefect_client import impatient
+from flows.prefect_client import without_retries
 from flows.replication.execution import Progress
 from flows.replication.progress_bar import PROGRESS_LINE, Show, progress_bar
 from flows.reporting.events import announce_copy
@@ -21,7 +21,7 @@ from tasks.digitalocean import Connection
 
 SECONDS_BETWEEN_REPORTS = 5
 LONGEST_REPORT_SECONDS = 10.0
-# The longer a run lasts, the less do a few seconds tell.
+# As a part of the time so far.
 PART_BETWEEN_REPORTS = 0.03
 SECONDS_A_MINUTE_AND_A_HALF = 90
 SECONDS_TWO_HOURS = 7200
@@ -30,13 +30,8 @@ PROGRESS_KEY = "replication-progress"
 
 @asynccontextmanager
 async def reported(progress: Progress, connection: Connection) -> AsyncIterator[None]:
-    """Report progress while the block lasts, and once more at its end.
-
-    Args:
-        progress: What to report.
-        connection: The API.
-    """
-    # One client of Prefect for all task runs; without it, each would open its own.
+    """Report progress during the block, and once more at its end."""
+    # One Prefect client for all task runs; otherwise each would open its own.
     async with AsyncClientContext.get_or_create():
         with progress_bar() as show:
             reporter = ProgressReporter(progress, connection, show)
@@ -50,12 +45,12 @@ async def reported(progress: Progress, connection: Connection) -> AsyncIterator[
 
 
 class ProgressReporter:
-    """Reports on one run.
+    """Reports the progress of one run.
 
     Args:
         progress: What to report.
         connection: The API, whose rate limiter may be paused.
-        show: Shows it besides, as per cent and a sentence.
+        show: Shows a percentage and a sentence in the terminal.
     """
 
     def __init__(self, progress: Progress, connection: Connection, show: Show) -> None:
@@ -63,7 +58,7 @@ class ProgressReporter:
         self._connection = connection
         self._show = show
         self._artifact: UUID | None = None
-        self._said = ""
+        self._last_sentence = ""
         self._announced = 0
 
     async def run(self) -> None:
@@ -78,21 +73,21 @@ class ProgressReporter:
         """Report once, if there is anything new."""
         self._announce_copies()
         sentence = _describe(self._progress, self._connection.client.rate_limiter.paused_for, self._seconds_left())
-        if sentence == self._said:
+        if sentence == self._last_sentence:
             return
-        self._said = sentence
+        self._last_sentence = sentence
         get_run_logger().info(sentence, extra=PROGRESS_LINE)
         done = self._progress.percent
         self._show(done, sentence)
         try:
-            # A run must not wait for the server to come back, only to say what the next report says better.
-            async with impatient(LONGEST_REPORT_SECONDS):
+            # A run must not wait for Prefect's server: the next report replaces this one anyway.
+            async with without_retries(LONGEST_REPORT_SECONDS):
                 if self._artifact is None:
                     self._artifact = await acreate_progress_artifact(done, key=PROGRESS_KEY, description=sentence)
                 else:
                     await aupdate_progress_artifact(self._artifact, done, description=sentence)
-        except Exception as error:  # noqa: BLE001  # a run does not stop because nobody can watch it
-            get_run_logger().debug("The progress artifact could not be written: %s", error)
+        except Exception as error:  # noqa: BLE001  # a missing artifact must not fail the run
+            get_run_logger().debug("Could not write the progress artifact: %s", error)
 
     def _announce_copies(self) -> None:
         rows = list(self._progress.rows.values())
@@ -109,7 +104,7 @@ class ProgressReporter:
 
 
 def _describe(progress: Progress, paused_for: float, seconds_left: float | None) -> str:
-    # Rounded down: 100% only when everything is.
+    # Rounded down, so that 100% means that everything is done.
     noun = ("conversion", "conversions") if progress.counts_conversions else ("copy", "copies")
     parts = [f"{math.floor(progress.percent)}% done: {progress.done} of {count(progress.total, *noun)}"]
     if progress.running:
@@ -124,7 +119,7 @@ def _describe(progress: Progress, paused_for: float, seconds_left: float | None)
 
 
 def _roughly(seconds: float) -> str:
-    """Such as `40 s`, `25 min` or `2.5 h`: no finer than anybody could know."""
+    """Such as `40 s`, `25 min` or `2.5 h`."""
     if seconds < SECONDS_A_MINUTE_AND_A_HALF:
         return f"{math.ceil(seconds / 10) * 10} s"
     return f"{seconds / 60:.0f} min" if seconds < SECONDS_TWO_HOURS else f"{seconds / 3600:.1f} h"

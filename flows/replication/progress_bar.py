@@ -1,4 +1,4 @@
-"""A bar under the log, where the log goes to a terminal."""
+"""A progress bar below the log in a terminal."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Show: TypeAlias = Callable[[float, str], None]
 
 @contextmanager
 def progress_bar() -> Iterator[Show]:
-    """Show a bar while the block lasts, in place of the log's lines of progress.
+    """Show a progress bar during the block, instead of the log's progress lines.
 
     Yields:
-        What changes the bar: per cent, and a sentence. Without a terminal, it does nothing.
+        A function that sets the percentage and the text. Without a terminal, it does nothing.
     """
     handlers = console_handlers()
     console = next((each.console for each in handlers if _can_show(each.console)), None)
@@ -37,15 +37,15 @@ def progress_bar() -> Iterator[Show]:
     consoles = [handler.console for handler in handlers]
     try:
         for handler in handlers:
-            # The console that shows the bar writes log lines above it; another one would write into it.
+            # Only the bar's own console writes log lines above the bar; others would overwrite it.
             handler.console = bar.console
-            handler.addFilter(_is_no_progress_line)
+            handler.addFilter(_is_not_progress_line)
         yield lambda percent, sentence: bar.update(task, completed=percent, description=sentence)
     finally:
         bar.stop()
         for handler, its_own in zip(handlers, consoles, strict=True):
             handler.console = its_own
-            handler.removeFilter(_is_no_progress_line)
+            handler.removeFilter(_is_not_progress_line)
 
 
 def _can_show(console: Console) -> bool:
@@ -53,17 +53,17 @@ def _can_show(console: Console) -> bool:
 
 
 def _started_on(console: Console) -> Progress | None:
-    # Prefect's console knows none of the styles that rich has by default.
+    # Prefect's console does not have the default styles of rich.
     percent = BarColumn(BAR_WIDTH, style="dim", complete_style="green", finished_style="green", pulse_style="dim")
     sentence = TextColumn("{task.description}", markup=False)
     bar = Progress(percent, sentence, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
     try:
         bar.start()
     except LiveError:
-        # Another run of this process has its bar there.
+        # Another run in this process already shows a bar.
         return None
     return bar
 
 
-def _is_no_progress_line(record: logging.LogRecord) -> bool:
+def _is_not_progress_line(record: logging.LogRecord) -> bool:
     return not getattr(record, "is_progress_line", False)

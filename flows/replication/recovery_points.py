@@ -1,4 +1,4 @@
-"""Which images are to be copied, and where to: pure decisions on what the API has listed."""
+"""Which images to copy, and where: pure functions on what the API lists."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Candidate:
 
     Attributes:
         image: The image.
-        source: What it is a copy of, for people.
-        droplet_id: The Droplet it is a copy of, where that is known.
+        source: Name and ID of its Droplet, or the name of the image.
+        droplet_id: ID of its Droplet; None if unknown.
     """
 
     image: Image
@@ -25,13 +25,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen.
+    """The chosen images.
 
     Attributes:
         candidates: The images to copy.
-        without_backups: Droplets that have none, by name and id.
-        missing: Images that cannot be copied because they are not there or cannot be looked at, by id, and why.
-        volumes: How many volumes are attached to each Droplet that has any, by its name and id. No image holds them.
+        without_backups: Names and IDs of Droplets without backups.
+        missing: Why images do not exist or cannot be read, by ID.
+        volumes: Number of attached volumes by Droplet name and ID. Images do not include volumes.
     """
 
     candidates: tuple[Candidate, ...]
@@ -40,7 +40,7 @@ class Selection:
     volumes: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Selection) -> Selection:
-        """Both of two selections."""
+        """Combine two selections."""
         return Selection(
             self.candidates + other.candidates,
             self.without_backups + other.without_backups,
@@ -53,21 +53,16 @@ class Selection:
         """The images to copy."""
         return [candidate.image for candidate in self.candidates]
 
-    @property
-    def image_ids(self) -> list[int]:
-        """Their ids."""
-        return [image.id for image in self.images]
-
 
 def target_regions(known: Sequence[Region], wanted: Sequence[str] | None) -> tuple[str, ...]:
     """Choose the regions to copy to.
 
-    `available` of a region only says whether Droplets can be created there, and regions closed for Droplets have taken
-    images (https://github.com/hashicorp/packer/issues/5948). So what the user names is for the API to accept or refuse.
+    A region's `available` only says whether Droplets can be created there. Regions closed for Droplets have accepted
+    images (https://github.com/hashicorp/packer/issues/5948). So the API decides about the regions that the user names.
 
     Args:
         known: The regions that the API lists.
-        wanted: Slugs asked for; None for every region that is available and has the feature `image_transfer`.
+        wanted: Slugs; None for all available regions with the feature `image_transfer`.
 
     Returns:
         The slugs, sorted.
@@ -77,15 +72,15 @@ def target_regions(known: Sequence[Region], wanted: Sequence[str] | None) -> tup
     """
     if wanted is not None:
         if not wanted:
-            raise InvalidArgument("the list of regions is empty: name at least one, or leave it out for all")
+            raise InvalidArgument("the list of regions is empty: name at least one, or leave it out for all regions")
         return tuple(sorted(set(wanted)))
     if not (taking := _taking_images(known)):
-        raise InvalidArgument("no region is available for image transfers at present; name the regions to try")
+        raise InvalidArgument("no region is listed as available for image transfers: name the regions to try")
     return tuple(sorted(taking))
 
 
 def doubtful_regions(known: Sequence[Region], targets: Iterable[str]) -> tuple[str, ...]:
-    """Name the targets that, by the API's list of regions, are not available for image transfers."""
+    """List the targets that the API does not list as available for image transfers."""
     return tuple(sorted(set(targets) - _taking_images(known)))
 
 
@@ -94,12 +89,12 @@ def _taking_images(regions: Iterable[Region]) -> set[str]:
 
 
 def attached_volumes(droplets: Iterable[Droplet]) -> dict[str, int]:
-    """Count the volumes of each Droplet that has any, by its name and id."""
+    """Count the volumes of each Droplet that has any, by Droplet name and ID."""
     return {name_of(droplet): len(droplet.volume_ids) for droplet in _by_name(droplets) if droplet.volume_ids}
 
 
 def name_of(droplet: Droplet) -> str:
-    """Such as `web-01 (448000739)`, because names are not unique."""
+    """Such as `web-01 (448000739)`; names are not unique."""
     return f"{droplet.name} ({droplet.id})"
 
 
@@ -117,18 +112,15 @@ def choose_recovery_points(
 ) -> Selection:
     """Choose each Droplet's newest recovery points.
 
-    A recovery point is an available backup, or an available snapshot that this project made of one: it has the managed
-    tag, or its conversion was seen in the account's actions. Snapshots that people made are theirs.
+    A recovery point is an available backup, or an available snapshot that this project converted from one: it has the
+    managed tag, or its conversion is among the account's actions. Other snapshots are ignored.
 
     Args:
         droplets: The Droplets to protect.
         images: The account's images.
         managed_tag: The tag on snapshots that this project made.
-        newest: How many recovery points a Droplet, from 1 on.
-        converted: Ids of images known to have been backups, tagged or not.
-
-    Returns:
-        The newest recovery points, and the Droplets that have none.
+        newest: How many recovery points per Droplet, at least 1.
+        converted: IDs of images that were converted from backups, tagged or not.
     """
     known = {image.id: image for image in images}
     candidates: list[Candidate] = []
@@ -151,18 +143,15 @@ def choose_recovery_points(
 def newer_snapshots(
     droplets: Iterable[Droplet], images: Iterable[Image], selection: Selection, *, managed_tag: str
 ) -> list[Image]:
-    """List untagged snapshots that may be newer recovery points than those chosen, or the only ones.
+    """List untagged snapshots that may be newer recovery points than the chosen ones; their actions decide.
 
-    A run that died after it converted a backup that could not be tagged as such leaves one behind.
+    A run that dies between the conversion and the tagging of an image leaves such a snapshot behind.
 
     Args:
         droplets: The Droplets to protect.
         images: The account's images.
-        selection: What was chosen by the tag alone.
+        selection: The recovery points chosen by tag alone.
         managed_tag: The tag on snapshots that this project made.
-
-    Returns:
-        The snapshots whose actions will tell.
     """
     known = {image.id: image for image in images}
     chosen = {candidate.image.id: candidate.image for candidate in selection.candidates}
@@ -170,7 +159,7 @@ def newer_snapshots(
     for droplet in droplets:
         points = [chosen[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in chosen]
         oldest = min((point.created_at for point in points), default=None)
-        # One that was listed as the Droplet's backup may be a snapshot by the time the images are listed.
+        # An image listed as the Droplet's backup may have become a snapshot before the images were listed.
         own = (known[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in known)
         unclear += [
             each
@@ -184,6 +173,5 @@ def newer_snapshots(
 
 
 def is_tagged(image: Image | Snapshot, tag: str) -> bool:
-    """Whether an image bears a tag."""
-    # Tags are case stable: the API finds them in any capitals.
+    """Whether an image has a tag; case does not matter, as in the API."""
     return tag.lower() in map(str.lower, image.tags)

@@ -1,4 +1,4 @@
-"""What a 403 to the start of an action means: that the token may start none, or that it passes."""
+"""Decides whether a 403 for an action is temporary, or the token lacks the scope."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tasks.digitalocean.errors import MOST_REFUSALS
 
 
 class Refusals:
-    """Refusals of starts; pure, as it is told what time it is."""
+    """The refused starts of a run."""
 
     def __init__(self) -> None:
         self._in_a_row: list[int] = []
@@ -21,30 +21,31 @@ class Refusals:
         self._wanted[image_id] += 1
 
     def done(self, image_id: int) -> None:
-        """Note that it was started, or given up."""
+        """Note that it was started, or that the run gave up."""
         self._wanted -= Counter([image_id])
 
     def accepted(self) -> None:
-        """Note that a start was not refused."""
+        """Note that a start was accepted."""
         self._in_a_row = []
         self._ever_accepted = True
 
     def should_go_last(self, image_id: int) -> bool:
-        """Whether others should be tried before an image whose start was the last to be refused, or one of the last."""
+        """Whether to try other images before an image that was refused recently."""
         return image_id in self._in_a_row and not self._wanted.keys() <= set(self._in_a_row)
 
     def refused(self, image_id: int, sent: float, now: float) -> bool:
         """Note that a start was refused.
 
+        Concurrent refusals count once, because they may have the same temporary cause.
+
         Args:
-            image_id: The image.
-            sent: When it was asked for.
+            image_id: ID of the image.
+            sent: When the request was sent.
             now: The time.
 
         Returns:
-            Whether the token may start no actions, as three in a row were refused, on different images where there are
-            so many. Of refusals that came side by side one counts: what is over in a moment refuses all of them. Once a
-            start has been accepted, refusals of fewer images are those images' own.
+            Whether the token lacks the scope: three starts in a row were refused, on three images, or on all of them if
+            there are fewer and no start was ever accepted.
         """
         if sent < self._last_at:
             return False

@@ -21,10 +21,10 @@ def row_of(
 
     Args:
         plan: The image's part of the plan.
-        region: Where the image is copied to; None for its conversion.
+        region: Slug of the target region; None for the conversion.
         outcome: The outcome.
-        action: The action, where there was one.
-        seconds: From its start to when it was found finished; None where nothing was waited for.
+        action: The action, if there was one.
+        seconds: From its start until it was found completed; None if the run did not wait for it.
         error: What went wrong.
     """
     return Row(
@@ -42,12 +42,12 @@ def row_of(
 
 
 def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
-    """Say what a plan would copy, without doing it."""
+    """Make the rows of a plan's copies, for a dry run."""
     return tuple(_planned(each, region) for each in plan.images for region in plan.regions)
 
 
 def planned_conversions(plan: ReplicationPlan) -> tuple[Row, ...]:
-    """Say what a plan would convert, without doing it."""
+    """Make the rows of a plan's conversions, for a dry run."""
     return tuple(
         row_of(each, None, Outcome.PLANNED if each.convert else Outcome.ADOPTED, action=each.converting)
         for each in plan.images
@@ -66,12 +66,7 @@ def _planned(plan: ImagePlan, region: str) -> Row:
 
 
 def rows_of_missing(selection: Selection, regions: tuple[str, ...]) -> tuple[Row, ...]:
-    """Say of images that do not exist or cannot be read that they are in no region, or are not converted.
-
-    Args:
-        selection: What was chosen.
-        regions: Where the images should be; empty where they should only be converted.
-    """
+    """Make failed rows for images that do not exist or cannot be read; without regions, one per image."""
     return tuple(
         Row(source=str(image_id), image_id=image_id, region=region, outcome=Outcome.FAILED, error=why)
         for image_id, why in selection.missing.items()

@@ -1,4 +1,4 @@
-"""From a plan to a report: what the flows that copy and convert images have in common."""
+"""What the flows that copy and convert images have in common."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from prefect import get_run_logger
 from flows.image_locks import locked
 from flows.replication.execution import Execution, Progress
 from flows.replication.image_selection import choose_targets
-from flows.replication.planning import ReplicationPlan, lacking, plan_replication
+from flows.replication.planning import ReplicationPlan, incomplete_images, plan_replication
 from flows.replication.progress import LONGEST_REPORT_SECONDS, reported
 from flows.replication.recovery_points import Selection
 from flows.replication.rows import planned_conversions, planned_rows, rows_of_missing
 from flows.reporting.report import ReplicationReport, Row, added_snapshots, count
 from flows.results import finish
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.account_actions import KnownActions, list_actions_on
 from tasks.api_task import LONGEST_ENDING_SECONDS
 from tasks.connection import connect
@@ -35,7 +35,7 @@ from tasks.digitalocean import (
 )
 from tasks.tags import tag_images
 
-# A start that is under way ends first, and takes one more report.
+# After Ctrl-C, a start in progress ends first, then there is one more report.
 LONGEST_INTERRUPTION_SECONDS = LONGEST_ENDING_SECONDS + LONGEST_REPORT_SECONDS
 COVERAGE_KEY = "replication-coverage"
 
@@ -48,35 +48,36 @@ def replicate(
     timeout_minutes: float,
     dry_run: bool,
 ) -> ReplicationReport:
-    """Bring images to regions: find what is missing, start it, wait for it, and report.
+    """Copy images to regions: find what is missing, start it, wait for it, and report.
 
     Args:
         choose: Reads the account and chooses the images.
-        regions: Slugs of the regions; None for every region that takes images.
-        wait: Whether to wait until the transfers are done.
-        timeout_minutes: How long the run may take, reading and waiting for other runs included.
+        regions: Slugs of the regions; None for all that are available for image transfers.
+        wait: Whether to wait until the transfers have completed.
+        timeout_minutes: Time limit of the run, including the time it reads and waits for other runs.
         dry_run: Whether to change nothing.
 
-    Returns:
-        The report, with one row per image and region.
-
     Raises:
-        Incomplete: Something did not arrive.
-        DeadlineExceeded: The time was over before there was a plan.
+        Incomplete: Some copies did not arrive.
+        DeadlineExceeded: The time limit was reached before there was a plan.
     """
     connection = connect()
     with track_usage() as counter, deadline(timeout_minutes * 60) as limit:
         targets = choose_targets(wanted=regions, connection=connection)
 
         def to_change(selection: Selection) -> list[int]:
-            return [image.id for image in lacking(selection.candidates, targets.regions)]
+            return [image.id for image in incomplete_images(selection.candidates, targets.regions)]
 
         with nullcontext(choose(connection)) if dry_run else locked(lambda: choose(connection), to_change) as selection:
-            known = actions_on(lacking(selection.candidates, targets.regions), connection)
+            known = actions_on(incomplete_images(selection.candidates, targets.regions), connection)
             now = connection.client.server_clock.now()
             plan = plan_replication(selection.candidates, targets.regions, known.actions, now, unread=known.unread)
             announce_plan(plan, connection)
-            result = planned(plan) if dry_run else carry_out(plan, connection, limit, wait=wait)
+            result = (
+                PlanResult(planned_rows(plan), planned_conversions(plan))
+                if dry_run
+                else carry_out(plan, connection, limit, wait=wait)
+            )
     report = ReplicationReport(
         rows=result.copies + rows_of_missing(selection, targets.regions),
         conversions=result.conversions,
@@ -96,12 +97,12 @@ def replicate(
 
 @dataclass(frozen=True)
 class PlanResult:
-    """What a plan has led to.
+    """The outcomes of a plan.
 
     Attributes:
         copies: One row per image and region.
         conversions: One row per conversion.
-        interrupted: Whether Ctrl-C has ended it early.
+        interrupted: Whether Ctrl-C ended the run early.
     """
 
     copies: tuple[Row, ...]
@@ -109,13 +110,8 @@ class PlanResult:
     interrupted: bool = False
 
 
-def planned(plan: ReplicationPlan) -> PlanResult:
-    """Say what a plan would lead to."""
-    return PlanResult(planned_rows(plan), planned_conversions(plan))
-
-
 def announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
-    """Log what a plan starts, and what that costs."""
+    """Log what a plan will start, and its monthly cost."""
     price = connection.settings.snapshot_price_per_gib_month
     starts = [count(plan.conversions, "conversion")]
     if plan.regions:
@@ -130,39 +126,35 @@ def announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
 
 
 def actions_on(images: Sequence[Image], connection: Connection) -> KnownActions:
-    """List the actions on images, as far as they can be known."""
-    with says_what_it_waits_for("Reading the actions on images", connection):
+    """List the known actions on images."""
+    with waiting_for("Reading the actions on images", connection):
         return list_actions_on(images, connection=connection) if images else KnownActions()
 
 
 def tag_before_conversion(images: Iterable[Image], connection: Connection) -> frozenset[int]:
-    """Tag what is about to be converted, so that the next run knows it for a recovery point.
-
-    Args:
-        images: What is about to be converted.
-        connection: The API.
+    """Tag images before their conversion, so that the next run recognizes them as recovery points.
 
     Returns:
-        Images that could not be tagged as backups; they have to be once they are snapshots.
+        IDs of images that could not be tagged as backups, and must be tagged once they are snapshots.
 
     Raises:
-        Unauthorized: The token is wrong.
-        Forbidden: The token may not tag images.
+        Unauthorized: The token is not valid.
+        Forbidden: The token is not allowed to tag images.
     """
     tag = connection.settings.managed_tag
     untagged = [image.id for image in images if tag not in image.tags]
     try:
-        with says_what_it_waits_for("Tagging images", connection):
+        with waiting_for("Tagging images", connection):
             return tag_images(tag, untagged, connection=connection) if untagged else frozenset()
     except (Unauthorized, Forbidden):
         raise
     except (APIError, DeadlineExceeded) as error:
-        get_run_logger().warning("%s cannot be tagged before conversion: %s", count(len(untagged), "image"), error)
+        get_run_logger().warning("Could not tag %s before conversion: %s", count(len(untagged), "image"), error)
         return frozenset(untagged)
 
 
 def carry_out(plan: ReplicationPlan, connection: Connection, limit: Deadline, *, wait: bool) -> PlanResult:
-    """Start what is missing, wait for it, and report progress meanwhile."""
+    """Carry out a plan, and report progress."""
     untagged = tag_before_conversion([each.image for each in plan.images if each.converts], connection)
     limit.lift()
     progress, interrupted = Progress(), False

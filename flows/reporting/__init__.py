@@ -1,1 +1,1 @@
-"""What a run has to say: its report, the tables a person reads, and where they are published."""
+"""Reports, tables, artifacts and events."""

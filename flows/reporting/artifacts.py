@@ -1,4 +1,4 @@
-"""Publishing reports as artifacts of Prefect."""
+"""Publishes reports as Prefect artifacts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from prefect.cache_policies import NO_CACHE
 
 @task(task_run_name="publish {key}", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=2)
 def publish_table(key: str, rows: list[dict[str, str]], description: str) -> None:
-    """Publish a table where the UI shows it.
+    """Publish a table as an artifact.
 
     Args:
-        key: Key of the artifact; the UI lists its versions under it.
+        key: Key of the artifact.
         rows: Cells by column title, already escaped.
         description: Markdown shown above the table.
     """
@@ -20,14 +20,8 @@ def publish_table(key: str, rows: list[dict[str, str]], description: str) -> Non
 
 
 def publish_or_log(key: str, rows: list[dict[str, str]], description: str) -> None:
-    """Publish a table; if Prefect's server cannot take it, say so in the log and go on.
-
-    Args:
-        key: Key of the artifact.
-        rows: Cells by column title, already escaped.
-        description: Markdown shown above the table.
-    """
+    """Publish a table as an artifact; if that fails, log a warning."""
     try:
         publish_table(key, rows, description)
-    except Exception as error:  # noqa: BLE001  # the work is done, whether or not Prefect's server can show it
-        get_run_logger().warning("The table %s could not be published: %s", key, error)
+    except Exception as error:  # noqa: BLE001  # a missing artifact must not fail the run
+        get_run_logger().warning("Could not publish the artifact %s: %s", key, error)

@@ -1,4 +1,4 @@
-"""Events of Prefect that others can chain after."""
+"""Prefect events that automations can react to."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ ARRIVED_NOW = {Outcome.TRANSFERRED, Outcome.ADOPTED}
 
 
 def announce_copy(row: Row) -> None:
-    """Say that an image has arrived in a region; does nothing if it has not, or was there before.
-
-    Args:
-        row: What came of the image and the region.
-    """
+    """Send an event if an image has arrived in a region during this run."""
     if row.outcome in ARRIVED_NOW:
         _emit(
             IMAGE_REPLICATED,
@@ -38,11 +34,7 @@ def announce_copy(row: Row) -> None:
 
 
 def announce_deletion(row: PruningRow) -> None:
-    """Say that a snapshot was deleted; does nothing if it was not.
-
-    Args:
-        row: What came of the snapshot.
-    """
+    """Send an event if a snapshot was deleted."""
     if row.outcome == PruningOutcome.DELETED:
         resource = {
             "prefect.resource.id": f"digitalocean.image.{row.image_id}",
@@ -52,7 +44,7 @@ def announce_deletion(row: PruningRow) -> None:
 
 
 def announce_result(event: str, payload: Mapping[str, Any]) -> None:
-    """Say that a run that copies or deletes images has ended.
+    """Send the event of the end of a run.
 
     Args:
         event: Such as REPLICATION_COMPLETED.
@@ -67,5 +59,5 @@ def _emit(
 ) -> None:
     try:
         emit_event(event, resource, related=related, payload=payload)
-    except Exception as error:  # noqa: BLE001  # the work is done, whether or not anybody hears of it
-        get_run_logger().warning("The event %s could not be sent: %s", event, error)
+    except Exception as error:  # noqa: BLE001  # a lost event must not fail the run
+        get_run_logger().warning("Could not send the event %s: %s", event, error)

@@ -1,4 +1,4 @@
-"""What a run that deletes snapshots did."""
+"""The report of a pruning run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.reporting.report import RunReport, count, gib
 
 
 class PruningOutcome(StrEnum):
-    """What happened to one snapshot."""
+    """The outcome for one snapshot."""
 
     KEPT = "kept"
     PLANNED = "to_delete"
@@ -25,16 +25,16 @@ class PruningRow(BaseModel):
     """One snapshot that this project made.
 
     Attributes:
-        droplet: The Droplet it was made of, for people.
-        droplet_id: The Droplet, which may be gone.
-        image_id: The snapshot.
+        droplet: Name and ID of its Droplet.
+        droplet_id: ID of its Droplet, which may have been deleted.
+        image_id: ID of the snapshot.
         image_name: Its name, which is free text.
-        created_at: When it was made, as a backup.
+        created_at: When the backup was made.
         regions: Slugs of the regions it is or was in.
-        size_gigabytes: Its size, counted once however many regions it is in.
-        outcome: What happened to it. `already_gone`: it was deleted by someone else meanwhile.
-        reason: What keeps it, or why it goes.
-        error: What went wrong, in the API's own words where it said something.
+        size_gigabytes: Its size, counted once, whatever the number of regions.
+        outcome: `already_gone` if it was deleted by someone else.
+        reason: Why it is kept or deleted.
+        error: What went wrong, with the API's message if it sent one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,14 +52,14 @@ class PruningRow(BaseModel):
 
 
 class PruningReport(RunReport):
-    """What a run that deletes snapshots did.
+    """The report of a pruning run.
 
     Attributes:
-        rows: One per snapshot that this project made, by Droplet and the newest first.
-        left_alone: Snapshots that this project did not make.
-        dry_run: Whether nothing was to be changed.
-        max_deletions: How many snapshots were to be deleted at most.
-        price_per_gib_month: What a GiB of snapshots costs a month, if the user has said so.
+        rows: One per snapshot that this project made, by Droplet, newest first.
+        left_alone: How many snapshots this project did not make.
+        dry_run: Whether the run was a dry run.
+        max_deletions: How many snapshots the run was allowed to delete.
+        price_per_gib_month: Monthly price per GiB of snapshots; None if not configured.
     """
 
     rows: tuple[PruningRow, ...] = ()
@@ -69,12 +69,12 @@ class PruningReport(RunReport):
     price_per_gib_month: float | None = None
 
     def having(self, *outcomes: PruningOutcome) -> tuple[PruningRow, ...]:
-        """The rows that have one of these outcomes."""
+        """The rows with one of these outcomes."""
         return tuple(row for row in self.rows if row.outcome in outcomes)
 
     @property
     def bad_rows(self) -> tuple[PruningRow, ...]:
-        """Rows of what was not deleted."""
+        """The snapshots that could not be deleted."""
         return self.having(PruningOutcome.FAILED)
 
     @property
@@ -86,16 +86,16 @@ class PruningReport(RunReport):
             if (rows := self.having(outcome))
         ]
         if self.left_alone:
-            parts.append(f"{self.left_alone} made by others left alone")
+            parts.append(f"{self.left_alone} unmanaged left alone")
         if self.too_many:
-            none = "none would be" if self.dry_run else "none was"
+            none = "nothing would be" if self.dry_run else "nothing was"
             parts.append(f"more than max_deletions ({self.max_deletions}), so {none} deleted")
         whole = f"{count(len(self.rows), 'snapshot')} of {count(len({row.droplet_id for row in self.rows}), 'Droplet')}"
         return f"{'Dry run, ' if self.dry_run else ''}{whole}: {', '.join(parts) or 'nothing to do'}; {self.spent}"
 
     @property
     def failure(self) -> str:
-        """What was not deleted, and why; empty when all is well."""
+        """What was not deleted, and why; empty on success."""
         if self.interrupted:
             deleted = count(len(self.having(PruningOutcome.DELETED)), "snapshot")
             return f"{deleted} deleted, {len(self.bad_rows)} left. Run the command again to finish."
@@ -107,14 +107,14 @@ class PruningReport(RunReport):
         if self.too_many and not self.dry_run:
             planned = len(self.having(PruningOutcome.PLANNED))
             return (
-                f"nothing was deleted: {planned} snapshots would go, and max_deletions is {self.max_deletions}; "
-                "look at the plan, and raise max_deletions if it is right"
+                f"nothing was deleted: {planned} snapshots are more than max_deletions ({self.max_deletions}); "
+                "check the plan, and raise max_deletions if it is right"
             )
         return ""
 
     @property
     def too_many(self) -> bool:
-        """Whether more would go than may go at once, so that nothing does."""
+        """Whether more snapshots are to be deleted than allowed, so that nothing is deleted."""
         return len(self.having(PruningOutcome.PLANNED)) > self.max_deletions
 
     def _worth(self, rows: Sequence[PruningRow]) -> str:

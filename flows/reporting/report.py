@@ -1,4 +1,4 @@
-"""What runs did, and how they say it; what a run that deletes did is in `pruning`."""
+"""Reports of runs, apart from pruning (see `pruning_report.py`)."""
 
 from __future__ import annotations
 
@@ -30,25 +30,23 @@ REQUEST_ID = re.compile(r" \(request id [^)]*\)")
 MOST_NAMED = 20
 FEW_REGIONS = 3
 BAD_OUTCOMES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
-ARRIVED = frozenset({Outcome.ALREADY_THERE, Outcome.TRANSFERRED, Outcome.ADOPTED})
 
 
 class Row(BaseModel):
     """One image and one region, or one image's conversion.
 
     Attributes:
-        source: What the image is a copy of, for people: a Droplet's name and id, or the image's own name.
-        droplet_id: The Droplet it is a copy of, where that is known.
-        image_id: The image.
+        source: Name and ID of the image's Droplet, or the name of the image.
+        droplet_id: ID of the image's Droplet; None if unknown.
+        image_id: ID of the image.
         image_name: The image's name, which is free text.
         region: Slug of the region; None for a conversion.
-        outcome: What became of it. `adopted`: another run or person had started the transfer already.
-        action_id: The transfer or conversion, where there was one.
-        seconds: From the start of the action to when it was found finished, None where nothing was waited for.
-        error: What went wrong, in the API's own words where it said something.
+        outcome: `adopted` if another run or a person had already started the action.
+        action_id: ID of the transfer or conversion, if there was one.
+        seconds: From the start of the action until it was found completed; None if the run did not wait for it.
+        error: What went wrong, with the API's message if it sent one.
         needs_conversion: Whether the image was still a backup when the run began.
-        age_hours: How old the newest copy in the region is, of this image or an older one; None where nobody asked, or
-            there is none.
+        age_hours: Age of the newest copy in the region, of this image or an older one; None if unknown or not there.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,20 +65,20 @@ class Row(BaseModel):
 
     @property
     def reason(self) -> str:
-        """What went wrong, without the request id, so that it is the same where the cause is."""
+        """What went wrong, without the request ID, so that equal causes have equal reasons."""
         return REQUEST_ID.sub("", self.error) or self.outcome.replace("_", " ")
 
 
 class Problem(BaseModel):
-    """What went wrong with an image, in all regions in which it is the same.
+    """What went wrong with an image, once for all regions with the same reason.
 
     Attributes:
-        source: What the image is a copy of: a Droplet's name and id, or the image's own name.
-        image_id: The image.
+        source: Name and ID of the image's Droplet, or the name of the image.
+        image_id: ID of the image.
         regions: Slugs of the regions.
-        everywhere: Whether these are all regions that the image was to be copied to.
-        error: What went wrong, with the id of the first request.
-        reason: The same without it.
+        everywhere: Whether these are all target regions of the image.
+        error: What went wrong, with the ID of the first request.
+        reason: The same without the ID.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -94,7 +92,7 @@ class Problem(BaseModel):
 
     @property
     def image(self) -> str:
-        """The image, and what it is a copy of."""
+        """Such as `web-01 (3164494), image 62137902`."""
         image = f"image {self.image_id}"
         return image if self.source == str(self.image_id) else f"{self.source}, {image}"
 
@@ -105,17 +103,17 @@ class Problem(BaseModel):
 
     @property
     def where(self) -> str:
-        """The regions."""
+        """Such as `fra1, nyc3` or `all 8 regions`."""
         few = len(self.regions) <= FEW_REGIONS
         return f"all {len(self.regions)} regions" if self.everywhere and not few else ", ".join(self.regions)
 
 
 class RunReport(BaseModel):
-    """What every run has to say.
+    """What all reports have in common.
 
     Attributes:
-        usage: What the run has spent.
-        interrupted: Whether Ctrl-C has ended it early.
+        usage: The number of API requests.
+        interrupted: Whether Ctrl-C ended the run early.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -131,7 +129,7 @@ class RunReport(BaseModel):
     @property
     @abstractmethod
     def failure(self) -> str:
-        """What went wrong, in one sentence; empty if nothing did."""
+        """What went wrong, in one sentence; empty on success."""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -140,29 +138,29 @@ class RunReport(BaseModel):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else a reader has to know, a sentence each."""
+        """Further warnings."""
         return ()
 
     @property
     def spent(self) -> str:
-        """How many requests the run has sent."""
+        """Such as `12 API requests, 0 answered with 429`."""
         return f"{count(self.usage.requests, 'API request')}, {self.usage.too_many_requests} answered with 429"
 
 
 class ReplicationReport(RunReport):
-    """What a run that copies or converts images did.
+    """The report of a run that copies or converts images.
 
     Attributes:
         rows: One per image and region.
         conversions: One per conversion.
-        regions: The regions to copy to; none where images were only to be converted.
-        doubtful_regions: Those of them that were named, but are not available for image transfers by the API's list.
-        without_backups: Droplets that have nothing to copy, by name and id.
-        volumes: How many volumes are attached to each Droplet that has any, by its name and id. No copy holds them.
-        dry_run: Whether nothing was to be changed.
-        added_gib: What the planned conversions add to the account's snapshots.
-        added_unsized: How many of the images to convert have no size, and are not in `added_gib`.
-        price_per_gib_month: What a GiB of snapshots costs a month, if the user has said so.
+        regions: Slugs of the target regions; empty if images were only to be converted.
+        doubtful_regions: Target regions that the API does not list as available for image transfers.
+        without_backups: Names and IDs of Droplets without backups.
+        volumes: Number of attached volumes by Droplet name and ID. Copies do not include volumes.
+        dry_run: Whether the run was a dry run.
+        added_gib: Size that the planned conversions add to the account's snapshots.
+        added_unsized: How many images to convert have no size, and are not in `added_gib`.
+        price_per_gib_month: Monthly price per GiB of snapshots; None if not configured.
     """
 
     rows: tuple[Row, ...] = ()
@@ -178,18 +176,18 @@ class ReplicationReport(RunReport):
 
     @property
     def wanted(self) -> tuple[Row, ...]:
-        """The rows of what was asked for: the copies, or the conversions where there are no regions."""
+        """The rows of the copies, or of the conversions if there are no regions."""
         return self.rows if self.regions else self.conversions
 
     @property
     def totals(self) -> dict[Outcome, int]:
-        """How many copies have each outcome that occurs; where there are no regions, how many conversions."""
+        """Number of copies by outcome; of conversions if there are no regions."""
         counts = Counter(row.outcome for row in self.wanted)
         return {outcome: counts[outcome] for outcome in Outcome if counts[outcome]}
 
     @property
     def bad_rows(self) -> tuple[Row, ...]:
-        """Rows of what did not arrive, or was not converted."""
+        """The copies that did not arrive, or the images that were not converted."""
         return tuple(row for row in self.wanted if row.outcome in BAD_OUTCOMES)
 
     @property
@@ -213,15 +211,15 @@ class ReplicationReport(RunReport):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader has to know besides, a sentence each."""
+        """Warnings about volumes and regions."""
         notes = []
         if self.volumes:
             attached = [f"{droplet} has {count(number, 'volume')}" for droplet, number in self.volumes.items()]
             notes.append(f"Volumes are not covered, only the Droplets' own disks: {listed(attached)}.")
         if self.doubtful_regions:
             notes.append(
-                f"DigitalOcean's list of regions does not offer {listed(self.doubtful_regions)} for image transfers. "
-                "Regions that are named are tried all the same: check the spelling."
+                f"DigitalOcean does not list {listed(self.doubtful_regions)} as available for image transfers. "
+                "Regions that you name are tried anyway: check the spelling."
             )
         return tuple(notes)
 
@@ -243,13 +241,13 @@ class ReplicationReport(RunReport):
 
     @property
     def failure(self) -> str:
-        """How many of how many did not arrive, and the first reason; empty when all is well."""
+        """How many copies did not arrive, and the first reason; empty on success."""
         if not self.bad_rows:
             return ""
         how_many = f"{len(self.bad_rows)} of {len(self.wanted)}"
         if self.interrupted:
             undone = f"{how_many} copies have not arrived" if self.regions else f"{how_many} images are not converted"
-            return f"{undone} yet; what has started goes on at DigitalOcean. Run the command again to finish."
+            return f"{undone} yet. Actions that have started continue at DigitalOcean. Run the command again to finish."
         first = self.bad_rows[0]
         reason = first.error or first.outcome.replace("_", " ")
         if not self.regions:
@@ -261,8 +259,8 @@ class CoverageReport(ReplicationReport):
     """Which recovery points are where, and how old.
 
     Attributes:
-        max_age_hours: How old the newest copy in a region may be; None for as old as it is.
-        unkept: Snapshots that the usual rule of retention does not keep.
+        max_age_hours: Maximum age of the newest copy in a region; None for no limit.
+        unkept: Number of snapshots that the default retention rule does not keep.
         unkept_gib: Their size.
     """
 
@@ -280,7 +278,7 @@ class CoverageReport(ReplicationReport):
 
     @property
     def failure(self) -> str:
-        """Where the objective is missed; empty when all is well, or nobody has set one."""
+        """Where the recovery-point objective is missed; empty if it is met or not set."""
         if self.max_age_hours is None:
             return ""
         missed = []
@@ -297,9 +295,9 @@ class ImageHistory(BaseModel):
     """The actions of one image.
 
     Attributes:
-        image_id: The image.
-        actions: Every action ever run on it.
-        error: Why they could not be read; empty if they were.
+        image_id: ID of the image.
+        actions: All its actions.
+        error: Why they could not be read; empty on success.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -323,7 +321,7 @@ class ActionHistory(RunReport):
 
     @property
     def failure(self) -> str:
-        """How many of how many images could not be read, and the first reason; empty when all is well."""
+        """How many images could not be read, and the first reason; empty on success."""
         unread = [image for image in self.images if image.error]
         return (
             f"{len(unread)} of {len(self.images)} images could not be read (first: {unread[0].error})" if unread else ""
@@ -341,21 +339,18 @@ def gib(size: float) -> str:
 
 
 def added_snapshots(size: float, price_per_gib_month: float | None, unsized: int = 0) -> str:
-    """Say what new snapshots come to.
+    """Describe the size and price of new snapshots, such as `12.5 GiB of snapshots, 0.75 a month`.
 
     Args:
-        size: Their size in GiB, as far as it is known.
-        price_per_gib_month: What a GiB costs a month; None where nobody has said.
-        unsized: How many of them have no size.
-
-    Returns:
-        Such as `12.5 GiB of snapshots, 0.75 a month`.
+        size: Their known size in GiB.
+        price_per_gib_month: Price per GiB and month; None if not configured.
+        unsized: How many of them have no known size.
     """
     price = f", {size * price_per_gib_month:.2f} a month" if price_per_gib_month else ""
     return f"{'at least ' if unsized else ''}{gib(size)} of snapshots{price}"
 
 
 def listed(things: Sequence[str]) -> str:
-    """Name things, but not more than a reader can take in."""
+    """Join things with commas, at most `MOST_NAMED` of them."""
     more = len(things) - MOST_NAMED
     return ", ".join([*things[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])

@@ -1,4 +1,4 @@
-"""Reports as tables: one row per source and image, one column per region."""
+"""Reports as tables, for the terminal and as Markdown for artifacts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SIGNS = {
     Outcome.TIMED_OUT: "!",
 }
 LEGEND = (
-    "✓ there before · + done by this run · ⊕ was under way already · ○ to be done · … started, not waited for"
-    " · ✗ failed · ! not done in time"
+    "✓ already there · + done by this run · ⊕ already in progress · ○ to do · … started, not waited for"
+    " · ✗ failed · ! timed out"
 )
 WHAT_TO_DO = "No manual repair needed: once the cause is fixed, the next run copies only what is still missing."
 CONTROL_PANEL = "https://cloud.digitalocean.com"
@@ -40,14 +40,7 @@ MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 
 
 def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
-    """Lay a report out, what failed first.
-
-    Args:
-        report: The report.
-
-    Returns:
-        Rows of cells by column title. Not escaped for any markup.
-    """
+    """Make the table of a replication, failures first; one row per image, one column per region."""
     by_image: dict[tuple[str, int], list[Row]] = {}
     for row in (*report.conversions, *report.rows):
         by_image.setdefault((row.source, row.image_id), []).append(row)
@@ -68,36 +61,21 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
 
 @singledispatch
 def artifact_table(report: RunReport) -> list[dict[str, str]]:
-    """Lay any report out as an artifact.
-
-    Args:
-        report: The report.
-
-    Returns:
-        Rows of Markdown cells by column title.
-    """
+    """Make the artifact table of a report: rows of Markdown cells by column title."""
     return escaped(table_of(report))
 
 
 @singledispatch
 def artifact_description(report: RunReport) -> str:
-    """Say in Markdown what stands above the table of an artifact.
-
-    Args:
-        report: The report.
-    """
+    """Make the Markdown text above the artifact table."""
     return f"**{report.summary}**"
 
 
 @artifact_table.register
 def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
-    """Lay a report out as an artifact, with links to DigitalOcean's control panel.
+    """Make the artifact table of a replication, with links to DigitalOcean's control panel.
 
-    Args:
-        report: The report.
-
-    Returns:
-        Rows of Markdown cells by column title, without reasons: cells do not wrap, and would hide the regions.
+    It has no reasons: cells do not wrap, so long ones would hide the regions.
     """
     droplets = {row.source for row in report.rows if row.droplet_id} | set(report.without_backups)
     lines = coverage_table(report)
@@ -113,14 +91,7 @@ def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
 
 @artifact_description.register
 def coverage_description(report: ReplicationReport) -> str:
-    """Say in Markdown what stands above the table: the summary, the signs, what went wrong and why, and the notes.
-
-    Args:
-        report: The report.
-
-    Returns:
-        Paragraphs, and an item for each image and reason.
-    """
+    """Make the Markdown text above the table: the summary, the legend, problems and notes."""
     problems = report.problems
     items = [f"- {_escape(each.image_and_regions)}: {_escape(each.reason)}" for each in problems[:MOST_REASONS]]
     if len(problems) > MOST_REASONS:
@@ -130,26 +101,19 @@ def coverage_description(report: ReplicationReport) -> str:
 
 
 def _linked(source: str) -> str:
-    """Make a link of the id at the end of a Droplet's name and id."""
+    """Link the ID at the end of a Droplet's name and ID."""
     return ID_AT_THE_END.sub(lambda found: f"([{found[1]}]({CONTROL_PANEL}/droplets/{found[1]}))", source)
 
 
 def _age(hours: float | None) -> str:
-    """Such as `5 h` or `3 d`; nothing where it is not known."""
+    """Such as `5 h` or `3 d`; empty if unknown."""
     if hours is None:
         return ""
     return f"{hours:.0f} h" if hours < HOURS_TWO_DAYS else f"{hours / 24:.0f} d"
 
 
 def pruning_table(report: PruningReport) -> list[dict[str, str]]:
-    """Lay a report of deletions out: what went wrong, then what goes, then what stays.
-
-    Args:
-        report: The report.
-
-    Returns:
-        Rows of cells by column title. Not escaped for any markup.
-    """
+    """Make the table of a pruning run: failed first, then deleted, then kept snapshots."""
     order = [PruningOutcome.FAILED, PruningOutcome.DELETED, PruningOutcome.GONE, PruningOutcome.PLANNED]
     return [
         {
@@ -166,14 +130,7 @@ def pruning_table(report: PruningReport) -> list[dict[str, str]]:
 
 
 def history_table(report: ActionHistory) -> list[dict[str, str]]:
-    """Lay a history out, one row per action, newest first.
-
-    Args:
-        report: The history.
-
-    Returns:
-        Rows of cells by column title. Not escaped for any markup.
-    """
+    """Make the table of an action history: one row per action, newest first."""
     lines = []
     for image in report.images:
         for action in sorted(image.actions, key=lambda each: (each.started_at, each.id), reverse=True):
@@ -195,15 +152,8 @@ def history_table(report: ActionHistory) -> list[dict[str, str]]:
 
 @singledispatch
 def table_of(report: RunReport) -> list[dict[str, str]]:
-    """Lay any report out.
-
-    Args:
-        report: The report.
-
-    Returns:
-        Rows of cells by column title. Not escaped for any markup.
-    """
-    raise TypeError(f"nobody has said how to lay out a {type(report).__name__}")
+    """Make the table of a report: rows of unescaped cells by column title."""
+    raise TypeError(f"no table is defined for {type(report).__name__}: register one with table_of")
 
 
 table_of.register(ReplicationReport, coverage_table)
@@ -212,7 +162,7 @@ table_of.register(ActionHistory, history_table)
 
 
 def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Take the meaning out of characters that Markdown would act on: image names are free text."""
+    """Escape Markdown, because image names are free text."""
     return [{title: _escape(cell) for title, cell in row.items()} for row in rows]
 
 

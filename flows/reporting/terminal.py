@@ -1,4 +1,4 @@
-"""Reports as text, for terminals of any width and for pipes: nothing is ever cut off."""
+"""Reports as text, for terminals of any width and for pipes; nothing is truncated."""
 
 from __future__ import annotations
 
@@ -13,38 +13,31 @@ from flows.reporting.report import ReplicationReport, RunReport
 from flows.reporting.tables import LEGEND, MOST_REASONS, WHAT_TO_DO, WHAT_WENT_WRONG, table_of
 
 GAP = "  "
-# What an encoding without the signs shows instead of them; question marks would all look the same.
+# For encodings without these signs.
 ASCII_SIGNS = str.maketrans({"✓": "=", "⊕": "@", "○": "o", "…": "~", "✗": "x", "·": "|", "─": "-"})
-# Enough for most Droplets' names and ids; longer ones are wrapped, so that there is room for regions.
+# Enough for the names and IDs of most Droplets; longer ones are wrapped to leave room for regions.
 NAME_COLUMN = 24
 
 Rows = Sequence[dict[str, str]]
 
 
 def print_report(report: RunReport) -> None:
-    """Print a report, as wide as the terminal; in full where the output is not a terminal.
-
-    Args:
-        report: The report.
-    """
+    """Print a report, wrapped to the width of the terminal; unwrapped to anything else."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     try:
         print(_encodable(text_of(report, width), sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough. Python would complain when it flushes what is left at its end:
+        # The reader, such as `head`, has closed the pipe. Without this, Python would report an error at its exit:
         # https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def text_of(report: RunReport, width: int | None) -> str:
-    """Lay a report out.
+    """Render a report.
 
     Args:
         report: The report.
-        width: How many columns there are; None for as many as it takes.
-
-    Returns:
-        The text. No line is wider than `width`, unless a single word is.
+        width: Maximum width of a line, in columns; None for no limit.
     """
     rows = [{title: _printable(cell) for title, cell in row.items()} for row in table_of(report)]
     if not isinstance(report, ReplicationReport):
@@ -61,7 +54,7 @@ def text_of(report: RunReport, width: int | None) -> str:
 
 
 def _table(rows: Rows, width: int | None) -> list[str]:
-    """Lay rows out; columns that do not fit go below, each on lines of its own."""
+    """Render rows; columns that do not fit go below, each on its own lines."""
     titles = list(rows[0]) if rows else []
     if not titles:
         return []
@@ -82,7 +75,7 @@ def _table(rows: Rows, width: int | None) -> list[str]:
 
 
 def _blocks(rows: Rows, regions: Sequence[str], width: int) -> list[list[str]]:
-    """Lay rows with a column for each region out, as many regions side by side as fit, the others below."""
+    """Render rows with one column per region: as many regions side by side as fit, the others below."""
     fixed = [title for title in rows[0] if title not in regions] if rows else []
     if not fixed:
         return []
@@ -108,7 +101,7 @@ def _problems(report: ReplicationReport, width: int) -> list[str]:
 
 
 def _grid(rows: Rows, columns: dict[str, int], titles: Iterable[str] | None = None) -> list[str]:
-    """Lay cells out in columns of these widths, under their titles."""
+    """Render cells in columns of these widths, under their titles."""
     head = _cells({title: title for title in titles or columns}, columns)
     return [
         *head,
@@ -118,7 +111,7 @@ def _grid(rows: Rows, columns: dict[str, int], titles: Iterable[str] | None = No
 
 
 def _cells(row: dict[str, str], columns: dict[str, int]) -> list[str]:
-    """Lay one row out, on several lines where a cell is wider than its column."""
+    """Render one row, on several lines if a cell is wider than its column."""
     cells = [_wrapped(row[title], width) or [""] for title, width in columns.items()]
     height = max(map(len, cells))
     filled = [cell + [""] * (height - len(cell)) for cell in cells]
@@ -131,16 +124,13 @@ def _cells(row: dict[str, str], columns: dict[str, int]) -> list[str]:
 
 
 def _wrapped(text: str, width: int | None, indent: str = "", first: str | None = None) -> list[str]:
-    """Break a text between words, and within a word only where that alone is too wide.
+    """Wrap a text between words; within a word only if it is wider than a line.
 
     Args:
         text: The text.
-        width: How wide a line may be; None for one line.
-        indent: What lines begin with.
-        first: What the first line begins with, if that is something else.
-
-    Returns:
-        The lines; none for an empty text.
+        width: Maximum width of a line; None for a single line.
+        indent: Prefix of each line.
+        first: Prefix of the first line, if it differs.
     """
     if width is None:
         return [text] if text else []
@@ -166,12 +156,12 @@ def _width_of(rows: Rows, titles: Sequence[str] | None = None) -> int:
 
 
 def _printable(text: str) -> str:
-    """Take out what would move the cursor or break a line: names are free text."""
+    """Remove control characters and line breaks, because names are free text."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def _encodable(text: str, encoding: str) -> str:
-    """Replace what an encoding lacks."""
+    """Replace characters that the encoding does not have."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

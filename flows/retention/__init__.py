@@ -1,1 +1,1 @@
-"""Which snapshots may go: a rule that says what is kept, and a plan made of it. Pure decisions."""
+"""Which snapshots to delete: the retention rule and the plan computed from it."""

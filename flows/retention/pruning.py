@@ -1,7 +1,7 @@
-"""Which snapshots go: a pure function from what is to a plan.
+"""Which snapshots to delete: a pure function from the account's state to a plan.
 
-Nothing goes that this project did not make, and nothing of a Droplet whose newest recovery point is not yet where it
-should be: until then, an older one may be all that a lost region leaves.
+Snapshots that this project did not make are never deleted. Nor is any snapshot of a Droplet whose newest recovery point
+is still missing in a region: if the other regions are lost, an older snapshot may be all that is left.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from tasks.digitalocean import Droplet, Image, InvalidArgument, Snapshot
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to become of a snapshot.
+    """Whether to keep or delete a snapshot.
 
     Attributes:
         snapshot: The snapshot.
-        kept_by: Everything that keeps it, for people; empty if it goes.
+        kept_by: Human-readable reasons to keep it; empty if it is to be deleted.
     """
 
     snapshot: Snapshot
     kept_by: tuple[str, ...] = ()
 
     @property
-    def goes(self) -> bool:
-        """Whether it is to be deleted."""
+    def should_delete(self) -> bool:
+        """Whether to delete it."""
         return not self.kept_by
 
     @property
-    def why(self) -> str:
-        """Why it goes, for people; empty if it stays."""
-        return "no rule keeps it" if self.goes else ""
+    def reason(self) -> str:
+        """Human-readable reason to keep or delete it."""
+        return ", ".join(self.kept_by) or "no rule keeps it"
 
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """What is to become of all snapshots of this project, by Droplet and the newest first.
+    """Which of this project's snapshots to keep and to delete, by Droplet, newest first.
 
     Attributes:
         verdicts: One per snapshot.
-        left_alone: How many snapshots do not bear the tag, and so are nobody's business here.
+        left_alone: How many snapshots do not have the managed tag.
     """
 
     verdicts: tuple[Verdict, ...] = ()
@@ -53,26 +53,16 @@ class PruningPlan:
 
     @property
     def to_delete(self) -> tuple[Snapshot, ...]:
-        """The snapshots that go."""
-        return tuple(verdict.snapshot for verdict in self.verdicts if verdict.goes)
-
-    @property
-    def kept(self) -> tuple[Snapshot, ...]:
-        """The snapshots that stay."""
-        return tuple(verdict.snapshot for verdict in self.verdicts if not verdict.goes)
+        """The snapshots to delete."""
+        return tuple(verdict.snapshot for verdict in self.verdicts if verdict.should_delete)
 
     @property
     def gib_to_delete(self) -> float:
-        """The size of what goes, each snapshot counted once however many regions it is in."""
-        return _gib(self.to_delete)
-
-    @property
-    def gib_kept(self) -> float:
-        """The size of what stays, counted in the same way."""
-        return _gib(self.kept)
+        """Size of the snapshots to delete, in GiB; each counts once, whatever the number of its regions."""
+        return fsum(snapshot.size_gigabytes for snapshot in self.to_delete)
 
     def exceeds(self, max_deletions: int) -> bool:
-        """Whether more would go than may go at once, so that none should."""
+        """Whether there are more snapshots to delete than allowed, so that none may be deleted."""
         return len(self.to_delete) > max_deletions
 
 
@@ -87,28 +77,25 @@ def plan_pruning(
     backups: Mapping[int, Image] | None = None,
     unavailable: Mapping[int, str] | None = None,
 ) -> PruningPlan:
-    """Decide which snapshots go.
+    """Decide which snapshots to delete.
 
     Args:
-        snapshots: The snapshots of Droplets, also of those that are gone.
-        rule: What is kept of each Droplet's.
+        snapshots: The snapshots of Droplets, including deleted Droplets.
+        rule: Which snapshots of each Droplet to keep.
         now: The time.
         managed_tag: The tag on snapshots that this project made.
-        regions: Slugs of the regions in which a recovery point should be.
-        under_way: Ids of images with an action under way.
-        backups: The newest backup of each Droplet that has one, by the Droplet's id.
-        unavailable: The statuses of snapshots that are not available, by id. They stay, and nothing goes because of
-            them: no part of the rule counts them, and none is a recovery point.
-
-    Returns:
-        The plan.
+        regions: Slugs of the regions that need the newest recovery point.
+        under_way: IDs of images with an action in progress.
+        backups: The newest backup of each Droplet that has one, by Droplet ID.
+        unavailable: The statuses of snapshots that are not available, by ID. They are kept, the rule does not count
+            them, and they are not recovery points.
 
     Raises:
-        InvalidArgument: No region is named, so that nobody could tell what is safe.
+        InvalidArgument: `regions` is empty.
     """
     if not regions:
-        raise InvalidArgument("nothing is pruned without a region in which the newest recovery points should be")
-    # An entry that is listed twice would take the place of another among the last to be kept.
+        raise InvalidArgument("pruning needs at least one region for the newest recovery points")
+    # A snapshot that is listed twice must not use up two places of `keep_last`.
     listed = {snapshot.id: snapshot for snapshot in snapshots}.values()
     managed = [snapshot for snapshot in listed if is_tagged(snapshot, managed_tag)]
     by_droplet: dict[int, list[Snapshot]] = {}
@@ -131,16 +118,10 @@ def plan_pruning(
     return PruningPlan(tuple(verdicts), left_alone=len(listed) - len(managed))
 
 
-def newest_backups(droplets: Iterable[Droplet], images: Iterable[Image]) -> dict[int, Image]:
-    """Find each Droplet's newest backup.
+def newest_backup_by_droplet(droplets: Iterable[Droplet], images: Iterable[Image]) -> dict[int, Image]:
+    """Find each Droplet's newest available backup, by Droplet ID.
 
-    Args:
-        droplets: The Droplets.
-        images: The account's images.
-
-    Returns:
-        The available backups by the Droplets' ids. One that was listed as a backup and is a snapshot by now counts as
-        well.
+    Includes images that were listed as backups and have become snapshots since.
     """
     known = {image.id: image for image in images}
     found = {}
@@ -152,14 +133,9 @@ def newest_backups(droplets: Iterable[Droplet], images: Iterable[Image]) -> dict
 
 
 def unavailable_snapshots(snapshots: Iterable[Snapshot], images: Iterable[Image]) -> dict[int, str]:
-    """Find the snapshots that are not available: the list of snapshots does not say so, the list of images does.
+    """Find the statuses of snapshots that are not available, by ID; `unknown` if an image is not listed.
 
-    Args:
-        snapshots: The snapshots.
-        images: The account's images.
-
-    Returns:
-        The statuses by the snapshots' ids. One that is not among the images may be in any.
+    The list of images has the status, the list of snapshots does not.
     """
     statuses = {image.id: "" if image.available else image.status for image in images}
     return {each.id: status for each in snapshots if (status := statuses.get(each.id, "unknown"))}
@@ -168,26 +144,22 @@ def unavailable_snapshots(snapshots: Iterable[Snapshot], images: Iterable[Image]
 def _protection(
     newest_first: Sequence[Snapshot], backup: Image | None, regions: Collection[str], under_way: Collection[int | None]
 ) -> dict[int, tuple[str, ...]]:
-    """Say what keeps each snapshot of a Droplet besides the rule."""
+    """Find further reasons to keep the snapshots of a Droplet."""
     if not newest_first:
         return {}
     newest = newest_first[0]
     backup_is_newer = backup is not None and (backup.created_at, backup.id) > age_order(newest)
     there = backup.regions if backup is not None and backup_is_newer else newest.regions
-    lacking = ", ".join(sorted(set(regions) - set(there)))
+    missing = ", ".join(sorted(set(regions) - set(there)))
     protection: dict[int, tuple[str, ...]] = {}
     for snapshot in newest_first:
         reasons = []
         if snapshot is newest:
-            # A backup is rotated away, and is gone with its Droplet; the newest snapshot stays in any case.
+            # DigitalOcean deletes backups after a while, and with their Droplet. So always keep the newest snapshot.
             reasons.append("newest snapshot" if backup_is_newer else "newest recovery point")
         if snapshot.id in under_way:
-            reasons.append("action under way")
-        if lacking:
-            reasons.append(f"newest copy not yet in {lacking}")
+            reasons.append("action in progress")
+        if missing:
+            reasons.append(f"newest copy not yet in {missing}")
         protection[snapshot.id] = tuple(reasons)
     return protection
-
-
-def _gib(snapshots: Iterable[Snapshot]) -> float:
-    return fsum(snapshot.size_gigabytes for snapshot in snapshots)

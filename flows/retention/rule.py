@@ -1,4 +1,4 @@
-"""The rule by which snapshots are kept: the newest ones, and one a day, week and month further back."""
+"""The retention rule: keep the newest snapshots, and one per day, week and month."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from tasks.digitalocean import InvalidArgument, Snapshot
 
 @dataclass(frozen=True)
 class RetentionRule:
-    """What is kept of the snapshots of one Droplet; what no part of it keeps may go.
+    """Which snapshots of a Droplet to keep.
 
-    Days, weeks and months are those of UTC. Only those count in which there is a snapshot, so that a time without any
-    does not use up what was kept from before it.
+    Days, weeks and months are in UTC. Those without a snapshot are skipped, so that a gap does not expire older ones.
 
     Attributes:
-        keep_last: The so many newest are kept.
-        keep_daily: Of each of the last so many days, the newest is kept.
-        keep_weekly: Of each of the last so many weeks, the newest is kept; weeks begin on Monday (ISO 8601).
-        keep_monthly: Of each of the last so many months, the newest is kept.
-        older_than_days: What is younger than so many days is kept, whatever the rest says; None for no such limit.
+        keep_last: Keep the N newest snapshots.
+        keep_daily: Keep the newest snapshot of each of the last N days.
+        keep_weekly: Keep the newest snapshot of each of the last N weeks, which begin on Monday (ISO 8601).
+        keep_monthly: Keep the newest snapshot of each of the last N months.
+        older_than_days: Keep all snapshots younger than N days; None for no minimum age.
     """
 
     keep_last: int = 7
@@ -34,17 +33,17 @@ class RetentionRule:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value is not None and value < 0:
-                raise InvalidArgument(f"{name} is {value}; 0 or more is needed")
+                raise InvalidArgument(f"{name} is {value}: expected at least 0")
 
     def reasons(self, snapshots: Iterable[Snapshot], now: datetime) -> dict[int, tuple[str, ...]]:
-        """Say which parts of the rule keep each snapshot.
+        """Say why to keep each snapshot.
 
         Args:
             snapshots: The snapshots of one Droplet, in any order.
             now: The time.
 
         Returns:
-            The reasons, for people, by the snapshot's id; none where nothing keeps it. The newest comes first.
+            Human-readable reasons by snapshot ID, newest first; empty if the rule does not keep the snapshot.
         """
         newest_first = sorted(snapshots, key=age_order, reverse=True)
         reasons: dict[int, list[str]] = {snapshot.id: [] for snapshot in newest_first}
@@ -65,12 +64,12 @@ class RetentionRule:
 
 
 def age_order(snapshot: Snapshot) -> tuple[datetime, int]:
-    """What snapshots are ordered by, the oldest first."""
+    """Sort key: oldest first."""
     return snapshot.created_at, snapshot.id
 
 
 def _newest_of_each(newest_first: Sequence[Snapshot], name: str) -> list[tuple[str, Snapshot]]:
-    """Name the periods in which there is a snapshot, the latest first, each with its newest."""
+    """List the periods that have a snapshot, latest first, with the newest snapshot of each."""
     newest: dict[str, Snapshot] = {}
     for snapshot in newest_first:
         newest.setdefault(name.format(snapshot.created_at), snapshot)

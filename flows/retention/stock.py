@@ -1,4 +1,4 @@
-"""What there is to prune, by what the account has now."""
+"""Reads the account's snapshots and decides which to delete."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger
 
 from flows.inventory import Inventory
-from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning, unavailable_snapshots
+from flows.retention.pruning import PruningPlan, newest_backup_by_droplet, plan_pruning, unavailable_snapshots
 from flows.retention.rule import RetentionRule
-from flows.waiting import says_what_it_waits_for
+from flows.waiting import waiting_for
 from tasks.digitalocean import APIError, Connection, Image, NotFound, ScopeMissing, Snapshot, Unauthorized
 from tasks.image_actions import list_image_actions
 from tasks.snapshots import list_snapshots
@@ -18,13 +18,13 @@ from tasks.snapshots import list_snapshots
 
 @dataclass(frozen=True)
 class Stock:
-    """The snapshots of an account, and what tells which of them are needed.
+    """An account's snapshots, and what is needed to decide which to keep.
 
     Attributes:
         snapshots: The snapshots of Droplets.
-        backups: The newest backup of each Droplet that has one, by the Droplet's id.
-        droplets: The names of the Droplets that are still there, by id.
-        unavailable: The statuses of snapshots that are not available, by id.
+        backups: The newest backup of each Droplet that has one, by Droplet ID.
+        droplets: The names of the Droplets that still exist, by ID.
+        unavailable: The statuses of snapshots that are not available, by ID.
     """
 
     snapshots: Sequence[Snapshot]
@@ -33,46 +33,33 @@ class Stock:
     unavailable: Mapping[int, str] = field(default_factory=dict)
 
     def name_of(self, droplet_id: int) -> str:
-        """Name a Droplet, for people."""
+        """Human-readable name of a Droplet."""
         name = self.droplets.get(droplet_id)
-        return f"{name} ({droplet_id})" if name else f"{droplet_id}, which is gone"
+        return f"{name} ({droplet_id})" if name else f"{droplet_id} (deleted)"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to become of the snapshots.
-
-    Attributes:
-        stock: What there is.
-        plan: What is to become of it.
-    """
+    """The account's snapshots, and which of them to delete."""
 
     stock: Stock
     plan: PruningPlan
 
     @property
     def image_ids(self) -> list[int]:
-        """The snapshots that go."""
+        """IDs of the snapshots to delete."""
         return [snapshot.id for snapshot in self.plan.to_delete]
 
 
 def read_stock(inventory: Inventory, connection: Connection) -> Stock:
-    """Read the account's snapshots.
-
-    Args:
-        inventory: What else there is.
-        connection: The API.
-
-    Returns:
-        The snapshots of the Droplets in the inventory; where that is of all Droplets, also of those that are gone.
-    """
+    """Read the snapshots of the inventory's Droplets; without a tag, also those of deleted Droplets."""
     droplets = {droplet.id: droplet.name for droplet in inventory.droplets}
-    with says_what_it_waits_for("Reading snapshots", connection):
+    with waiting_for("Reading snapshots", connection):
         listed = list_snapshots(connection=connection)
     snapshots = [each for each in listed if not inventory.droplet_tag or each.resource_id in droplets]
     return Stock(
         snapshots,
-        newest_backups(inventory.droplets, inventory.images),
+        newest_backup_by_droplet(inventory.droplets, inventory.images),
         droplets,
         unavailable_snapshots(snapshots, inventory.images),
     )
@@ -81,17 +68,14 @@ def read_stock(inventory: Inventory, connection: Connection) -> Stock:
 def decide(
     stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deletions: int, connection: Connection
 ) -> Decision:
-    """Decide which snapshots go, and find out whether one of those has an action under way.
+    """Decide which snapshots to delete; those with an action in progress are kept.
 
     Args:
-        stock: What there is.
-        rule: What is kept.
-        regions: Slugs of the regions in which the newest recovery point should be.
-        max_deletions: If more would go, their actions are not read.
+        stock: The account's snapshots.
+        rule: Which of them to keep.
+        regions: Slugs of the regions that need the newest recovery point.
+        max_deletions: If more snapshots would be deleted, their actions are not read.
         connection: The API.
-
-    Returns:
-        The decision.
     """
     managed_tag, now = connection.settings.managed_tag, connection.client.server_clock.now()
 
@@ -110,12 +94,12 @@ def decide(
     first = plan(())
     if first.exceeds(max_deletions):
         return Decision(stock, first)
-    with says_what_it_waits_for("Reading the actions on old snapshots", connection):
-        under_way = [each.id for each in first.to_delete if _has_action_under_way(each.id, connection)]
+    with waiting_for("Reading the actions on old snapshots", connection):
+        under_way = [each.id for each in first.to_delete if _has_action_in_progress(each.id, connection)]
     return Decision(stock, plan(under_way))
 
 
-def _has_action_under_way(image_id: int, connection: Connection) -> bool:
+def _has_action_in_progress(image_id: int, connection: Connection) -> bool:
     try:
         return any(action.in_progress for action in list_image_actions(image_id, connection=connection))
     except (Unauthorized, ScopeMissing):
@@ -123,5 +107,5 @@ def _has_action_under_way(image_id: int, connection: Connection) -> bool:
     except APIError as error:
         if isinstance(error, NotFound) and not error.transient:
             return False
-        get_run_logger().warning("Snapshot %d is kept, its actions cannot be read: %s", image_id, error)
+        get_run_logger().warning("Snapshot %d is kept because its actions cannot be read: %s", image_id, error)
         return True

@@ -36,7 +36,7 @@ def test_a_run_filled_in_without_knowing_a_slug_shows_what_it_copied_and_where(
 
     screen.open_run_form("replicate-backups", "manual")
     assert [name for name in PARAMETERS if not screen.help_of(name)] == []
-    assert screen.help_of("dry_run") == "Only say what would be done; nothing is changed."
+    assert screen.help_of("dry_run") == "Only report what would be done; change nothing."
     screen.take("droplet_tag", "Only those with the tag")
     screen.fill("droplet_tag", "dr")
     screen.take("regions", "Choose")
@@ -89,7 +89,7 @@ def test_ids_and_regions_are_typed_with_commas_spaces_and_capitals(screen: Scree
     screen.shows(re.compile(rf"{first}, {second} -> ric1, fra1, .*\(dry run\)"))
     screen.open_artifact(COVERAGE)
     screen.shows(re.compile(r"Dry run, 2 images in 2 regions: .*; would add [\d.]+ GiB of snapshots"))
-    screen.shows("DigitalOcean's list of regions does not offer ric1 for image transfers.")
+    screen.shows("DigitalOcean does not list ric1 as available for image transfers.")
 
 
 def test_what_cannot_be_a_tag_is_refused_in_the_form(screen: Screen) -> None:

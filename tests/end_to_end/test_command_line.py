@@ -54,7 +54,7 @@ def test_a_run_that_does_all_prints_the_table_and_exits_with_0(sandbox: Sandbox)
     assert done.returncode == 0, done.stderr
     assert all(str(image.id) in done.stdout for image in images)
     assert "2 images in 3 regions: 6 transferred" in done.stdout
-    assert "✓ there before" in done.stdout
+    assert "✓ already there" in done.stdout
     assert all(set(REGIONS) <= set(image.regions) for image in images)
     assert "Traceback" not in done.stderr
     assert sandbox.token not in done.stdout + done.stderr
@@ -80,8 +80,8 @@ def test_case_36_an_unknown_image_and_all_regions_are_one_line_of_error_and_one_
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "| ERROR" in line and "image 4711" in line]
     assert len(errors) == 1
-    assert "image 4711 in all 12 regions: there is no image 4711, or it was deleted" in errors[0]
-    assert done.stdout.count("there is no image 4711") == 1
+    assert "image 4711 in all 12 regions: image 4711 does not exist or was deleted" in errors[0]
+    assert done.stdout.count("image 4711 does not exist") == 1
 
 
 @pytest.mark.parametrize(

@@ -393,8 +393,8 @@ def test_ctrl_c_in_a_run_shows_what_has_arrived_and_says_how_to_finish(
         os.killpg(process.pid, signal.SIGINT)
         said += "".join(screen)
     assert process.returncode == 130
-    assert "still in progress: the next run takes it up" in said or "not started: the next run will" in said
-    assert "what has started goes on at DigitalOcean. Run the command again to finish." in said
+    assert "still in progress: the next run adopts it" in said or "not started: the next run starts it" in said
+    assert "Actions that have started continue at DigitalOcean. Run the command again to finish." in said
     assert "Traceback" not in said
     assert "Crash" not in said
     name = re.search(r"Beginning flow run '([^']+)'", plain(said))
@@ -423,7 +423,7 @@ def test_a_start_that_is_under_way_at_ctrl_c_is_seen_through_and_reported(
         said += "".join(screen)
     assert process.returncode == 130
     assert [action.region for action in started(sandbox)] == [region]
-    assert "still in progress: the next run takes it up" in said
+    assert "still in progress: the next run adopts it" in said
     assert "Traceback" not in said
     assert "Crash" not in said
 
@@ -440,7 +440,7 @@ def test_ctrl_c_before_a_run_has_a_plan_says_so_in_a_sentence(home: Path, sandbo
         os.killpg(process.pid, signal.SIGINT)
         said += "".join(screen)
     assert process.returncode == 130
-    assert "Interrupted: What has started at DigitalOcean goes on there." in said
+    assert "Interrupted: Actions that have started continue at DigitalOcean." in said
     assert "Traceback" not in said
 
 

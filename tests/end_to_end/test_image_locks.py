@@ -127,8 +127,8 @@ def test_the_lock_of_a_silent_run_holds_until_the_run_is_dead_and_the_wait_says_
     assert outcomes(report_of(state)) == {(image.id, REGION): "transferred"}
     log = prefect_view.log_text_of(prefect_view.run_of(state))
     assert f"Waiting for '{silent.name}', which has locked some of the images" in log
-    assert "no sign of life" in log
-    assert "counts as dead after 12 minutes" in log
+    assert "heartbeats are missing" in log
+    assert "locks expire after 12 minutes" in log
 
 
 def test_how_long_a_run_has_been_silent_is_measured_by_the_server(
@@ -197,7 +197,7 @@ def test_a_run_ends_those_that_have_died_before_it(
     assert state.is_completed()
     ended = prefect_view.client.read_flow_run(dead.id).state
     assert ended
-    assert f"{before.name}, without a sign of life" in str(ended.message)
+    assert f"{before.name}, without a heartbeat" in str(ended.message)
 
 
 def until_started_then_finish(sandbox: Sandbox) -> None:

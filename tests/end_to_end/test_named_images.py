@@ -52,8 +52,8 @@ def test_case_17_named_backups_snapshots_and_custom_images_arrive_each_once_and_
     }
     errors = {row.image_id: row.error for row in report.bad_rows}
     assert errors == {
-        public.id: "it is a public image, which DigitalOcean itself keeps in every region",
-        MISSING: f"there is no image {MISSING}, or it was deleted",
+        public.id: "it is a public image, which DigitalOcean keeps in every region",
+        MISSING: f"image {MISSING} does not exist or was deleted",
     }
     assert goals(started(sandbox)) == pairs([backup, snapshot, custom], REGIONS)
     assert {action.resource_id for action in started(sandbox, "convert")} == {backup.id}
@@ -74,9 +74,7 @@ def test_case_17_an_image_that_is_not_available_yet_is_a_row_with_its_status_and
     state = transfer_images([backup.id, snapshot.id, custom.id], REGIONS, return_state=True)
     assert str(state.message).startswith("6 of 9 copies did not arrive")
     report = report_of(state)
-    assert {row.error for row in report.bad_rows} == {
-        f"its status is {status}: an image can be used once its status is available"
-    }
+    assert {row.error for row in report.bad_rows} == {f"its status is {status}: try again once it is available"}
     assert {row.image_id for row in report.bad_rows} == {backup.id, custom.id}
     assert goals(started(sandbox)) == pairs([snapshot], REGIONS)
 

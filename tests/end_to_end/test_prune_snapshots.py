@@ -183,7 +183,7 @@ def test_more_than_may_go_at_once_fails_with_the_plan_and_deletes_nothing(
     *_, third, fourth = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
     state = prune_snapshots(**TWO, max_deletions=1, dry_run=False, return_state=True)
     assert state.is_failed()
-    assert str(state.message).startswith("nothing was deleted: 2 snapshots would go, and max_deletions is 1")
+    assert str(state.message).startswith("nothing was deleted: 2 snapshots are more than max_deletions (1)")
     assert changes(sandbox) == []
     report = pruning_report_of(state)
     assert [row.image_id for row in report.rows if row.outcome == "to_delete"] == ids(third, fourth)
@@ -233,7 +233,7 @@ def test_what_this_project_did_not_make_stays_and_is_only_counted(sandbox: Sandb
     assert deleted(sandbox) == [old.id]
     assert {image.id for image in (*before, custom, newest)} <= sandbox.account.images.keys()
     assert outcomes(pruning_report_of(state)) == {newest.id: "kept", old.id: "deleted"}
-    assert f"{len(before)} made by others left alone" in str(state.message)
+    assert f"{len(before)} unmanaged left alone" in str(state.message)
 
 
 def test_a_snapshot_with_an_action_under_way_stays_and_its_row_says_so(sandbox: Sandbox) -> None:
@@ -243,7 +243,7 @@ def test_a_snapshot_with_an_action_under_way_stays_and_its_row_says_so(sandbox: 
     assert state.is_completed()
     assert deleted(sandbox) == [old.id]
     report = pruning_report_of(state)
-    assert (outcomes(report)[busy.id], reasons(report)[busy.id]) == ("kept", "action under way")
+    assert (outcomes(report)[busy.id], reasons(report)[busy.id]) == ("kept", "action in progress")
 
     finish_all(sandbox)
     assert prune_snapshots(**TWO, dry_run=False, return_state=True).is_completed()
@@ -307,7 +307,7 @@ def test_snapshots_of_a_droplet_that_is_gone_are_pruned_but_not_by_a_run_for_a_t
 
     everything = pruning_report_of(prune_snapshots(**TWO, dry_run=False, return_state=True))
     assert deleted(sandbox) == [old.id, lost_old.id]
-    assert {row.droplet for row in everything.rows if row.droplet_id == lost.id} == {f"{lost.id}, which is gone"}
+    assert {row.droplet for row in everything.rows if row.droplet_id == lost.id} == {f"{lost.id} (deleted)"}
     assert reasons(everything)[lost_newest.id] == "last 1 of 2, newest recovery point"
 
 
@@ -476,7 +476,7 @@ def test_a_run_that_has_locked_a_snapshot_is_waited_for_and_then_all_is_looked_a
     assert state.is_completed()
     assert deleted_meanwhile == []
     assert deleted(sandbox) == [old.id]
-    assert reasons(pruning_report_of(state))[locked.id] == "action under way"
+    assert reasons(pruning_report_of(state))[locked.id] == "action in progress"
     log = prefect_view.log_text_of(prefect_view.run_of(state))
     assert f"Waiting for '{rival.name}', which has locked some of the images" in log
 
@@ -612,5 +612,5 @@ def test_replication_of_named_images_does_not_prune_because_they_name_no_droplet
     (newest, *_) = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, *SEVEN_MONTHS)
     state = replicate_backups(image_ids=[newest.id], regions=REGIONS, prune=True, return_state=True)
     assert state.is_failed()
-    assert "leave image_ids out, or name a droplet_tag" in str(state.message)
+    assert "leave image_ids out, or set droplet_tag" in str(state.message)
     assert sandbox.record.requests == []

@@ -205,7 +205,7 @@ def test_case_18_a_region_that_is_named_is_tried_whatever_the_list_says_and_the_
     images = newest_backups(sandbox)
     planned = report_of(replicate_backups(regions=[REGIONS[0], region], dry_run=True, return_state=True))
     assert set(outcomes(planned).values()) == {"planned"}
-    assert planned.notes[0].startswith(f"DigitalOcean's list of regions does not offer {region} for image transfers")
+    assert planned.notes[0].startswith(f"DigitalOcean does not list {region} as available for image transfers")
 
     state = replicate_backups(regions=[REGIONS[0], region], return_state=True)
     assert str(state.message).startswith("2 of 4 copies did not arrive")
@@ -309,7 +309,7 @@ def test_an_image_that_is_deleted_meanwhile_fails_alone(sandbox: Sandbox) -> Non
         **dict.fromkeys(pairs([gone], REGIONS), "failed"),
         **dict.fromkeys(pairs([good], REGIONS), "transferred"),
     }
-    assert all(f"image {gone.id} was deleted meanwhile" in row.error for row in report.bad_rows)
+    assert all(f"image {gone.id} was deleted during the run" in row.error for row in report.bad_rows)
 
 
 def test_a_droplet_without_backups_is_named_and_fails_nothing(sandbox: Sandbox) -> None:

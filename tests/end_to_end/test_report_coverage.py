@@ -185,7 +185,7 @@ def test_where_the_token_may_not_list_snapshots_the_report_goes_without_the_olde
     assert days(report, behind) == dict.fromkeys(REGIONS, None)
     assert report.unkept == 0
     log = prefect_view.log_text_of(prefect_view.run_of(state))
-    assert "Older snapshots are left out of the report: GET /v2/snapshots: 403 forbidden" in log
+    assert "Could not read older snapshots; the report omits them: GET /v2/snapshots: 403 forbidden" in log
 
 
 def test_a_tag_narrows_all_of_the_report(sandbox: Sandbox) -> None:

@@ -149,9 +149,9 @@ def test_case_36_what_went_wrong_in_all_regions_of_an_image_is_one_line_of_the_l
     assert errors[0].startswith(f"{unlucky.name}, image {unlucky.id} in ams3, ")
     assert errors[0].endswith(": not converted: the action failed on all 3 attempts")
     unknown = [log.message for log in prefect_view.logs_of(run) if log.message.startswith("image 4711 in")]
-    assert unknown == ["image 4711 in all 12 regions: there is no image 4711, or it was deleted"]
+    assert unknown == ["image 4711 in all 12 regions: image 4711 does not exist or was deleted"]
     description = str(prefect_view.artifacts_of(run)["replication-coverage"].description)
-    assert description.count("there is no image 4711") == 1
+    assert description.count("image 4711 does not exist") == 1
 
 
 def test_without_a_token_nothing_is_sent_and_the_message_says_what_to_do(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prefect.states import Completed, Failed
 
-from flows.command_line import tell_the_end
+from flows.command_line import print_outcome
 from flows.reporting.report import Outcome, ReplicationReport, Row
 from flows.results import Incomplete
 
@@ -19,7 +19,7 @@ MISSING = ReplicationReport(
 
 
 def test_a_report_is_printed_and_the_status_is_0(capsys: pytest.CaptureFixture[str]) -> None:
-    assert tell_the_end(Completed(message=ARRIVED.summary, data=ARRIVED)) == 0
+    assert print_outcome(Completed(message=ARRIVED.summary, data=ARRIVED)) == 0
     said = capsys.readouterr().out
     assert "web (1)" in said
     assert ARRIVED.summary in said
@@ -28,7 +28,7 @@ def test_a_report_is_printed_and_the_status_is_0(capsys: pytest.CaptureFixture[s
 def test_where_prefects_answer_and_the_report_with_it_are_lost_the_message_is_printed_and_the_status_is_0(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert tell_the_end(Completed(message=ARRIVED.summary)) == 0
+    assert print_outcome(Completed(message=ARRIVED.summary)) == 0
     assert capsys.readouterr().out == f"{ARRIVED.summary}\n"
 
 
@@ -36,7 +36,7 @@ def test_an_incomplete_run_prints_its_report_and_the_reason_and_the_status_is_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     error = Incomplete(MISSING)
-    assert tell_the_end(Failed(message=str(error), data=error)) == 1
+    assert print_outcome(Failed(message=str(error), data=error)) == 1
     said = capsys.readouterr()
     assert "web (1)" in said.out
     assert said.err.startswith("Failed: 1 of 1 copies did not arrive")
@@ -45,5 +45,5 @@ def test_an_incomplete_run_prints_its_report_and_the_reason_and_the_status_is_1(
 def test_a_failed_run_whose_answer_is_lost_still_says_why_and_the_status_is_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert tell_the_end(Failed(message="no Droplet bears the tag 'dr'")) == 1
+    assert print_outcome(Failed(message="no Droplet bears the tag 'dr'")) == 1
     assert capsys.readouterr().err == "Failed: no Droplet bears the tag 'dr'\n"

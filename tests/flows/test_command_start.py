@@ -12,7 +12,7 @@ from prefect.server.api.server import SubprocessASGIServer
 
 from flows import messages, temporary_server
 from flows.command_start import module_to_run
-from flows.messages import wait_messages
+from flows.messages import waiting_messages
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_the_module_that_is_about_to_run_is_known_while_its_package_is_imported(
 def test_whoever_waits_is_told_again_and_again_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "SECONDS_BETWEEN_MESSAGES", 0.001)
     said: Queue[str] = Queue()
-    with wait_messages("Waiting for the server", said.put):
+    with waiting_messages("Waiting for the server", said.put):
         assert [said.get(timeout=30).split(",")[0] for _ in range(3)] == ["Waiting for the server"] * 3
 
 

@@ -202,11 +202,11 @@ def test_what_cannot_be_a_tag_is_refused(bad: object) -> None:
     [
         (replicate_backups, {"newest": 0}, "newest: must be at least 1"),
         (replicate_backups, {"newest": 101}, "newest: must be at most 100"),
-        (replicate_backups, {"newest": "many"}, "newest: must be a whole number, not 'many'"),
-        (replicate_backups, {"newest": True}, "newest: must be a whole number, not True"),
+        (replicate_backups, {"newest": "many"}, "newest: must be an integer, not 'many'"),
+        (replicate_backups, {"newest": True}, "newest: must be an integer, not True"),
         (replicate_backups, {"timeout_minutes": 10**9}, "timeout_minutes: must be at most 10080"),
         (prune_snapshots, {"older_than_days": -1}, "older_than_days: must be at least 0"),
-        (report_coverage, {"max_age_hours": 1.5}, "max_age_hours: must be a whole number, not 1.5"),
+        (report_coverage, {"max_age_hours": 1.5}, "max_age_hours: must be an integer, not 1.5"),
         (
             replicate_backups,
             {"regions": "fra1 nyc_3"},
@@ -215,14 +215,14 @@ def test_what_cannot_be_a_tag_is_refused(bad: object) -> None:
         (
             transfer_images,
             {"image_ids": "62137902, web"},
-            "image_ids: 'web' is not an image ID; expected positive whole numbers such as 62137902,62137903",
+            "image_ids: 'web' is not an image ID; expected positive integers such as 62137902,62137903",
         ),
         (
             replicate_backups,
             {"droplet_tag": "disaster recovery"},
             (
                 "droplet_tag: 'disaster recovery' is not a valid tag; "
-                "expected letters, digits, colons, dashes and underscores, at most 255"
+                "expected at most 255 letters, digits, colons, dashes and underscores"
             ),
         ),
         (replicate_backups, {"droplet_tag": ["dr", "web"]}, "droplet_tag: expected one tag, not 2"),

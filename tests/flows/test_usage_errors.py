@@ -17,10 +17,10 @@ from flows.report_coverage import report_coverage
 from flows.transfer_images import transfer_images
 from flows.usage_errors import read_options
 
-NOT_EMPTY = "expected a value, not an empty text; leave the option out for its default"
-NOT_AN_ID = "is not an image ID; expected positive whole numbers such as 62137902,62137903"
+NOT_EMPTY = "expected a value, not an empty text; leave the option out to use its default"
+NOT_AN_ID = "is not an image ID; expected positive integers such as 62137902,62137903"
 NOT_A_SLUG = "is not a region slug; expected slugs such as fra1,nyc3"
-NOT_A_TAG = "is not a valid tag; expected letters, digits, colons, dashes and underscores, at most 255"
+NOT_A_TAG = "is not a valid tag; expected at most 255 letters, digits, colons, dashes and underscores"
 JARGON = ["validation error", "pydantic", "Input should", "Value error", "Traceback", "tokens", "type=", "╭"]
 
 WRONG: list[tuple[Flow[Any, Any], list[str], list[str]]] = [
@@ -30,14 +30,14 @@ WRONG: list[tuple[Flow[Any, Any], list[str], list[str]]] = [
     (replicate_backups, ["--newest", "101"], ["--newest: must be at most 100"]),
     (replicate_backups, ["--newest", "9" * 5000], ["--newest: must be at most 100"]),
     (replicate_backups, ["--newest", "-" + "9" * 5000], ["--newest: must be at least 1"]),
-    (replicate_backups, ["--newest", "many"], ["--newest: must be a whole number, not 'many'"]),
-    (replicate_backups, ["--newest", "1.5"], ["--newest: must be a whole number, not '1.5'"]),
-    (replicate_backups, ["--newest", "\u0667"], ["--newest: must be a whole number, not '\u0667'"]),
+    (replicate_backups, ["--newest", "many"], ["--newest: must be an integer, not 'many'"]),
+    (replicate_backups, ["--newest", "1.5"], ["--newest: must be an integer, not '1.5'"]),
+    (replicate_backups, ["--newest", "\u0667"], ["--newest: must be an integer, not '\u0667'"]),
     (replicate_backups, ["--newest", ""], [f"--newest: {NOT_EMPTY}"]),
     (replicate_backups, ["--newest"], ["--newest: expected a value"]),
     (replicate_backups, ["--newest", "1", "--newest", "2"], ["--newest: given more than once"]),
     (replicate_backups, ["--newest", "1", "2"], ["'2' does not belong to any option; --help lists the options"]),
-    (replicate_backups, ["--timeout-minutes", "1h"], ["--timeout-minutes: must be a whole number, not '1h'"]),
+    (replicate_backups, ["--timeout-minutes", "1h"], ["--timeout-minutes: must be an integer, not '1h'"]),
     (replicate_backups, ["--timeout-minutes", "10081"], ["--timeout-minutes: must be at most 10080"]),
     (replicate_backups, ["--regions", "frå1"], [f"--regions: 'frå1' {NOT_A_SLUG}"]),
     (replicate_backups, ["--regions", "fra1;nyc3"], [f"--regions: 'fra1;nyc3' {NOT_A_SLUG}"]),
@@ -65,9 +65,9 @@ WRONG: list[tuple[Flow[Any, Any], list[str], list[str]]] = [
     (
         prune_snapshots,
         ["--older-than-days", "2026-01-01"],
-        ["--older-than-days: must be a whole number, not '2026-01-01'"],
+        ["--older-than-days: must be an integer, not '2026-01-01'"],
     ),
-    (report_coverage, ["--max-age-hours", "24h"], ["--max-age-hours: must be a whole number, not '24h'"]),
+    (report_coverage, ["--max-age-hours", "24h"], ["--max-age-hours: must be an integer, not '24h'"]),
     (report_coverage, ["--max-age-hours", "8761"], ["--max-age-hours: must be at most 8760"]),
     (
         replicate_backups,

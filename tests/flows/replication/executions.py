@@ -13,7 +13,7 @@ from deployments.sandbox import Account, sandbox_app
 from deployments.sandbox import Image as SandboxImage
 from flows.inventory import unlisted_images
 from flows.replication.execution import Execution, Progress
-from flows.replication.planning import ReplicationPlan, lacking, plan_replication
+from flows.replication.planning import ReplicationPlan, incomplete_images, plan_replication
 from flows.replication.recovery_points import (
     Candidate,
     Selection,
@@ -129,7 +129,7 @@ async def plan_for(
 ) -> ReplicationPlan:
     """Compute what is missing, from fresh looks."""
     targets = target_regions(await connection.client.list_regions(), regions)
-    missing = lacking(candidates, targets)
+    missing = incomplete_images(candidates, targets)
     known = await list_actions_on.directly(missing, connection=connection) if missing else KnownActions()
     now = datetime.fromtimestamp(connection.client.clock.unix(), UTC)
     return plan_replication(candidates, targets, known.actions, now, unread=known.unread)

@@ -176,7 +176,7 @@ async def test_an_image_that_is_deleted_before_its_turn_fails_alone() -> None:
     world.account.delete_image(gone)
     rows = await carry_out(connection, plan)
     assert outcomes(rows) == every(Outcome.FAILED, [gone]) | every(Outcome.TRANSFERRED, [there])
-    assert all("was deleted meanwhile" in rows[gone.id, region].error for region in REGIONS)
+    assert all("was deleted during the run" in rows[gone.id, region].error for region in REGIONS)
 
 
 @in_virtual_time
@@ -189,7 +189,7 @@ async def test_an_image_that_is_deleted_while_it_is_copied_fails_with_words_that
     world.account.delete_image(gone)
     rows = await copying
     assert outcomes(rows) == every(Outcome.FAILED, [gone])
-    assert all("was deleted meanwhile" in row.error for row in rows.values())
+    assert all("was deleted during the run" in row.error for row in rows.values())
 
 
 @in_virtual_time

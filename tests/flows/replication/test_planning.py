@@ -13,7 +13,7 @@ from flows.replication.planning import (
     ImagePlan,
     ReplicationPlan,
     conversion_refusal_of,
-    lacking,
+    incomplete_images,
     plan_replication,
 )
 from flows.replication.recovery_points import Candidate
@@ -163,7 +163,7 @@ def test_a_plan_that_was_just_carried_out_leaves_nothing_although_the_images_do_
 @given(worlds())
 def test_images_that_lack_nothing_are_not_looked_into(world: World) -> None:
     images, _ = world
-    missing = {each.id for each in lacking([Candidate(each, "") for each in images], REGIONS)}
+    missing = {each.id for each in incomplete_images([Candidate(each, "") for each in images], REGIONS)}
     for each in images:
         complete = each.available and set(REGIONS) <= set(each.regions)
         assert (each.id in missing) == (not each.public and not complete)
@@ -186,14 +186,14 @@ def test_an_image_chosen_twice_is_copied_once() -> None:
 @pytest.mark.parametrize("kind", ["custom", "snapshot", "backup"])
 def test_case_17_an_image_that_is_not_available_is_refused_with_its_status(kind: str, status: str) -> None:
     plan = plan_of(image(1, kind, status=status))
-    assert plan.refusal == f"its status is {status}: an image can be used once its status is available"
+    assert plan.refusal == f"its status is {status}: try again once it is available"
     assert nothing_to_start(plan_for([plan.image], []))
 
 
 def test_a_public_image_is_refused_because_it_is_not_the_accounts() -> None:
     refused = image(1, "snapshot", public=True)
     assert "public image" in plan_of(refused).refusal
-    assert lacking([Candidate(refused, "")], REGIONS) == []
+    assert incomplete_images([Candidate(refused, "")], REGIONS) == []
 
 
 @pytest.mark.parametrize("kind", ["custom", "admin", "base"])

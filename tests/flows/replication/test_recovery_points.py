@@ -46,7 +46,7 @@ def test_regions_that_the_list_does_not_offer_for_transfers_are_doubtful() -> No
 
 @pytest.mark.parametrize("known", [[], [region("nyc2", "backups"), region("sfo1", available=False)]])
 def test_where_no_region_is_available_and_none_was_named_there_is_nothing_to_do(known: list[Region]) -> None:
-    with pytest.raises(InvalidArgument, match="no region is available for image transfers"):
+    with pytest.raises(InvalidArgument, match="no region is listed as available for image transfers"):
         target_regions(known, None)
 
 

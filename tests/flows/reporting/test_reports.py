@@ -231,7 +231,7 @@ def test_a_pruning_report_tells_how_many_of_each_outcome_there_are_and_their_siz
     )
     assert done.summary == (
         "4 snapshots of 2 Droplets: 1 kept (2.5 GiB), 2 deleted (2.75 GiB), 1 already gone (2.5 GiB), "
-        "3 made by others left alone; 9 API requests, 0 answered with 429"
+        "3 unmanaged left alone; 9 API requests, 0 answered with 429"
     )
     assert done.failure == ""
 
@@ -265,12 +265,12 @@ def test_pruning_fails_with_how_many_of_those_that_should_go_did_not_and_the_fir
 def test_pruning_fails_where_more_would_go_than_may_but_a_dry_run_does_not() -> None:
     rows = [pruning_row(number, PruningOutcome.PLANNED) for number in range(3)]
     assert pruning(*rows, max_deletions=2).failure == (
-        "nothing was deleted: 3 snapshots would go, and max_deletions is 2; "
-        "look at the plan, and raise max_deletions if it is right"
+        "nothing was deleted: 3 snapshots are more than max_deletions (2); "
+        "check the plan, and raise max_deletions if it is right"
     )
     looked = pruning(*rows, max_deletions=2, dry_run=True)
     assert looked.failure == ""
-    assert "more than max_deletions (2), so none would be deleted" in looked.summary
+    assert "more than max_deletions (2), so nothing would be deleted" in looked.summary
     assert pruning(pruning_row(), max_deletions=0).failure == ""
 
 
@@ -436,7 +436,7 @@ def test_case_19_volumes_are_said_to_be_not_covered_by_droplet_and_number() -> N
 
 def test_regions_that_are_named_but_not_offered_are_pointed_out() -> None:
     (note,) = report(row(), doubtful_regions=("moon1", "nyc2")).notes
-    assert note.startswith("DigitalOcean's list of regions does not offer moon1, nyc2 for image transfers.")
+    assert note.startswith("DigitalOcean does not list moon1, nyc2 as available for image transfers.")
 
 
 def test_case_36_a_reason_that_is_the_same_for_all_regions_of_an_image_is_one_problem() -> None:

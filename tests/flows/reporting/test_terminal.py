@@ -30,7 +30,7 @@ from tests.flows.images import NOW, action
 ROOT = Path(__file__).parents[3]
 REGIONS = ("ams3", "atl1", "blr1", "fra1", "lon1", "nyc1", "nyc3", "ric1", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
 DROPLETS = {167002701: "web-01 (448000739)", 167005714: "worker-01 (448001575)"}
-NO_SUCH_IMAGE = "there is no image 4711, or it was deleted"
+NO_SUCH_IMAGE = "image 4711 does not exist or was deleted"
 LONG_NAME = "a-droplet-with-quite-a-long-name.in-a-domain.of-its-own.example.com"
 
 
@@ -211,7 +211,7 @@ def test_case_34_signs_that_an_encoding_lacks_are_shown_as_others(
     monkeypatch.setattr("sys.stdout", screen)
     print_report(replication(*copies({7: "wéb (1)"}), *missing()))
     written = screen.written.decode(encoding)
-    assert "= there before | + done by this run | @ was under way already" in written
+    assert "= already there | + done by this run | @ already in progress" in written
     assert "x failed" in written
     assert ("wéb" if encoding == "latin-1" else "w?b") in written
 

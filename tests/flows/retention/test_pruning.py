@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning, unavailable_snapshots
+from flows.retention.pruning import PruningPlan, newest_backup_by_droplet, plan_pruning, unavailable_snapshots
 from flows.retention.rule import RetentionRule
 from tasks.digitalocean import Image, InvalidArgument, Snapshot
 from tests.flows.images import NOW, droplet, image, snapshot
@@ -152,10 +152,9 @@ def test_nothing_younger_than_what_is_set_goes(world: World, rule: RetentionRule
 def test_every_snapshot_either_stays_for_a_reason_or_goes_for_one(world: World, rule: RetentionRule) -> None:
     plan = world.plan(rule)
     for verdict in plan.verdicts:
-        assert bool(verdict.kept_by) == (not verdict.goes) == (not verdict.why)
-    assert {*plan.kept, *plan.to_delete} == {verdict.snapshot for verdict in plan.verdicts}
-    assert len(plan.kept) + len(plan.to_delete) == len(plan.verdicts)
-    assert plan.gib_kept + plan.gib_to_delete == sum(verdict.snapshot.size_gigabytes for verdict in plan.verdicts)
+        assert bool(verdict.kept_by) == (not verdict.should_delete) == (verdict.reason != "no rule keeps it")
+    assert list(plan.to_delete) == [verdict.snapshot for verdict in plan.verdicts if not verdict.kept_by]
+    assert plan.gib_to_delete == sum(snapshot.size_gigabytes for snapshot in plan.to_delete)
 
 
 @given(worlds(), RULES, st.integers(0, 10))
@@ -172,7 +171,7 @@ def test_a_second_run_at_the_same_moment_deletes_nothing(world: World, rule: Ret
     first = world.plan(rule)
     again = world.without(first.to_delete).plan(rule)
     assert again.to_delete == ()
-    assert again.verdicts == tuple(verdict for verdict in first.verdicts if not verdict.goes)
+    assert again.verdicts == tuple(verdict for verdict in first.verdicts if not verdict.should_delete)
 
 
 @given(worlds(), RULES, st.timedeltas(timedelta(), timedelta(days=400)))
@@ -278,15 +277,14 @@ def test_one_month_of_nights_with_three_days_two_weeks_and_two_months_kept() -> 
     october = [at(datetime(2026, 10, day, 3, tzinfo=UTC), 100 + day) for day in (30, 31)]
     rule = RetentionRule(keep_last=2, keep_daily=3, keep_weekly=2, keep_monthly=2)
     plan = plan_for([*october, *november], rule)
-    stays = {f"{verdict.snapshot.created_at:%m-%d}": verdict.kept_by for verdict in plan.verdicts if not verdict.goes}
+    stays = {f"{each.snapshot.created_at:%m-%d}": each.kept_by for each in plan.verdicts if not each.should_delete}
     assert stays == {
         "11-23": ("last 1 of 2", "day 2026-11-23", "week 2026-W48", "month 2026-11", "newest recovery point"),
         "11-22": ("last 2 of 2", "day 2026-11-22", "week 2026-W47"),
         "11-21": ("day 2026-11-21",),
         "10-31": ("month 2026-10",),
     }
-    assert {verdict.why for verdict in plan.verdicts if verdict.goes} == {"no rule keeps it"}
-    assert (len(plan.kept), plan.gib_kept) == (4, 10.0)
+    assert {each.reason for each in plan.verdicts if each.should_delete} == {"no rule keeps it"}
     assert (len(plan.to_delete), plan.gib_to_delete) == (21, 52.5)
     assert (plan.exceeds(20), plan.exceeds(21)) == (True, False)
 
@@ -357,8 +355,8 @@ def test_the_status_of_a_snapshot_is_that_of_its_image_and_one_that_is_not_liste
 
 def test_a_backup_that_is_not_available_is_not_the_newest() -> None:
     images = [image(1, "backup", days_old=1, status="pending"), image(2, "backup", days_old=2)]
-    assert newest_backups([droplet(7, backups=(1, 2))], images) == {7: images[1]}
-    assert newest_backups([droplet(7, backups=(1,))], images) == {}
+    assert newest_backup_by_droplet([droplet(7, backups=(1, 2))], images) == {7: images[1]}
+    assert newest_backup_by_droplet([droplet(7, backups=(1,))], images) == {}
 
 
 def test_as_long_as_the_newest_is_missing_anywhere_everything_of_its_droplet_stays_and_says_where() -> None:
@@ -403,13 +401,13 @@ def test_a_backup_that_is_all_that_is_asked_for_does_not_make_the_newest_snapsho
 
 def test_an_action_under_way_keeps_a_snapshot_that_no_rule_keeps() -> None:
     found = kept(snapshot(1, *REGIONS), snapshot(2, *REGIONS, days_old=1), under_way={2, None})
-    assert found[2] == ("action under way",)
+    assert found[2] == ("action in progress",)
 
 
 def test_snapshots_that_people_made_are_only_counted_and_take_no_ones_place() -> None:
     own = [snapshot(number, *REGIONS, days_old=number) for number in (2, 3)]
     plan = plan_for([snapshot(1, *REGIONS, tags=()), *own], replace(NOTHING, keep_last=2))
-    assert [each.id for each in plan.kept] == [2, 3]
+    assert [each.snapshot.id for each in plan.verdicts if each.kept_by] == [2, 3]
     assert plan.left_alone == 1
 
 
@@ -426,10 +424,10 @@ def test_a_rule_cannot_keep_less_than_nothing(name: str) -> None:
 
 def test_a_plan_of_nothing_deletes_nothing() -> None:
     plan = plan_for([], RetentionRule())
-    assert (plan.verdicts, plan.gib_kept, plan.gib_to_delete, plan.exceeds(0)) == ((), 0, 0, False)
+    assert (plan.verdicts, plan.gib_to_delete, plan.exceeds(0)) == ((), 0, False)
 
 
 def test_a_droplets_newest_backup_is_found_by_creation_also_if_it_has_just_become_a_snapshot() -> None:
     droplets = [droplet(1, backups=(7, 8)), droplet(2, backups=(9, 99)), droplet(3, backups=(98,)), droplet(4)]
     images = [image(7, "backup", days_old=1), image(8, "backup", days_old=2), image(9, "snapshot"), image(10, "backup")]
-    assert {owner: each.id for owner, each in newest_backups(droplets, images).items()} == {1: 7, 2: 9}
+    assert {owner: each.id for owner, each in newest_backup_by_droplet(droplets, images).items()} == {1: 7, 2: 9}

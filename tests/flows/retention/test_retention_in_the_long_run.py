@@ -10,7 +10,7 @@ import pytest
 from deployments.sandbox import FaultKind
 from deployments.sandbox.faults import ACTION_FAULTS, LIST_FAULTS
 from flows.reporting.report import BAD_OUTCOMES
-from flows.retention.pruning import PruningPlan, newest_backups, plan_pruning
+from flows.retention.pruning import PruningPlan, newest_backup_by_droplet, plan_pruning
 from flows.retention.rule import RetentionRule
 from tasks.digitalocean import APIError, Connection
 from tasks.digitalocean.idempotency import delete_once
@@ -54,7 +54,7 @@ async def look(connection: Connection) -> PruningPlan:
             datetime.fromtimestamp(client.clock.unix(), UTC),
             managed_tag=connection.settings.managed_tag,
             regions=REGIONS,
-            backups=newest_backups(droplets, images),
+            backups=newest_backup_by_droplet(droplets, images),
             under_way=under_way,
         )
 
