@@ -1,4 +1,4 @@
-"""Make a Prefect server ready for this project's deployments; as often as you like: `python -m deployments.setup`."""
+"""Create or update what the deployments need on a Prefect server: `python -m deployments.setup`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rich.console import Console
 
 from deployments.server_resources.automations import automations
 from deployments.server_resources.concurrency_limits import limits
-from deployments.server_resources.deployment_limits import NoDeploymentLimitPart
-from deployments.server_resources.server_resource import ServerResource, SetUpError
-from deployments.server_resources.token_block import TokenPart
-from deployments.server_resources.work_pool import WorkPoolPart
-from deployments.server_resources.work_queue import WorkQueuePart
+from deployments.server_resources.deployment_limits import NoDeploymentLimitResource
+from deployments.server_resources.server_resource import MISSING, ServerResource, SetupError
+from deployments.server_resources.token_block import TokenResource
+from deployments.server_resources.work_pool import WorkPoolResource
+from deployments.server_resources.work_queue import WorkQueueResource
 from flows.command_start import COULD_NOT_START, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
 from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
@@ -45,44 +45,43 @@ def main(
     work_pool_type: Literal["process", "docker", "kubernetes"] = "process",
     event_runs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
 ) -> int:
-    """Make what the deployments need on the Prefect server at PREFECT_API_URL, and say what was done.
+    """Create or update what the deployments need on the Prefect server at PREFECT_API_URL. Safe to run repeatedly.
 
-    The API token is taken from DIGITALOCEAN_TOKEN or .env; in a terminal it is asked for if the server has none yet.
+    The API token comes from DIGITALOCEAN_TOKEN or .env; in a terminal, you are asked for it if the server has none yet.
 
     Args:
-        check: Change nothing; say what is missing, and exit with 1 if anything is.
-        notify: The block that tells somebody when copies fail or do not happen, such as slack-webhook/ops. Make it in
-            Prefect's UI first. Without it, automations that exist keep what they do.
-        work_pool_type: What a new work pool is made of.
-        event_runs: How many runs that events have started may be at work at once; 2 unless the server has another
-            limit already.
+        check: Change nothing; list what is missing or differs, and exit with 1 if anything does.
+        notify: The block that notifies when copies fail or do not happen, such as slack-webhook/ops. Create it in
+            Prefect's UI first. Without it, existing automations keep their actions.
+        work_pool_type: Type of a new work pool.
+        event_runs: How many runs started by events may run at once; 2 unless the server already has another limit.
 
     Returns:
-        Exit status: 0 if everything is as it should be, 1 if not, 3 if there is no token or no server.
+        Exit status: 0 if everything is up to date, 1 if not, 3 if the token or the server is missing.
     """
     try:
-        parts = parts_needed(notify, work_pool_type, event_runs)
+        resources = required_resources(notify, work_pool_type, event_runs)
         require_server()
         raise_when_interrupted()
-        return asyncio.run(go_through(parts, change=not check))
+        return asyncio.run(apply_all(resources, change=not check))
     except (NotReady, ConfigurationError) as error:
         return complain(str(error), COULD_NOT_START)
-    except SetUpError as error:
+    except SetupError as error:
         return complain(str(error))
     except httpx.HTTPError as error:
         return complain(f"Prefect's server at {PREFECT_API_URL.value()} failed: {error!r}")
 
 
-def parts_needed(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[ServerResource]:
-    """List what the server has to hold.
+def required_resources(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[ServerResource]:
+    """List what the server needs.
 
     Args:
         notify: The block that notifies, as `type/name`.
         work_pool_type: Type of a new work pool.
-        event_runs: How many runs that events have started may be at work at once; None to keep the limit that is set.
+        event_runs: How many runs started by events may run at once; None to keep the limit that is set.
 
     Returns:
-        The parts, in the order in which they can be made.
+        The resources, in the order in which they can be created.
 
     Raises:
         ConfigurationError: A setting is wrong, other than that the token is missing.
@@ -94,57 +93,58 @@ def parts_needed(notify: str | None, work_pool_type: str, event_runs: int | None
     except TokenMissing:
         settings = load_settings(token=SecretStr("none"))
     return [
-        TokenPart(token, ask_for_token),
-        WorkPoolPart(work_pool_type),
-        WorkQueuePart(event_runs),
-        NoDeploymentLimitPart(),
+        TokenResource(token, ask_for_token),
+        WorkPoolResource(work_pool_type),
+        WorkQueueResource(event_runs),
+        NoDeploymentLimitResource(),
         *limits(settings.rate_limits),
         *automations(notify),
     ]
 
 
-async def go_through(parts: list[ServerResource], *, change: bool) -> int:
-    """Look at each part, and make it as it should be.
+async def apply_all(resources: list[ServerResource], *, change: bool) -> int:
+    """Compare each resource with the server, and create or update it.
 
     Args:
-        parts: The parts.
+        resources: The resources.
         change: Whether to change anything.
 
     Returns:
-        Exit status: 1 if something is not as it should be.
+        Exit status: 1 if something differs.
     """
     incomplete = 0
     async with get_client() as client:
-        for part in parts:
-            incomplete += not await _see_to(part, client, change=change)
+        for resource in resources:
+            incomplete += not await _apply(resource, client, change=change)
     if incomplete:
-        console.print(f"\n{incomplete} of {len(parts)} are not as they should be: run this again without --check")
+        console.print(f"\n{incomplete} of {len(resources)} resources need changes; run again without --check")
     return 1 if incomplete else 0
 
 
-async def _see_to(part: ServerResource, client: PrefectClient, *, change: bool) -> bool:
-    """Make one part as it should be; returns whether it is."""
-    problem = await part.lacking(client)
-    if problem and change:
-        await part.make(client)
-    verdict = ("made" if problem == "is missing" else f"corrected: it {problem}") if change else problem
-    console.print(f"{part.name:{NAME_WIDTH}} {verdict if problem else 'already so'}", markup=False)
-    return change or not problem
+async def _apply(resource: ServerResource, client: PrefectClient, *, change: bool) -> bool:
+    """Create or update one resource; returns whether it is up to date."""
+    difference = await resource.diff(client)
+    status = difference or "unchanged"
+    if difference and change:
+        await resource.apply(client)
+        status = "created" if difference == MISSING else f"updated ({difference})"
+    console.print(f"{resource.name:{NAME_WIDTH}} {status}", markup=False)
+    return change or not difference
 
 
 def ask_for_token() -> SecretStr:
-    """Ask whoever sits at the terminal for the API token.
+    """Ask for the API token in the terminal.
 
     Raises:
-        TokenMissing: Nobody sits there.
+        TokenMissing: There is no terminal.
     """
     if not sys.stdin.isatty():
-        raise TokenMissing("there is no token yet: put it into DIGITALOCEAN_TOKEN or .env, or run this in a terminal")
+        raise TokenMissing("no token found: set DIGITALOCEAN_TOKEN, also in .env, or run this in a terminal")
     return load_settings(token=SecretStr(getpass("DigitalOcean API token: "))).token
 
 
 def complain(sentence: str, status: int = PARTLY_FAILED) -> int:
-    """Say why it cannot be done; returns the exit status."""
+    """Print an error; returns the exit status."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
     return status
 

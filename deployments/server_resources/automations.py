@@ -1,4 +1,4 @@
-"""The automations: what calls somebody when a run failed, or when none has happened."""
+"""The automations: they notify when a run has failed or died, or when no nightly run has completed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import SetUpError
+from deployments.server_resources.server_resource import MISSING, SetupError
 from flows.names import FLOWS
 from flows.prefect_settings import DEAD_AFTER
 
-# A day, and two hours for a night that takes longer than the one before.
+# A day, plus two hours for a run that takes longer than the one before.
 LONGEST_SILENCE = timedelta(hours=26)
 RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 OF_THESE_FLOWS = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)})
@@ -29,17 +29,17 @@ ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashe
 
 
 @dataclass(frozen=True)
-class AutomationPart:
+class AutomationResource:
     """An automation.
 
     Attributes:
         automation: Its name.
         description: What it is for.
         trigger: When it acts.
-        action: What it does; None to notify, or to do nothing as long as nobody has said whom.
-        block: The block that notifies, as `type/name`; None to leave an automation's action as it is.
-        subject: Of the notification.
-        body: Of the notification; a Jinja template.
+        action: What it does; None to notify through `block`.
+        block: The block that notifies, as `type/name`; None to keep the action of an existing automation.
+        subject: Subject of the notification.
+        body: Body of the notification; a Jinja template.
     """
 
     automation: str
@@ -52,23 +52,23 @@ class AutomationPart:
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """Its name in messages."""
         return f"automation {self.automation!r}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what is not as it should be; empty if nothing."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
         found = await client.read_automations_by_name(self.automation)
         if not found:
-            return "is missing"
+            return MISSING
         wanted = await self._wanted(client)
         if not found[0].enabled:
-            return "is switched off"
+            return "switched off"
         if found[0].trigger.model_dump(exclude={"id"}) != wanted.trigger.model_dump(exclude={"id"}):
-            return "has another trigger"
-        return "" if found[0].actions == wanted.actions or not (self.block or self.action) else "does something else"
+            return "trigger differs"
+        return "" if found[0].actions == wanted.actions or not (self.block or self.action) else "action differs"
 
-    async def make(self, client: PrefectClient) -> None:
-        """Make the automation, or correct it."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Create or update the automation."""
         wanted = await self._wanted(client)
         found = await client.read_automations_by_name(self.automation)
         if not found:
@@ -82,7 +82,7 @@ class AutomationPart:
         return AutomationCore(
             name=self.automation,
             description=self.description,
-            # Said although it is the default: what is not said is not changed.
+            # The default, stated because an update changes only what is stated.
             enabled=True,
             trigger=self.trigger,
             actions=[self.action or await self._notification(client)],
@@ -102,17 +102,19 @@ async def _block_id(client: PrefectClient, block: str) -> UUID:
     except ObjectNotFound:
         found = None
     if not name or found is None or found.id is None:
-        raise SetUpError(f"there is no notification block {block!r}: make one in Prefect's UI, under Blocks") from None
+        raise SetupError(
+            f"notification block {block!r} does not exist: create one in Prefect's UI, under Blocks"
+        ) from None
     return found.id
 
 
 def automations(
     block: str | None, silence: timedelta = LONGEST_SILENCE, dead_after: timedelta = DEAD_AFTER
-) -> list[AutomationPart]:
+) -> list[AutomationResource]:
     """List the automations.
 
     Args:
-        block: The block that notifies, as `type/name`; None where nobody is to be notified.
+        block: The block that notifies, as `type/name`; None to notify no one.
         silence: How long no nightly run may complete before a notification is sent.
         dead_after: How long a run may send no heartbeat before it is set to Crashed.
 
@@ -121,9 +123,9 @@ def automations(
     """
     hours = silence / timedelta(hours=1)
     return [
-        AutomationPart(
+        AutomationResource(
             "A copy of backups has failed",
-            "A run that copies, converts or reports has failed, or has died. What to do: see the run.",
+            "A run that copies, converts or reports has failed, crashed or timed out. See the run for what to do.",
             EventTrigger(
                 expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
                 match=RUNS,
@@ -135,9 +137,9 @@ def automations(
             subject="Backups: {{ flow_run.name }} {{ flow_run.state.name }}",
             body="{{ flow_run.state.message }}\n\n{{ flow_run | ui_url }}",
         ),
-        AutomationPart(
+        AutomationResource(
             "An event has started no run",
-            "The payload of a `backup.completed` cannot be understood, or a run could not be created.",
+            "The payload of `backup.completed` is not valid, or a run could not be created.",
             EventTrigger(
                 expect={"prefect.automation.action.failed"},
                 match=ResourceSpecification({"prefect.resource.name": EVENT_TRIGGER}),
@@ -146,12 +148,12 @@ def automations(
             ),
             block=block,
             subject="Backups: an event has started no run",
-            body="{{ event.payload.reason }}\n\nThe payload of backup.completed may hold image_ids and droplet_tag.",
+            body="{{ event.payload.reason }}\n\nThe payload of backup.completed may contain image_ids and droplet_tag.",
         ),
-        AutomationPart(
+        AutomationResource(
             "No copy of backups for a day",
             f"No run of a deployment named nightly has completed within {hours:g} hours: the schedule is paused, no "
-            "worker is at work, or every run fails.",
+            "worker is running, or every run fails.",
             EventTrigger(
                 expect={"prefect.flow-run.Completed"},
                 match=RUNS,
@@ -162,11 +164,11 @@ def automations(
             ),
             block=block,
             subject="Backups: no nightly copy has completed",
-            body=f"No nightly run has completed within {hours:g} hours. Is a worker at work, and the schedule on?",
+            body=f"No nightly run has completed within {hours:g} hours. Is a worker running? Is the schedule on?",
         ),
-        AutomationPart(
+        AutomationResource(
             "A copy of backups has died",
-            "A run whose process is gone sends no heartbeat any more; without this it would be shown as running.",
+            "A run whose process has died sends no heartbeats; without this automation it would be shown as running.",
             EventTrigger(
                 after={HEARTBEAT},
                 expect={HEARTBEAT, *ENDS},
@@ -180,7 +182,7 @@ def automations(
             action=ChangeFlowRunState(
                 state=StateType.CRASHED,
                 message=f"Its process is gone: no heartbeat for {dead_after.total_seconds() / 60:g} minutes. "
-                "The next run finishes its work.",
+                "The next run copies what is still missing.",
             ),
         ),
     ]

@@ -1,4 +1,4 @@
-"""The global concurrency limits: one lock is acquired at a time, and the API's rate limit, shared by all runs."""
+"""The global concurrency limits: the mutex of the image locks, and the distributed rate limit."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.exceptions import ObjectNotFound
 
+from deployments.server_resources.server_resource import MISSING
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND, MUTEX_SLOTS
 from tasks.digitalocean.settings import RateLimit
 from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, MOST_SLOTS, slots_a_second
 
 
 @dataclass(frozen=True)
-class LimitPart:
+class LimitResource:
     """A global concurrency limit.
 
     Attributes:
         limit: Its name.
         slots: How many slots it has.
-        decay: How many slots free themselves a second; 0 if they are given back.
+        decay: How many slots are freed per second; 0 if they must be released.
     """
 
     limit: str
@@ -31,27 +32,27 @@ class LimitPart:
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """Its name in messages."""
         return f"concurrency limit {self.limit}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what is not as it should be; empty if nothing."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
         try:
             limit = await client.read_global_concurrency_limit_by_name(self.limit)
         except ObjectNotFound:
-            return "is missing"
+            return MISSING
         if not limit.active:
-            return "is switched off"
-        as_it_should_be = limit.limit == self.slots and math.isclose(limit.slot_decay_per_second, self.decay)
-        return "" if as_it_should_be else "has other numbers"
+            return "switched off"
+        same = limit.limit == self.slots and math.isclose(limit.slot_decay_per_second, self.decay)
+        return "" if same else "limit or decay differs"
 
-    async def make(self, client: PrefectClient) -> None:
-        """Make the limit, or correct it."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Create or update the limit."""
         await client.upsert_global_concurrency_limit_by_name(self.limit, self.slots, self.decay)
         await client.update_global_concurrency_limit(self.limit, GlobalConcurrencyLimitUpdate(active=True))
 
 
-def limits(rate_limits: Sequence[RateLimit]) -> list[LimitPart]:
+def limits(rate_limits: Sequence[RateLimit]) -> list[LimitResource]:
     """List the limits.
 
     Args:
@@ -61,6 +62,6 @@ def limits(rate_limits: Sequence[RateLimit]) -> list[LimitPart]:
         The limits.
     """
     return [
-        LimitPart(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),
-        LimitPart(DISTRIBUTED_LIMIT, MOST_SLOTS, slots_a_second(rate_limits)),
+        LimitResource(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),
+        LimitResource(DISTRIBUTED_LIMIT, MOST_SLOTS, slots_a_second(rate_limits)),
     ]

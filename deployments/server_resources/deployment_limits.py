@@ -1,8 +1,8 @@
-"""What version 0.2 left on a server: a concurrency limit of the nightly deployment.
+"""Removal of the concurrency limit that version 0.2 put on the nightly deployment.
 
-Prefect's engine ends a run that cannot renew its lease on such a limit, and the leases are in the memory of Prefect's
-server: a restart of the server, or an outage of minutes, killed the nightly run with transfers in flight, and could
-keep every later one from starting. Locks on images do what the limit was for.
+Prefect's engine ends a run that cannot renew its lease on such a limit, and Prefect's server keeps leases in memory.
+So a restart of the server, or an outage of minutes, killed the nightly run with transfers in flight, and could block
+every later run. Image locks replace the limit.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ IN_FLIGHT = FlowRunFilter(
 
 
 @dataclass(frozen=True)
-class NoDeploymentLimitPart:
+class NoDeploymentLimitResource:
     """The nightly deployment without a concurrency limit."""
 
     name: str = f"deployment {NIGHTLY}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what has to change; empty if nothing, also before the first `prefect deploy`."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does, also before the first `prefect deploy`."""
         deployment = await _read(client)
         if deployment is None:
             return ""
@@ -47,20 +47,20 @@ class NoDeploymentLimitPart:
             return "has left a concurrency limit behind"
         return ""
 
-    async def make(self, client: PrefectClient) -> None:
-        """Take the limit off, and delete it once no run can hold a slot of it."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Remove the limit, and delete it once no run can hold one of its slots."""
         deployment = await _read(client)
         if deployment is None:
             return
         detached = {"global_concurrency_limit_id": None}
         await client.request("PATCH", "/deployments/{id}", path_params={"id": deployment.id}, json=detached)
-        # Prefect's server cannot record the end of a run whose limit was deleted: it fails to give the slot back.
+        # Prefect's server cannot record the end of a run whose limit was deleted: it fails to release the slot.
         if not await _has_runs_in_flight(client, deployment.id):
             await client.delete_global_concurrency_limit_by_name(_limit_of(deployment.id))
 
 
 def _limit_of(deployment_id: UUID) -> str:
-    """Name a deployment's own limit as Prefect does: `models/deployments.py` of its server."""
+    """Name a deployment's limit as Prefect's server does, in `models/deployments.py`."""
     return f"deployment:{deployment_id}"
 
 

@@ -1,4 +1,4 @@
-"""One thing that a Prefect server has to hold."""
+"""The protocol of a resource on a Prefect server."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ from typing import Protocol
 
 from prefect.client.orchestration import PrefectClient
 
+MISSING = "missing"
 
-class SetUpError(Exception):
-    """A part cannot be made; the message says what to do."""
+
+class SetupError(Exception):
+    """A resource cannot be created or updated; the message says what to do."""
 
 
 class ServerResource(Protocol):
-    """One thing that a Prefect server has to hold."""
+    """Something that the deployments need on a Prefect server."""
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """Its name in messages."""
         ...
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what is not as it should be; empty if nothing."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
         ...
 
-    async def make(self, client: PrefectClient) -> None:
-        """Make it as it should be.
+    async def apply(self, client: PrefectClient) -> None:
+        """Create or update it.
 
         Raises:
-            SetUpError: That cannot be done.
+            SetupError: It cannot be created or updated.
         """
         ...

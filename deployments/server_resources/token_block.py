@@ -1,4 +1,4 @@
-"""The API token, in a Secret block: Prefect keeps those encrypted."""
+"""The API token, in a Secret block, which Prefect stores encrypted."""
 
 from __future__ import annotations
 
@@ -11,64 +11,64 @@ from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from deployments.server_resources.server_resource import SetUpError
+from deployments.server_resources.server_resource import MISSING, SetupError
 
 BLOCK = "digitalocean-token"
 
 
 @dataclass(frozen=True)
-class TokenPart:
+class TokenResource:
     """The token's block.
 
     Attributes:
-        token: The token to keep; None to leave a block that exists as it is.
-        ask: Where to get the token if there is neither.
+        token: The token to store; None to keep that of an existing block.
+        ask: Asks the user for the token if there is neither.
     """
 
     token: SecretStr | None
     ask: Callable[[], SecretStr]
     name: str = f"secret {BLOCK}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what is not as it should be; empty if nothing."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
         kept = await _read(client)
         if kept is None:
-            return "is missing"
-        return "holds another token" if self.token and self.token.get_secret_value() != kept else ""
+            return MISSING
+        return "token differs" if self.token and self.token.get_secret_value() != kept else ""
 
-    async def make(self, client: PrefectClient) -> None:
-        """Keep the token."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Store the token."""
         token = self.token or self.ask()
         await Secret(value=token.get_secret_value()).save(BLOCK, overwrite=True, client=client)
 
 
 async def _read(client: PrefectClient) -> str | None:
     try:
-        # Not `Secret.load`, which tells everybody that listens to events.
+        # Not `Secret.load`, which sends an event.
         block = await client.read_block_document_by_name(BLOCK, "secret")
     except ObjectNotFound:
         return None
     except httpx.HTTPStatusError as error:
         if error.response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
             raise
-        await _check_that_it_answers_otherwise(client)
-        raise SetUpError(
-            f"the server cannot read the secret {BLOCK}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
-            "deployments/production/README.md says what to do, under Back-ups"
+        await _check_other_requests(client)
+        raise SetupError(
+            f"Prefect's server cannot read the secret {BLOCK}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
+            "See deployments/production/README.md, under Back-ups"
         ) from error
     return str(block.data["value"])
 
 
-async def _check_that_it_answers_otherwise(client: PrefectClient) -> None:
-    """Make sure that the server reads its database for other requests.
+async def _check_other_requests(client: PrefectClient) -> None:
+    """Check that the server can read its database for other requests.
 
     Raises:
-        SetUpError: It does not.
+        SetupError: It cannot.
     """
     try:
         await client.read_work_pools(limit=1)
     except httpx.HTTPStatusError as error:
-        raise SetUpError(
-            f"Prefect's server answers {error.response.status_code} to every request; its log says why. Two known "
-            "causes: PREFECT_SERVER_API_AUTH_STRING holds other letters than ASCII, or a locked SQLite database"
+        raise SetupError(
+            f"Prefect's server returns {error.response.status_code} for every request; its log says why. Two known "
+            "causes: non-ASCII characters in PREFECT_SERVER_API_AUTH_STRING, or a locked SQLite database"
         ) from error

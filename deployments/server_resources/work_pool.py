@@ -1,4 +1,4 @@
-"""The work pool, whose job variables give every run the token and what else it needs."""
+"""The work pool, whose job variables give every run the token and Prefect's settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import WorkPool
 from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import SetUpError
+from deployments.server_resources.server_resource import MISSING, SetupError
 from deployments.server_resources.token_block import BLOCK
 from flows.prefect_settings import RUN_SETTINGS
 
@@ -24,27 +24,27 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class WorkPoolPart:
+class WorkPoolResource:
     """The work pool.
 
     Attributes:
-        type: What a new pool is made of: process, docker or kubernetes. One that exists keeps its type.
+        type: Type of a new pool: process, docker or kubernetes. An existing pool keeps its type.
     """
 
     type: str = "process"
     name: str = f"work pool {POOL}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what is not as it should be; empty if nothing."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
         pool = await _read(client)
         if pool is None:
-            return "is missing"
+            return MISSING
         environment = _environment(pool.base_job_template)
         wrong = [name for name, value in ENVIRONMENT.items() if environment.get(name) != value]
         return f"does not set {' and '.join(wrong)}" if wrong else ""
 
-    async def make(self, client: PrefectClient) -> None:
-        """Make the pool, or give the one that exists the variables it lacks."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Create the pool, or add the missing variables to an existing one."""
         pool = await _read(client)
         if pool:
             template = _with_environment(pool.base_job_template)
@@ -65,7 +65,7 @@ async def _default_template(client: PrefectClient, kind: str) -> dict[str, Any]:
     collections = await client.read_worker_metadata()
     kinds = {name: worker for workers in collections.values() for name, worker in workers.items()}
     if kind not in kinds:
-        raise SetUpError(f"there are no work pools of type {kind!r}; choose one of {', '.join(sorted(kinds))}")
+        raise SetupError(f"{kind!r} is not a valid work pool type; choose one of {', '.join(sorted(kinds))}")
     return dict(kinds[kind]["default_base_job_configuration"])
 
 

@@ -1,4 +1,4 @@
-"""The work queue of runs that events start, whose limit keeps a burst of events from starting a process for each."""
+"""The work queue of runs started by events; its limit keeps a burst of events from starting one process each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkQueue
 from prefect.exceptions import ObjectNotFound
 
+from deployments.server_resources.server_resource import MISSING
 from deployments.server_resources.work_pool import POOL
 
 EVENT_QUEUE = "events"
@@ -16,28 +17,27 @@ DESCRIPTION = "Runs that events start. Scheduled and manual runs use another que
 
 
 @dataclass(frozen=True)
-class WorkQueuePart:
+class WorkQueueResource:
     """The work queue.
 
     Attributes:
-        event_runs: How many runs of the queue may be Pending or Running at once; None to keep the limit of a queue that
-            has one.
+        event_runs: How many runs of the queue may be Pending or Running at once; None to keep an existing limit.
     """
 
     event_runs: int | None = None
     name: str = f"work queue {EVENT_QUEUE}"
 
-    async def lacking(self, client: PrefectClient) -> str:
-        """Say what has to change; empty if nothing."""
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
         queue = await _read(client)
         if queue is None:
-            return "is missing"
+            return MISSING
         if queue.concurrency_limit is None or self.event_runs not in {None, queue.concurrency_limit}:
             return f"has {_limit(queue)}"
         return ""
 
-    async def make(self, client: PrefectClient) -> None:
-        """Make the queue, or give the one that exists its limit."""
+    async def apply(self, client: PrefectClient) -> None:
+        """Create the queue, or set the limit of an existing one."""
         queue = await _read(client)
         limit = self.event_runs or EVENT_RUNS
         if queue:

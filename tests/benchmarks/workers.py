@@ -15,7 +15,7 @@ from prefect.client.orchestration import PrefectClient
 
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Image, Sandbox
-from deployments.server_resources.concurrency_limits import LimitPart, limits
+from deployments.server_resources.concurrency_limits import LimitResource, limits
 from tasks.digitalocean.settings import RateLimit
 from tasks.distributed_rate_limit import MOST_SLOTS
 from tests.benchmarks.measure import ROOT
@@ -105,7 +105,7 @@ async def _set_up(api: str) -> None:
     limited = [RateLimit(limit, seconds / SPEED) for limit, seconds in ((250, 60.0), (5000, 3600.0))]
     async with PrefectClient(api) as client:
         for part in limits(limited):
-            await part.make(client)
+            await part.apply(client)
 
 
 def _begin(images: Sequence[Image], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -134,7 +134,7 @@ def accuracy(slots_a_request: int, folder: Path, pours_a_second: float = 10.0, s
 async def _accuracy(api: str, slots_a_request: int, pours_a_second: float, seconds: float) -> float:
     name, requests_a_second = "accuracy", 3.0
     async with PrefectClient(api) as client:
-        await LimitPart(name, MOST_SLOTS, requests_a_second * slots_a_request).make(client)
+        await LimitResource(name, MOST_SLOTS, requests_a_second * slots_a_request).apply(client)
         added, began = 0, time.monotonic()
         while time.monotonic() - began < seconds:
             await client.increment_concurrency_slots([name], slots_a_request, "rate_limit")

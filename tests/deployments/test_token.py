@@ -13,8 +13,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from deployments.prefect_server import LOOPBACK
-from deployments.server_resources.server_resource import SetUpError
-from deployments.server_resources.token_block import TokenPart
+from deployments.server_resources.server_resource import SetupError
+from deployments.server_resources.token_block import TokenResource
 
 
 @contextmanager
@@ -59,9 +59,9 @@ def verdict() -> Iterator[Callable[[Callable[[str], bool]], str]]:
 
             async def look() -> None:
                 async with PrefectClient(api) as client:
-                    await TokenPart(None, pytest.fail).lacking(client)
+                    await TokenResource(None, pytest.fail).diff(client)
 
-            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), pytest.raises(SetUpError) as caught:
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), pytest.raises(SetupError) as caught:
                 asyncio.run(look())
             return str(caught.value)
 

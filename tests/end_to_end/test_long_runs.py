@@ -50,7 +50,7 @@ class Deployed:
 async def shorten_alarm() -> None:
     (alarm,) = [part for part in automations(None, dead_after=DEAD_AFTER) if part.automation == ALARM]
     async with get_client() as client:
-        await alarm.make(client)
+        await alarm.apply(client)
 
 
 async def delete_automations() -> None:

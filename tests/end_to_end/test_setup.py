@@ -197,7 +197,7 @@ def silence(prefect_view: PrefectView) -> Iterator[str]:
 
     async def make() -> None:
         async with get_client() as client:
-            await short.make(client)
+            await short.apply(client)
 
     asyncio.run(make())
     yield short.automation
@@ -208,7 +208,7 @@ def silence(prefect_view: PrefectView) -> Iterator[str]:
 
 def test_a_check_names_what_is_missing_and_changes_nothing(story: Story) -> None:
     assert story.check_before.returncode == 1
-    assert verdicts(story.check_before.stdout) == dict.fromkeys(PARTS, "is missing")
+    assert verdicts(story.check_before.stdout) == dict.fromkeys(PARTS, "missing")
     assert story.still_empty == story.empty
 
 
@@ -227,7 +227,7 @@ def test_a_token_that_cannot_be_one_is_not_passed_over_where_the_server_has_one(
 
 def test_it_says_what_it_has_made(story: Story) -> None:
     assert story.first.returncode == 0, story.first.stderr
-    assert verdicts(story.first.stdout) == dict.fromkeys(PARTS, "made")
+    assert verdicts(story.first.stdout) == dict.fromkeys(PARTS, "created")
     (document,) = story.made["block_documents"]
     assert (document["name"], document["data"]) == (BLOCK, {"value": TOKEN})
     assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
@@ -235,15 +235,15 @@ def test_it_says_what_it_has_made(story: Story) -> None:
     assert len(story.made["automations"]) == 4
 
 
-def test_a_second_time_it_says_already_so_and_changes_nothing(story: Story) -> None:
+def test_a_second_time_it_says_unchanged_and_changes_nothing(story: Story) -> None:
     assert story.second.returncode == 0, story.second.stderr
-    assert verdicts(story.second.stdout) == dict.fromkeys(PARTS, "already so")
+    assert verdicts(story.second.stdout) == dict.fromkeys(PARTS, "unchanged")
     assert story.made_again == story.made
 
 
 def test_a_check_of_a_server_that_is_set_up_is_content_and_needs_no_token(story: Story) -> None:
     assert story.check_after.returncode == 0, story.check_after.stderr
-    assert verdicts(story.check_after.stdout) == dict.fromkeys(PARTS, "already so")
+    assert verdicts(story.check_after.stdout) == dict.fromkeys(PARTS, "unchanged")
 
 
 def test_the_bucket_that_it_makes_is_the_one_that_runs_pour_into(server: Server, story: Story) -> None:
@@ -267,7 +267,7 @@ def test_a_notification_block_that_is_not_there_is_named_and_no_automation_is_ch
     server: Server, story: Story, block: str
 ) -> None:
     before = server.objects()["automations"]
-    assert_that_it_says(server.set_up("--notify", block), f"there is no notification block '{block}'", status=1)
+    assert_that_it_says(server.set_up("--notify", block), f"notification block '{block}' does not exist", status=1)
     assert server.objects()["automations"] == before
 
 
@@ -280,7 +280,7 @@ def test_another_token_takes_the_place_of_the_one_that_is_kept(correct: Correct,
         documents = server.objects()["block_documents"]
         return next(str(each["data"]["value"]) for each in documents if each["name"] == BLOCK)
 
-    assert correct(token=TOKEN[::-1])[f"secret {BLOCK}"] == "corrected: it holds another token"
+    assert correct(token=TOKEN[::-1])[f"secret {BLOCK}"] == "updated (token differs)"
     assert kept() == TOKEN[::-1]
     correct()
     assert kept() == TOKEN
@@ -297,7 +297,7 @@ def test_the_work_pool_keeps_variables_that_somebody_else_has_added(correct: Cor
     template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
     template["variables"]["properties"]["env"]["default"] = {"HTTPS_PROXY": "http://proxy:8080"}
     server.http.patch(f"/work_pools/{POOL}", json={"base_job_template": template}).raise_for_status()
-    assert correct()[f"work pool {POOL}"] == f"corrected: it does not set {' and '.join(before)}"
+    assert correct()[f"work pool {POOL}"] == f"updated (does not set {' and '.join(before)})"
     assert environment() == {**before, "HTTPS_PROXY": "http://proxy:8080"}
 
 
@@ -313,7 +313,7 @@ def test_a_limit_that_was_changed_is_corrected(
     before = limit()
     server.http.patch(f"/v2/concurrency_limits/{name}", json=change).raise_for_status()
     try:
-        assert correct()[f"concurrency limit {name}"].startswith("corrected: it ")
+        assert correct()[f"concurrency limit {name}"].startswith("updated (")
         assert limit() == before
     finally:
         server.http.patch(f"/v2/concurrency_limits/{name}", json=before).raise_for_status()
@@ -323,7 +323,7 @@ def test_a_mutex_of_version_0_2_is_given_a_slot_that_frees_itself(correct: Corre
     # As a restart of the server in the wrong moment left it.
     as_it_was = {"slot_decay_per_second": 0.0, "active_slots": 1}
     server.http.patch(f"/v2/concurrency_limits/{MUTEX}", json=as_it_was).raise_for_status()
-    assert correct()[f"concurrency limit {MUTEX}"] == "corrected: it has other numbers"
+    assert correct()[f"concurrency limit {MUTEX}"] == "updated (limit or decay differs)"
     decay = server.http.get(f"/v2/concurrency_limits/{MUTEX}").json()["slot_decay_per_second"]
     assert decay == pytest.approx(MUTEX_DECAY_PER_SECOND)
 
@@ -337,12 +337,12 @@ def test_runs_that_events_start_have_a_queue_with_a_limit_that_an_operator_can_s
     correct: Correct, server: Server
 ) -> None:
     assert queue_limit(server) == EVENT_RUNS
-    assert correct(event_runs=5)[f"work queue {EVENT_QUEUE}"] == f"corrected: it has a limit of {EVENT_RUNS}"
+    assert correct(event_runs=5)[f"work queue {EVENT_QUEUE}"] == f"updated (has a limit of {EVENT_RUNS})"
     assert queue_limit(server) == 5
-    assert correct()[f"work queue {EVENT_QUEUE}"] == "already so"
+    assert correct()[f"work queue {EVENT_QUEUE}"] == "unchanged"
     assert queue_limit(server) == 5
     server.http.patch(f"/work_pools/{POOL}/queues/{EVENT_QUEUE}", json={"concurrency_limit": None}).raise_for_status()
-    assert correct()[f"work queue {EVENT_QUEUE}"] == "corrected: it has no limit"
+    assert correct()[f"work queue {EVENT_QUEUE}"] == "updated (has no limit)"
     assert queue_limit(server) == EVENT_RUNS
 
 
@@ -386,19 +386,19 @@ def test_the_concurrency_limit_of_version_0_2_is_taken_off_also_while_a_run_hold
 
     done = server.set_up()
     assert done.returncode == 0, done.stderr
-    assert verdict_on_nightly(done.stdout).startswith("corrected")
+    assert verdict_on_nightly(done.stdout).startswith("updated")
     assert limit() is None
     beside = begin()
     for run in (in_flight, beside):
         assert move(run, "COMPLETED")["status"] == "ACCEPT"
     assert verdict_on_nightly(server.set_up("--check").stdout) == "has left a concurrency limit behind"
-    assert verdict_on_nightly(server.set_up().stdout).startswith("corrected")
+    assert verdict_on_nightly(server.set_up().stdout).startswith("updated")
     assert server.http.get(f"/v2/concurrency_limits/deployment:{deployment['id']}").status_code == 404
 
     server.http.patch(f"/deployments/{deployment['id']}", json=old).raise_for_status()
-    assert verdict_on_nightly(server.set_up().stdout).startswith("corrected")
+    assert verdict_on_nightly(server.set_up().stdout).startswith("updated")
     assert limit() is None
-    assert verdict_on_nightly(server.set_up("--check").stdout) == "already so"
+    assert verdict_on_nightly(server.set_up("--check").stdout) == "unchanged"
     server.http.delete(f"/deployments/{deployment['id']}").raise_for_status()
 
 
@@ -406,7 +406,7 @@ def test_an_automation_that_was_switched_off_is_switched_on(correct: Correct, se
     path = f"/automations/{server.automation(FAILED)['id']}"
     server.http.patch(path, json={"enabled": False}).raise_for_status()
     try:
-        assert correct()[f"automation '{FAILED}'"] == "corrected: it is switched off"
+        assert correct()[f"automation '{FAILED}'"] == "updated (switched off)"
         assert server.automation(FAILED)["enabled"]
     finally:
         server.http.patch(path, json={"enabled": True}).raise_for_status()
@@ -425,20 +425,20 @@ def test_an_automation_keeps_the_notification_that_it_was_given_earlier(correct:
     server.do(make_block())
     said = correct(notify="slack-webhook/ops")
     assert [said[f"automation '{name}'"] for name in (FAILED, UNHEARD, SILENT, DIED)] == [
-        "corrected: it does something else",
-        "corrected: it does something else",
-        "corrected: it does something else",
-        "already so",
+        "updated (action differs)",
+        "updated (action differs)",
+        "updated (action differs)",
+        "unchanged",
     ]
     given = actions()
     assert [action["type"] for action in given] == ["send-notification"] * 3 + ["change-flow-run-state"]
-    assert set(correct().values()) == {"already so"}
+    assert set(correct().values()) == {"unchanged"}
 
     found = server.automation(FAILED)
     changed = {each: found[each] for each in ("name", "description", "enabled", "trigger", "actions")}
     changed["trigger"]["threshold"] = 2
     server.http.put(f"/automations/{found['id']}", json=changed).raise_for_status()
-    assert correct()[f"automation '{FAILED}'"] == "corrected: it has another trigger"
+    assert correct()[f"automation '{FAILED}'"] == "updated (trigger differs)"
     assert server.automation(FAILED)["trigger"]["threshold"] == 1
     assert actions() == given
 
