@@ -13,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from deployments.server_resources.server_resource import MISSING
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND, MUTEX_SLOTS
 from tasks.digitalocean.settings import RateLimit
-from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, MOST_SLOTS, slots_a_second
+from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, MOST_SLOTS, slots_per_second
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,5 @@ def limits(rate_limits: Sequence[RateLimit]) -> list[LimitResource]:
     """
     return [
         LimitResource(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),
-        LimitResource(DISTRIBUTED_LIMIT, MOST_SLOTS, slots_a_second(rate_limits)),
+        LimitResource(DISTRIBUTED_LIMIT, MOST_SLOTS, slots_per_second(rate_limits)),
     ]

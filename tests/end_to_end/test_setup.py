@@ -218,11 +218,11 @@ def test_without_a_token_it_says_where_to_put_one_and_changes_nothing(story: Sto
 
 
 def test_a_token_that_cannot_be_one_is_said_to_be_none(story: Story) -> None:
-    assert_that_it_says(story.impossible_token, "holds characters that no token has")
+    assert_that_it_says(story.impossible_token, "contains characters that are not allowed in a token")
 
 
 def test_a_token_that_cannot_be_one_is_not_passed_over_where_the_server_has_one(server: Server, story: Story) -> None:
-    assert_that_it_says(server.set_up(token="two words"), "holds characters that no token has")
+    assert_that_it_says(server.set_up(token="two words"), "contains characters that are not allowed in a token")
 
 
 def test_it_says_what_it_has_made(story: Story) -> None:

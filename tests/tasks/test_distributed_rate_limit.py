@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from deployments.sandbox.request_log import peak
 from tasks.digitalocean.settings import RateLimit
 from tasks.distributed_rate_limit import (
-    LONGEST_QUESTION_SECONDS,
+    REPORT_TIMEOUT_SECONDS,
     SECONDS_WITHOUT,
-    SLOTS_A_REQUEST,
+    SLOTS_PER_REQUEST,
     DistributedRateLimit,
     burst_of,
-    requests_a_second,
-    slots_a_second,
+    requests_per_second,
+    slots_per_second,
 )
 from tests.virtual_time import VirtualClock, run
 
@@ -54,7 +54,7 @@ class Bucket:
     """What Prefect's server does with a rate limit: each time that somebody pours, it rounds down what has run out."""
 
     def __init__(self, limit: RateLimit, longest_way: float = 0.0, seed: int = 0) -> None:
-        self._slots_a_second = slots_a_second([limit])
+        self._slots_per_second = slots_per_second([limit])
         self._longest_way = longest_way
         self._random = Random(seed)  # noqa: S311
         self._slots = 0
@@ -64,9 +64,9 @@ class Bucket:
     async def add(self, requests: int) -> float | None:
         self.pours.append(requests)
         await self._way()
-        run_out = math.floor(self._slots_a_second * (now() - self._updated))
-        self._slots, self._updated = max(0, self._slots - run_out) + requests * SLOTS_A_REQUEST, now()
-        level = self._slots / SLOTS_A_REQUEST
+        run_out = math.floor(self._slots_per_second * (now() - self._updated))
+        self._slots, self._updated = max(0, self._slots - run_out) + requests * SLOTS_PER_REQUEST, now()
+        level = self._slots / SLOTS_PER_REQUEST
         await self._way()
         return level
 
@@ -83,7 +83,7 @@ async def send_at_full_speed(shared: DistributedRateLimit, until: float, sent: l
     with suppress(TimeoutError):
         async with asyncio.timeout(until - now()):
             while True:
-                await shared.turn()
+                await shared.acquire()
                 sent.append(now())
                 # Nothing is sent in no time at all.
                 await asyncio.sleep(0.001)
@@ -172,13 +172,13 @@ def test_what_others_have_poured_is_waited_for() -> None:
     async def send() -> float:
         await bucket.add(100)
         shared = process(bucket.add)
-        await shared.turn()
+        await shared.acquire()
         # The first request goes on what is known; its report tells of the others.
         await asyncio.sleep(0.001)
-        await shared.turn()
+        await shared.acquire()
         return now()
 
-    enough_has_run_out = (100 + 2 - burst_of(MINUTE)) / requests_a_second([MINUTE])
+    enough_has_run_out = (100 + 2 - burst_of(MINUTE)) / requests_per_second([MINUTE])
     assert run(send()) == pytest.approx(enough_has_run_out, abs=0.1)
 
 
@@ -208,7 +208,7 @@ def test_a_server_that_is_well_again_is_heard_again(ill: Pour) -> None:
 
     sent = sent_by(add, MINUTE, 600)
     poured_since = sum(bucket.pours)
-    since = [each for each in sent if each > well_at + LONGEST_QUESTION_SECONDS]
+    since = [each for each in sent if each > well_at + REPORT_TIMEOUT_SECONDS]
     assert poured_since >= len(since) - burst_of(MINUTE)
 
 
@@ -246,7 +246,7 @@ def test_who_sends_nothing_pours_nothing() -> None:
     bucket = Bucket(MINUTE)
 
     async def send_one() -> None:
-        await process(bucket.add).turn()
+        await process(bucket.add).acquire()
         await asyncio.sleep(3600)
 
     run(send_one())
