@@ -23,6 +23,7 @@ from deployments.server_resources.token_block import TokenResource
 from deployments.server_resources.work_pool import WorkPoolResource
 from deployments.server_resources.work_queue import WorkQueueResource
 from flows.command_start import COULD_NOT_START, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
+from flows.messages import say
 from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
 
@@ -65,11 +66,13 @@ def main(
         raise_when_interrupted()
         return asyncio.run(apply_all(resources, change=not check))
     except (NotReady, ConfigurationError) as error:
-        return complain(str(error), COULD_NOT_START)
+        say(str(error))
+        return COULD_NOT_START
     except SetupError as error:
-        return complain(str(error))
+        say(str(error))
     except httpx.HTTPError as error:
-        return complain(f"Prefect's server at {PREFECT_API_URL.value()} failed: {error!r}")
+        say(f"Prefect's server at {PREFECT_API_URL.value()} failed: {error!r}")
+    return PARTLY_FAILED
 
 
 def required_resources(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[ServerResource]:
@@ -136,17 +139,11 @@ def ask_for_token() -> SecretStr:
     """Ask for the API token in the terminal.
 
     Raises:
-        TokenMissing: There is no terminal.
+        TokenMissing: This does not run in a terminal.
     """
     if not sys.stdin.isatty():
         raise TokenMissing("no token found: set DIGITALOCEAN_TOKEN, also in .env, or run this in a terminal")
     return load_settings(token=SecretStr(getpass("DigitalOcean API token: "))).token
-
-
-def complain(sentence: str, status: int = PARTLY_FAILED) -> int:
-    """Print an error; returns the exit status."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
-    return status
 
 
 if __name__ == "__main__":

@@ -131,15 +131,8 @@ class Deletion:
     @classmethod
     def of(cls, image: Image, now: float) -> Self:
         """Copy what the log needs of an image about to be deleted."""
-        return cls(
-            at=now,
-            image_id=image.id,
-            name=image.name,
-            droplet_id=image.droplet_id,
-            created_at=image.created_at,
-            regions=tuple(image.regions),
-            tags=tuple(image.tags),
-        )
+        regions, tags = tuple(image.regions), tuple(image.tags)
+        return cls(now, image.id, image.name, image.droplet_id, image.created_at, regions, tags)
 
 
 @dataclass(slots=True)

@@ -180,12 +180,7 @@ def _gpu(size: Size) -> Body:
 
 def _networks(droplet: Droplet) -> Body:
     private = {"ip_address": droplet.private_ip, "netmask": "255.255.0.0", "gateway": "nil", "type": "private"}
-    public = {
-        "ip_address": droplet.public_ip,
-        "netmask": "255.255.255.0",
-        "gateway": "203.0.113.1",
-        "type": "public",
-    }
+    public = {"ip_address": droplet.public_ip, "netmask": "255.255.255.0", "gateway": "203.0.113.1", "type": "public"}
     return {"v4": [private, public], "v6": []}
 
 

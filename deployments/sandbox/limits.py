@@ -31,7 +31,7 @@ class Window:
 
     @property
     def next_expiry(self) -> float | None:
-        """When the oldest counted request expires; None if there is none."""
+        """When the oldest counted request expires; None without one."""
         return self._times[0] + self.seconds if self._times else None
 
     def expire(self, now: float) -> None:

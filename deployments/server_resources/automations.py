@@ -11,9 +11,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, TriggerTypes
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import MISSING, SetupError
+from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from flows.names import FLOWS
 from flows.prefect_settings import DEAD_AFTER
 
@@ -97,14 +96,9 @@ class AutomationResource:
 
 async def _block_id(client: PrefectClient, block: str) -> UUID:
     kind, _, name = block.partition("/")
-    try:
-        found = await client.read_block_document_by_name(name, kind)
-    except ObjectNotFound:
-        found = None
+    found = await if_exists(client.read_block_document_by_name(name, kind))
     if not name or found is None or found.id is None:
-        raise SetupError(
-            f"notification block {block!r} does not exist: create one in Prefect's UI, under Blocks"
-        ) from None
+        raise SetupError(f"notification block {block!r} does not exist: create one in Prefect's UI, under Blocks")
     return found.id
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
-from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import MISSING
+from deployments.server_resources.server_resource import MISSING, if_exists
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND, MUTEX_SLOTS
 from tasks.digitalocean.settings import RateLimit
 from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, MOST_SLOTS, slots_per_second
@@ -37,9 +36,8 @@ class LimitResource:
 
     async def diff(self, client: PrefectClient) -> str:
         """Say what differs on the server; empty if nothing does."""
-        try:
-            limit = await client.read_global_concurrency_limit_by_name(self.limit)
-        except ObjectNotFound:
+        limit = await if_exists(client.read_global_concurrency_limit_by_name(self.limit))
+        if limit is None:
             return MISSING
         if not limit.active:
             return "switched off"

@@ -20,7 +20,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
+
+from deployments.server_resources.server_resource import if_exists
 
 NIGHTLY = "replicate-backups/nightly"
 IN_FLIGHT = FlowRunFilter(
@@ -65,11 +66,7 @@ def _limit_of(deployment_id: UUID) -> str:
 
 
 async def _is_left_over(client: PrefectClient, deployment_id: UUID) -> bool:
-    try:
-        await client.read_global_concurrency_limit_by_name(_limit_of(deployment_id))
-    except ObjectNotFound:
-        return False
-    return True
+    return await if_exists(client.read_global_concurrency_limit_by_name(_limit_of(deployment_id))) is not None
 
 
 async def _has_runs_in_flight(client: PrefectClient, deployment_id: UUID) -> bool:
@@ -78,7 +75,4 @@ async def _has_runs_in_flight(client: PrefectClient, deployment_id: UUID) -> boo
 
 
 async def _read(client: PrefectClient) -> DeploymentResponse | None:
-    try:
-        return await client.read_deployment_by_name(NIGHTLY)
-    except ObjectNotFound:
-        return None
+    return await if_exists(client.read_deployment_by_name(NIGHTLY))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import ObjectNotFound
 
 MISSING = "missing"
+ObjectT = TypeVar("ObjectT")
+
+
+async def if_exists(reading: Awaitable[ObjectT]) -> ObjectT | None:
+    """Await an object from Prefect's server; None if it does not exist."""
+    try:
+        return await reading
+    except ObjectNotFound:
+        return None
 
 
 class SetupError(Exception):

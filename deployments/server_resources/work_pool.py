@@ -9,9 +9,8 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import WorkPool
-from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import MISSING, SetupError
+from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from deployments.server_resources.token_block import BLOCK
 from flows.prefect_settings import RUN_SETTINGS
 
@@ -55,10 +54,7 @@ class WorkPoolResource:
 
 
 async def _read(client: PrefectClient) -> WorkPool | None:
-    try:
-        return await client.read_work_pool(POOL)
-    except ObjectNotFound:
-        return None
+    return await if_exists(client.read_work_pool(POOL))
 
 
 async def _default_template(client: PrefectClient, kind: str) -> dict[str, Any]:

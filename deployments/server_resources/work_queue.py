@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkQueue
-from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import MISSING
+from deployments.server_resources.server_resource import MISSING, if_exists
 from deployments.server_resources.work_pool import POOL
 
 EVENT_QUEUE = "events"
@@ -51,7 +50,4 @@ def _limit(queue: WorkQueue) -> str:
 
 
 async def _read(client: PrefectClient) -> WorkQueue | None:
-    try:
-        return await client.read_work_queue_by_name(EVENT_QUEUE, work_pool_name=POOL)
-    except ObjectNotFound:
-        return None
+    return await if_exists(client.read_work_queue_by_name(EVENT_QUEUE, work_pool_name=POOL))

@@ -232,7 +232,7 @@ class DigitalOceanClient:
 
         Raises:
             ScopeMissing: A read got a 403, and so did another one that needs the same scope.
-            APIError: The response is an error or malformed, or there is none.
+            APIError: The response is an error, malformed or missing.
         """
         extensions = {PERMIT: permit} if permit else None
         try:

@@ -59,7 +59,7 @@ class APIError(DigitalOceanError):
         path: Its path, without the host.
         status: HTTP status of the response; None without a response.
         error_id: The API's short name for the error, such as `not_found`.
-        message: The API's message, or what happened if there is none.
+        message: The API's message, or what happened without one.
         request_id: The API's request ID, for DigitalOcean's support.
 
     Attributes:

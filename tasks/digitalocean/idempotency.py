@@ -96,7 +96,7 @@ async def find_applied(
         since: When it was sent, by the server's clock.
 
     Returns:
-        The action: a completed one since then, or any in progress, whoever started it; None if there is none.
+        A matching action completed since then, or in progress, whoever started it; None if not found.
 
     Raises:
         APIError: The image's actions cannot be read.

@@ -29,13 +29,10 @@ LARGEST_ID = 2**63 - 1
 
 
 def _in_utc(moment: datetime) -> datetime:
-    try:
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("not a valid time") from error
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     if not EARLIEST <= moment <= LATEST:
         raise ValueError("not a valid time")
-    return moment
+    return moment.astimezone(UTC)
 
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)

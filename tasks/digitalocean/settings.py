@@ -145,7 +145,7 @@ def load_settings(token: SecretStr | None = None) -> Settings:
         The settings.
 
     Raises:
-        TokenMissing: There is no token.
+        TokenMissing: Only the token is missing.
         ConfigurationError: A variable or a line of `.env` is not valid; the message names it, but not its value.
     """
     if problem := env_file_problem():

@@ -246,7 +246,7 @@ def test_a_check_of_a_server_that_is_set_up_is_content_and_needs_no_token(story:
     assert verdicts(story.check_after.stdout) == dict.fromkeys(PARTS, "unchanged")
 
 
-def test_the_bucket_that_it_makes_is_the_one_that_runs_pour_into(server: Server, story: Story) -> None:
+def test_the_bucket_that_it_creates_is_the_one_that_runs_use(server: Server, story: Story) -> None:
     assert story.bucket_before is None
     level = server.do(PrefectLeakyBucket().add(100))
     assert level is not None
