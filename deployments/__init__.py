@@ -1,4 +1,4 @@
-"""How and where runs come to be: the sandbox, the demo, set-up of a Prefect server."""
+"""Setup of a Prefect server, the demo, and the sandbox."""
 
 # Sets Prefect's settings before Prefect is imported.
 import flows  # noqa: F401

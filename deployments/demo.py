@@ -1,4 +1,4 @@
-"""The main job on a sandbox account, through a Prefect server of its own: what `make demo` shows."""
+"""`make demo`: replicate backups on a sandbox account, with a temporary Prefect server."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from flows.temporary_server import ServerDidNotStart
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".demo"
 DROPLETS = 6
-# An hour of copying in half a minute.
+# An hour of copying takes half a minute.
 SPEED = 120
-ENDED = "The demo has ended, and its server with it; its files are in .demo"
+ENDED = "The demo has ended and stopped its server; its files are in .demo"
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     Returns:
         Exit status: 0 if everything arrived, 1 if not, 3 if Prefect's server did not start, 130 after Ctrl-C.
     """
-    # Ended from outside, it takes its server along, as it does on Ctrl-C.
+    # Stop the server on SIGTERM too, as on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         raise_when_interrupted()
@@ -48,17 +48,17 @@ def main() -> int:
 def show() -> int:
     """Copy the backups of a sandbox account; returns the exit status of the run."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    say(f"Starting a sandbox of the API with {DROPLETS} Droplets ({SPEED} times as fast as life) and a Prefect server")
+    say(f"Starting a sandbox of the API with {DROPLETS} Droplets, sped up {SPEED} times, and a Prefect server")
     with Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox, ExitStack() as running:
         with waiting_messages("Waiting for Prefect's server to start", say):
             ui = running.enter_context(prefect_server(FOLDER))
         say(f"Prefect's UI is at {ui}; copying the newest backup of every Droplet to every region")
         status = replicate(sandbox.environment(), ui)
         counts = sandbox.record.requests_by_status()
-        say(f"The sandbox has counted {sum(counts.values())} requests, {counts.get(429, 0)} answered with 429")
+        say(f"The sandbox received {sum(counts.values())} requests and answered {counts.get(429, 0)} with a 429")
         say("Everything arrived" if status == DONE else "Not everything arrived")
         if sys.stdout.isatty():
-            say(f"Look at the run: {address_of_last_run(ui)}  (Ctrl-C ends the demo)")
+            say(f"View the run: {address_of_last_run(ui)}  (Ctrl-C ends the demo)")
             with suppress(KeyboardInterrupt):
                 signal.pause()
     if sys.stdout.isatty():
@@ -67,21 +67,21 @@ def show() -> int:
 
 
 def say(sentence: str) -> None:
-    """Tell whoever watches."""
-    print(f"\n--- {sentence}", flush=True)  # noqa: T201  # this is what a demo is for
+    """Print a line of the demo."""
+    print(f"\n--- {sentence}", flush=True)  # noqa: T201
 
 
 def replicate(sandbox: Mapping[str, str], ui: str) -> int:
-    """Run the main job as from a shell; returns its exit status."""
+    """Run `replicate_backups` as from a shell; returns its exit status."""
     environment = {**clean_environment(FOLDER), **sandbox, "PREFECT_API_URL": f"{ui}/api"}
     command = [sys.executable, "-m", "flows.replicate_backups"]
-    # In a process group of its own: Ctrl-C is for the demo, which ends the run without a word, as nothing real is lost.
+    # In its own process group, so that Ctrl-C reaches only the demo.
     run = subprocess.run(command, env=environment, cwd=ROOT, start_new_session=True, check=False)  # noqa: S603
     return run.returncode
 
 
 def address_of_last_run(ui: str) -> str:
-    """Find the address of the newest flow run in the UI."""
+    """Find the URL of the newest flow run in the UI."""
     newest = {"sort": "START_TIME_DESC", "limit": 1}
     runs = httpx.post(f"{ui}/api/flow_runs/filter", json=newest, trust_env=False).json()
     return f"{ui}/runs/flow-run/{runs[0]['id']}" if runs else ui

@@ -1,4 +1,4 @@
-"""Tell Prefect that backups are complete, so that they are copied: `python -m deployments.notify`."""
+"""Send Prefect the event that starts a run when backups are complete: `python -m deployments.notify`."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def main(
 
     Args:
         image_ids: The backups that are complete.
-        droplet_tag: Droplets whose newest backups are to be copied; without image_ids and this: all.
+        droplet_tag: Copy the newest backups of the Droplets with this tag; without it and image_ids, of all Droplets.
         droplet_id: The Droplet that was backed up, as the event's resource.
 
     Returns:
-        Exit status: 0 if the server has taken the event, 1 if not, 3 if there is no server.
+        Exit status: 0 if the event was sent, 1 if not, 3 if there is no server.
     """
     try:
         require_server()
@@ -52,8 +52,8 @@ def main(
     event = backup_completed(image_ids, droplet_tag, droplet_id)
     try:
         asyncio.run(send(event))
-    except Exception as error:  # noqa: BLE001  # a web socket fails in many ways, and cron needs a sentence and a status
-        say(f"{PREFECT_API_URL.value()} has not taken the event: {error!r}")
+    except Exception as error:  # noqa: BLE001  # a WebSocket fails in many ways, and cron needs a message and a status
+        say(f"could not send the event to {PREFECT_API_URL.value()}: {error!r}")
         return PARTLY_FAILED
     print(f"{event.event} of {event.resource.id} sent: {event.payload}")  # noqa: T201
     return DONE
@@ -64,11 +64,11 @@ def backup_completed(image_ids: list[int] | None, droplet_tag: str | None, dropl
 
     Args:
         image_ids: The backups that are complete.
-        droplet_tag: Droplets whose newest backups are to be copied.
+        droplet_tag: Copy the newest backups of the Droplets with this tag.
         droplet_id: The Droplet that was backed up.
 
     Returns:
-        The event, whose payload names only what is known.
+        The event; its payload contains only what is given.
     """
     resource = f"digitalocean.droplet.{droplet_id}" if droplet_id else ACCOUNT
     payload: dict[str, Any] = {"image_ids": image_ids, "droplet_tag": droplet_tag}
@@ -80,12 +80,12 @@ def backup_completed(image_ids: list[int] | None, droplet_tag: str | None, dropl
 
 
 async def send(event: Event) -> None:
-    """Send an event, and make sure that it has arrived."""
+    """Send an event and wait until the server has received it."""
     async with get_events_client(reconnection_attempts=1) as client:
         await client.emit(event)
 
 
 if __name__ == "__main__":
-    # A link to pydantic's documentation does not help with a mistyped option.
+    # A mistyped option needs no link to pydantic's documentation.
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
     sys.exit(app())

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that belongs to this project: its files in one folder, reachable only through a socket in it."""
+"""A private PostgreSQL server: its files in one folder, reachable only through a socket in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-# Where Debian and Ubuntu keep the programs, one folder per major version, and not in PATH.
+# Debian and Ubuntu keep the programs outside PATH, one folder per major version.
 DEBIAN = Path("/usr/lib/postgresql")
 PROGRAMS = ("initdb", "pg_ctl", "postgres")
 # The user that PostgreSQL's packages create.
@@ -27,7 +27,7 @@ LONGEST_START_SECONDS = 60
 
 
 class PostgreSQLMissing(Exception):
-    """No PostgreSQL that could be run is installed."""
+    """No usable PostgreSQL is installed."""
 
 
 class PostgreSQLFailed(Exception):
@@ -50,7 +50,7 @@ class PostgreSQL:
 
     @classmethod
     def installed(cls, folder: Path) -> Self:
-        """Find the programs that fit a folder's database, or the newest if there is no database yet.
+        """Find the programs that match the version of a folder's database, or the newest if it has no database yet.
 
         Args:
             folder: The folder.
@@ -77,12 +77,12 @@ class PostgreSQL:
 
     @property
     def url(self) -> str:
-        """The address that Prefect's server connects to."""
+        """The connection URL for Prefect's server."""
         return f"postgresql+asyncpg://{OWNER}@/{DATABASE}?host={quote(str(self.folder))}"
 
     @property
     def data(self) -> Path:
-        """The folder of the database itself; missing until `create`."""
+        """The data directory; missing until `create`."""
         return self.folder / "data"
 
     def create(self) -> None:
@@ -92,15 +92,15 @@ class PostgreSQL:
             PostgreSQLFailed: initdb failed.
         """
         new = self.folder / "new"
-        # Left behind where this was killed.
+        # A killed `create` may have left it behind.
         shutil.rmtree(new, ignore_errors=True)
-        # Whoever can enter the folder may connect.
+        # Anyone with access to the folder may connect.
         owner = ["--username", OWNER, "--auth", "trust"]
         self._run("initdb", "--pgdata", str(new), *owner, "--encoding", "UTF8", "--locale", "C")
         new.rename(self.data)
 
     def start(self, settings: Sequence[str] = ()) -> None:
-        """Start the server, unless it is still running because whoever started it was killed.
+        """Start the server, unless it is still running because its parent process was killed.
 
         Args:
             settings: Settings besides those of the default configuration, such as `fsync=off`.
@@ -118,7 +118,7 @@ class PostgreSQL:
             raise PostgreSQLFailed(f"PostgreSQL did not start: see the end of {log}")
 
     def stop(self) -> None:
-        """Stop the server without waiting for its clients to leave."""
+        """Stop the server without waiting for its clients to disconnect."""
         self._pg_ctl("stop", "--mode", "fast", "--wait")
 
     def _pg_ctl(self, command: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -127,7 +127,7 @@ class PostgreSQL:
     def _run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(  # noqa: S603  # the command is ours
             [str(self.programs / program), *arguments],
-            # The current folder may be closed to this user.
+            # This user may have no access to the current folder.
             cwd=self.folder,
             user=self.user,
             check=False,
@@ -144,8 +144,8 @@ def postgresql(folder: Path, *, settings: Sequence[str] = ()) -> Iterator[Postgr
     """Run a PostgreSQL server while the `with` block lasts.
 
     Args:
-        folder: Its folder, which keeps the database for the next time; created if missing. The path of a socket is
-            limited to about 100 characters, so the folder's must be shorter.
+        folder: Its folder, which keeps the database; created if missing. Its path must be shorter than 100 characters,
+            the limit for a socket's path.
         settings: Settings besides those of the default configuration, such as `fsync=off`.
 
     Yields:
@@ -159,12 +159,12 @@ def postgresql(folder: Path, *, settings: Sequence[str] = ()) -> Iterator[Postgr
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if server.user:
         shutil.chown(folder, server.user)
-    # Held until this process ends, however it ends.
+    # The kernel releases the lock when this process ends, however it ends.
     with (folder / "in-use").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise PostgreSQLFailed(f"the database in {folder} is in use by another server") from None
+            raise PostgreSQLFailed(f"another server is using the database in {folder}") from None
         if not server.data.exists():
             server.create()
         try:
@@ -187,7 +187,7 @@ def _major_version(programs: Path) -> int:
 
 
 def _user_to_run_as() -> str | None:
-    """Choose who runs it: the current user, except root, as whom it refuses to run."""
+    """Choose the user that runs it: None for the current one, unless that is root, as which PostgreSQL does not run."""
     if os.geteuid():
         return None
     if SYSTEM_USER not in {entry.pw_name for entry in pwd.getpwall()}:

@@ -1,4 +1,4 @@
-"""A Prefect server for the demo and the tests: on this machine, in its own folder, stopped when it is not needed."""
+"""A temporary Prefect server on this machine, with its own folder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from flows.temporary_server import ServerDidNotStart
 LOOPBACK = "127.0.0.1"
 LONGEST_START_SECONDS = 300
 LONGEST_STOP_SECONDS = 20
-SECONDS_BETWEEN_LOOKS = 0.2
+POLL_SECONDS = 0.2
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Compose an environment without anybody's own settings of Prefect, DigitalOcean and the network.
+    """Compose an environment without the user's settings for Prefect, DigitalOcean and the network.
 
     Args:
         home: Prefect's folder.
@@ -31,7 +31,7 @@ def clean_environment(home: Path) -> dict[str, str]:
     Returns:
         Environment variables.
     """
-    # All of it is on loopback, where proxies and certificates are of no use and can only be wrong.
+    # Everything is on loopback, where proxies and certificates can only break things.
     left_out = {*PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR"}
     kept = {
         name: value
@@ -46,14 +46,14 @@ def prefect_server(home: Path, *, environment: Mapping[str, str] | None = None) 
     """Run a Prefect server while the `with` block lasts.
 
     Args:
-        home: Its folder, for database and log; made if missing.
-        environment: Settings of its own besides, such as the address of another database.
+        home: Its folder, for database and log; created if missing.
+        environment: Additional settings, such as the URL of another database.
 
     Yields:
-        The address of its UI; the API is below it, at `/api`.
+        The URL of its UI; the API is below it, at `/api`.
 
     Raises:
-        ServerDidNotStart: It ended, or did not answer in time.
+        ServerDidNotStart: It exited, or did not respond in time.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -62,7 +62,7 @@ def prefect_server(home: Path, *, environment: Mapping[str, str] | None = None) 
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
     settings = {**clean_environment(home), "PREFECT_UI_API_URL": f"{url}/api", **(environment or {})}
     with log.open("wb") as output:
-        # In a process group of its own: Ctrl-C is for whoever started the server, and it ends the server in order.
+        # In its own process group: Ctrl-C reaches only the parent process, which then stops the server cleanly.
         server = subprocess.Popen(  # noqa: S603  # the command is ours
             command, env=settings, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -74,17 +74,17 @@ def prefect_server(home: Path, *, environment: Mapping[str, str] | None = None) 
 
 
 def end(server: subprocess.Popen[bytes]) -> None:
-    """End a server in order, or by force if that takes too long or is interrupted.
+    """Stop a server cleanly, or kill it if that takes too long or is interrupted.
 
     Args:
-        server: Its process, which may have ended already.
+        server: Its process, which may have exited already.
     """
     server.terminate()
     try:
         with suppress(subprocess.TimeoutExpired):
             server.wait(LONGEST_STOP_SECONDS)
     finally:
-        # It may hang, and who waits for it may press Ctrl-C once more.
+        # Also when a second Ctrl-C interrupts the wait.
         server.kill()
         server.wait()
 
@@ -101,10 +101,10 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, log: Path) ->
     deadline = time.monotonic() + LONGEST_START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise ServerDidNotStart(f"Prefect's server ended with status {server.returncode}; see {log}")
+            raise ServerDidNotStart(f"Prefect's server exited with status {server.returncode}; see {log}")
         try:
             if httpx.get(f"{url}/api/health", timeout=1, trust_env=False).is_success:
                 return
         except httpx.TransportError:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-    raise ServerDidNotStart(f"Prefect's server did not answer within {LONGEST_START_SECONDS} s; see {log}")
+            time.sleep(POLL_SECONDS)
+    raise ServerDidNotStart(f"Prefect's server did not respond within {LONGEST_START_SECONDS} s; see {log}")

@@ -1,4 +1,4 @@
-"""Prefect's server, on PostgreSQL where it is installed: `make server`, or `python -m deployments.server`."""
+"""Prefect's server, on PostgreSQL if that is installed: `make server`, or `python -m deployments.server`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,13 @@ app = App(name="python -m deployments.server", version_flags=[])
 
 @app.default
 def main(*, folder: Path | None = None) -> int:
-    """Run Prefect's server until Ctrl-C, on a PostgreSQL of its own, or on SQLite where PostgreSQL is not installed.
+    """Run Prefect's server until Ctrl-C, on a private PostgreSQL, or on SQLite if PostgreSQL is not installed.
 
-    A database that Prefect's settings name (PREFECT_API_DATABASE_CONNECTION_URL) is used as it is. Address and port are
-    those of PREFECT_SERVER_API_HOST and PREFECT_SERVER_API_PORT, 127.0.0.1 and 4200 unless they are set.
+    If PREFECT_API_DATABASE_CONNECTION_URL is set, that database is used instead. PREFECT_SERVER_API_HOST and
+    PREFECT_SERVER_API_PORT set the address and port, by default 127.0.0.1 and 4200.
 
     Args:
-        folder: Where PostgreSQL keeps its files; by default `postgresql` in PREFECT_HOME, or
-            /var/lib/prefect-postgresql as root.
+        folder: PostgreSQL's files; by default `postgresql` in PREFECT_HOME, or /var/lib/prefect-postgresql as root.
 
     Returns:
         Exit status: 0 after Ctrl-C or SIGTERM, 3 if it could not start.
@@ -48,7 +47,9 @@ def main(*, folder: Path | None = None) -> int:
     try:
         check_address(host, port)
     except OSError as error:
-        return complain(f"cannot listen on {host}:{port} ({error.strerror}): PREFECT_SERVER_API_PORT sets another port")
+        return complain(
+            f"cannot listen on {host}:{port} ({error.strerror}): set PREFECT_SERVER_API_PORT to another port"
+        )
     try:
         with ExitStack() as running:
             return serve({"PREFECT_API_DATABASE_CONNECTION_URL": database(folder or default_folder(), running)})
@@ -59,14 +60,14 @@ def main(*, folder: Path | None = None) -> int:
 
 
 def database(folder: Path, running: ExitStack) -> str:
-    """Start PostgreSQL if it is installed and nothing else is configured, and say which database is used.
+    """Start PostgreSQL if it is installed and no other database is configured, and say which database is used.
 
     Args:
-        folder: Where PostgreSQL keeps its files.
-        running: Stops PostgreSQL.
+        folder: PostgreSQL's files.
+        running: Stops PostgreSQL when it closes.
 
     Returns:
-        The database's address.
+        The database's URL.
 
     Raises:
         PostgreSQLFailed: PostgreSQL is installed, but did not start.
@@ -81,67 +82,63 @@ def database(folder: Path, running: ExitStack) -> str:
         server = running.enter_context(postgresql(folder))
     except PostgreSQLMissing as missing:
         say(
-            f"{missing}: Prefect's server uses SQLite ({sqlite}), which is for trying things out. "
-            "Where several runs are at work, it loses events: see deployments/production/README.md"
+            f"{missing}: Prefect's server uses SQLite ({sqlite}), which is for evaluation only. "
+            "It loses events when several runs are active: see deployments/production/README.md"
         )
         return configured
     say(f"Prefect's server uses PostgreSQL, with its files in {folder}")
     if is_new:
         say("The database is new and empty: run `make setup`, then deploy")
         if sqlite.exists():
-            say(f"What Prefect has recorded so far stays in {sqlite}, which this server does not use")
+            say(f"Earlier runs stay in {sqlite}, which this server does not use")
     return server.url
 
 
 def serve(environment: dict[str, str]) -> int:
-    """Run Prefect's server until it ends or this process is told to end.
+    """Run Prefect's server until it exits or this process is interrupted.
 
     Args:
-        environment: Settings besides those of this process.
+        environment: Settings in addition to those of this process.
 
     Returns:
         Exit status.
     """
     command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start"]
-    # In a session of its own, so that Ctrl-C reaches it only once, through this process.
+    # In its own session, so that Ctrl-C reaches it only once, through this process.
     server = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)  # noqa: S603  # the command is ours
     try:
         status = server.wait()
     finally:
         end(server)
-    return complain(f"Prefect's server ended with status {status}")
+    return complain(f"Prefect's server exited with status {status}")
 
 
 def default_folder() -> Path:
-    """Say where PostgreSQL keeps its files."""
+    """Choose the folder for PostgreSQL's files."""
     return PREFECT_HOME.value() / "postgresql" if os.geteuid() else FOLDER_OF_ROOT
 
 
 def check_address(host: str, port: int) -> None:
-    """Make sure that Prefect's server will be able to listen, before anything is started.
-
-    Args:
-        host: Its address.
-        port: Its port.
+    """Check that Prefect's server will be able to listen, before anything is started.
 
     Raises:
         OSError: The port is in use, or the address is not this machine's.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
-        # As Prefect's server does: a port whose last connections have only just been closed is free.
+        # As Prefect's server does: a port with recently closed connections counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
 
 
 def say(sentence: str) -> None:
-    """Tell whoever starts the server."""
-    print(sentence, flush=True)  # noqa: T201  # this is a command
+    """Print a message."""
+    print(sentence, flush=True)  # noqa: T201
 
 
 def complain(sentence: str) -> int:
-    """Say why there is no server; returns the exit status."""
-    print(sentence, file=sys.stderr)  # noqa: T201  # this is a command
+    """Print an error; returns the exit status."""
+    print(sentence, file=sys.stderr)  # noqa: T201
     return COULD_NOT_START
 
 

@@ -1,4 +1,4 @@
-"""Create what the deployments need on a Prefect server: `python -m deployments.setup`, as often as you like."""
+"""Create or update what the deployments need on a Prefect server: `python -m deployments.setup`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from deployments.server_resources.token_block import TokenResource
 from deployments.server_resources.work_pool import WorkPoolResource
 from deployments.server_resources.work_queue import WorkQueueResource
 from flows.command_start import COULD_NOT_START, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
+from flows.messages import say
 from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
 
@@ -45,16 +46,16 @@ def main(
     work_pool_type: Literal["process", "docker", "kubernetes"] = "process",
     event_runs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
 ) -> int:
-    """Create or update what the deployments need on the Prefect server at PREFECT_API_URL, and list what was done.
+    """Create or update what the deployments need on the Prefect server at PREFECT_API_URL. Safe to run repeatedly.
 
-    The API token is taken from DIGITALOCEAN_TOKEN or .env; a terminal asks for it if the server has none yet.
+    The API token comes from DIGITALOCEAN_TOKEN or .env; in a terminal, you are asked for it if the server has none yet.
 
     Args:
-        check: Change nothing; say what is missing, and exit with 1 if anything is.
+        check: Change nothing; list what is missing or differs, and exit with 1 if anything does.
         notify: The block that notifies when copies fail or do not happen, such as slack-webhook/ops. Create it in
             Prefect's UI first. Without it, existing automations keep their actions.
         work_pool_type: Type of a new work pool.
-        event_runs: How many runs started by events may run at once; 2 unless the server has another limit already.
+        event_runs: How many runs started by events may run at once; 2 unless the server already has another limit.
 
     Returns:
         Exit status: 0 if everything is up to date, 1 if not, 3 if the token or the server is missing.
@@ -65,11 +66,13 @@ def main(
         raise_when_interrupted()
         return asyncio.run(apply_all(resources, change=not check))
     except (NotReady, ConfigurationError) as error:
-        return complain(str(error), COULD_NOT_START)
+        say(str(error))
+        return COULD_NOT_START
     except SetupError as error:
-        return complain(str(error))
+        say(str(error))
     except httpx.HTTPError as error:
-        return complain(f"Prefect's server at {PREFECT_API_URL.value()} failed: {error!r}")
+        say(f"Prefect's server at {PREFECT_API_URL.value()} failed: {error!r}")
+    return PARTLY_FAILED
 
 
 def required_resources(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[ServerResource]:
@@ -136,17 +139,11 @@ def ask_for_token() -> SecretStr:
     """Ask for the API token in the terminal.
 
     Raises:
-        TokenMissing: There is no terminal.
+        TokenMissing: This does not run in a terminal.
     """
     if not sys.stdin.isatty():
-        raise TokenMissing("there is no token yet: put it into DIGITALOCEAN_TOKEN or .env, or run this in a terminal")
+        raise TokenMissing("no token found: set DIGITALOCEAN_TOKEN, also in .env, or run this in a terminal")
     return load_settings(token=SecretStr(getpass("DigitalOcean API token: "))).token
-
-
-def complain(sentence: str, status: int = PARTLY_FAILED) -> int:
-    """Say why it cannot be done; returns the exit status."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
-    return status
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What a step of a run does: Prefect tasks around the DigitalOcean API, one module a resource."""
+"""Prefect tasks that call the DigitalOcean API, one module per resource."""

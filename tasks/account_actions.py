@@ -1,4 +1,4 @@
-"""Tasks around the account's feed of actions."""
+"""Tasks for the account's feed of actions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KnownActions:
-    """The actions on some images, as far as they can be known.
+    """The actions on some images, as far as they could be read.
 
     Attributes:
         actions: The actions, in no particular order.
-        unread: Why the actions of an image cannot be read, by the image's id. Nothing should be started on such an
-            image: it may be under way.
+        unread: Why the actions of an image cannot be read, by image ID. Start nothing on such an image: it may already
+            be in progress.
     """
 
     actions: Sequence[Action] = ()
@@ -31,21 +31,24 @@ class KnownActions:
 
 @api_task(task_run_name="list actions on images", repeats=False)
 async def list_actions_on(images: Sequence[Image], *, connection: Connection | None = None) -> KnownActions:
-    """List the actions on some images, with as few requests as that takes.
+    """List the actions on some images, with few requests.
 
-    Reads the account's feed back to the day the oldest of the images was made. Where that would take more requests
-    than asking for each image's actions, or the feed cannot be read, does the latter.
+    Reads the account's feed back to the creation of the oldest image. If that would take more requests than reading
+    each image's actions, or if the feed cannot be read, reads each image's actions instead.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/actions_list
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_list
 
     Args:
         images: The images.
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         Their actions, and the images whose actions cannot be read.
 
     Raises:
         Unauthorized: The token is wrong.
-        ScopeMissing: The token may not read images.
+        ScopeMissing: The token lacks the scope to read images.
     """
     client = (connection or connect()).client
     wanted = {image.id for image in images}
@@ -60,8 +63,8 @@ async def list_actions_on(images: Sequence[Image], *, connection: Connection | N
             raise
         except APIError as error:
             if isinstance(error, NotFound) and not error.transient:
-                continue  # the image is gone, and with it what was under way
-            logger.warning("The actions of image %d cannot be read: %s", image_id, error)
+                continue  # the image is gone, and its actions with it
+            logger.warning("Could not read the actions of image %d: %s", image_id, error)
             unread[image_id] = f"its actions cannot be read: {error}"
         else:
             found += [action.model_copy(update={"resource_id": image_id}) for action in actions]
@@ -71,9 +74,9 @@ async def list_actions_on(images: Sequence[Image], *, connection: Connection | N
 async def _from_feed(
     client: DigitalOceanClient, images: Sequence[Image]
 ) -> tuple[list[Action], Collection[int | None]] | None:
-    """Read the feed; returns the actions, and the images of which there are actions that it does not show properly."""
+    """Read the feed; returns the actions, and the IDs of images with an action in it that cannot be read."""
     oldest = min(image.created_at for image in images)
-    # What another run started a moment ago, before it died, may not be in the feed yet.
+    # An action that another run started just before it died may not be in the feed yet.
     await asyncio.sleep(client.settings.poll_interval_seconds)
     found: list[Action] = []
     unclear: set[int | None] = set()
@@ -83,10 +86,10 @@ async def _from_feed(
         except Unauthorized:
             raise
         except APIError as error:
-            # A token may be allowed images and not the account's actions.
-            logger.info("The account's actions cannot be read, asking for those of each image instead: %s", error)
+            # A token may have the scope for images, but not for the account's actions.
+            logger.info("Could not read the account's actions, reading those of each image instead: %s", error)
             return None
-        # Other kinds of resources have ids of their own, which may be the same numbers.
+        # IDs are unique only among resources of the same type.
         found += [action for action in page.actions if action.resource_type == "image"]
         unclear.update(page.unread)
         if not page.more or (page.actions and page.actions[-1].started_at < oldest):

@@ -1,4 +1,4 @@
-"""Prefect tasks that send requests to the API: how they are called, and when they are tried again."""
+"""Prefect tasks that send requests to the API: how they are called, and when they are retried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.digitalocean import APIError, Connection, Forbidden, run_blocking
 from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.digitalocean.settings import MOST_RETRIES
 
-# Longer than a request takes as a rule; who has pressed Ctrl-C waits no longer.
+# Longer than a request usually takes; also the longest wait after Ctrl-C.
 LONGEST_ENDING_SECONDS = 10.0
 
 P = ParamSpec("P")
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 class ApiTask(Task[P, R]):
-    """A task whose function is async, and which can be called from everywhere.
+    """A task with an async function that can be called from sync and async code.
 
-    From a sync flow a call gives the result, from an async flow something to await; `.submit()` and `.map()` work in
-    both. `.aio()` always gives something to await.
+    In a sync flow a call returns the result, in an async flow an awaitable; `.submit()` and `.map()` work in both.
+    `.aio()` always returns an awaitable.
     """
 
     repeats = True
@@ -42,7 +42,7 @@ class ApiTask(Task[P, R]):
     find_done: Callable[..., Awaitable[Any]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task: to its end from sync code, as an awaitable from async code."""
+        """Run the task; returns the result in sync code, an awaitable in async code."""
         run = self.aio(*args, **kwargs)
         return run if _called_from_async_code() else run_blocking(run)
 
@@ -51,14 +51,14 @@ class ApiTask(Task[P, R]):
         return cast(Coroutine[Any, Any, R], super().__call__(*args, **kwargs))
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the task to its end, whatever happens to Prefect or to the caller.
+        """Run the task to its end, even if Prefect fails or the caller is cancelled.
 
-        A run with transfers in flight does not end because Prefect's server is under strain: where Prefect fails, or
-        outside of a flow run, the API is called without it. And what has begun ends before the caller is cancelled, as
-        when a run's time is over: a start that was broken off may be carried out all the same.
+        An overloaded Prefect server must not end a run with transfers in flight: if Prefect fails, or outside a flow
+        run, the API is called directly. A request that has begun is finished before the caller is cancelled, because
+        DigitalOcean may carry out an aborted one anyway.
 
         Raises:
-            Exception: What the task's own function raises.
+            Exception: Any exception of the task's function.
         """
         if FlowRunContext.get() is None:
             return await self.directly(*args, **kwargs)
@@ -72,7 +72,7 @@ class ApiTask(Task[P, R]):
             if not done or not caller:
                 under_way.cancel()
                 raise
-            # The caller records the result, and is cancelled where it waits next.
+            # The caller gets the result, and is cancelled at its next await.
             caller.cancel()
             return under_way.result()
         except Exception as error:
@@ -85,7 +85,7 @@ class ApiTask(Task[P, R]):
             return await self.directly(*args, **kwargs) if done_already is None else done_already
 
     async def directly(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do what the task does without Prefect; repeats what the task would."""
+        """Run the task's function without Prefect, with the same retries."""
 
         async def call() -> R:
             return await cast(Awaitable[R], self.fn(*args, **kwargs))
@@ -96,13 +96,13 @@ class ApiTask(Task[P, R]):
         return await client.repeating(call, when=lambda error: is_repeated(error, idempotent=self.idempotent))
 
     def with_options(self, **options: Any) -> ApiTask[P, R]:
-        """Make a copy with other options of Prefect's."""
+        """Make a copy with other Prefect options."""
         copy = cast(ApiTask[P, R], super().with_options(**options))
         copy.repeats, copy.idempotent, copy.find_done = self.repeats, self.idempotent, self.find_done
         return copy
 
     async def _find_done(self, since: datetime, *args: Any, **kwargs: Any) -> R | None:
-        """Find the result of a request that was sent before Prefect failed."""
+        """Find the result of a request sent before Prefect failed."""
         return cast(R | None, await self.find_done(since, *args, **kwargs)) if self.find_done else None
 
 
@@ -111,12 +111,12 @@ def _connection_of(arguments: Mapping[str, Any]) -> Connection:
 
 
 def _was_raised_in(function: Callable[..., Any], error: BaseException) -> bool:
-    """Whether an error comes out of a function, and not out of what has called it."""
+    """Whether an error was raised in a function, and not by its caller."""
     return any(frame.f_code is function.__code__ for frame, _ in walk_tb(error.__traceback__))
 
 
 def _called_from_async_code() -> bool:
-    """Tell by the kind of the flow or task that calls; outside of runs, by whether an event loop is running."""
+    """Whether the calling flow or task is async; outside of runs, whether an event loop is running."""
     try:
         context = get_run_context()
     except MissingContextError:
@@ -130,13 +130,13 @@ def _called_from_async_code() -> bool:
 
 
 def is_repeated(error: object, *, idempotent: bool = False) -> bool:
-    """Decide whether a task that failed is tried again: if its request may be sent twice.
+    """Decide whether a failed task is retried: only if its request may be sent twice.
 
-    A start that was refused with a 403 is left to the caller, who may have other images to try.
+    A POST refused with a 403 is not retried: the caller may try other images first.
 
     Args:
-        error: The error, if it is one.
-        idempotent: Whether doing it twice is the same as doing it once.
+        error: The task's exception; anything else is not retried.
+        idempotent: Whether sending it twice has the same effect as sending it once.
     """
     if not isinstance(error, APIError):
         return False
@@ -145,8 +145,8 @@ def is_repeated(error: object, *, idempotent: bool = False) -> bool:
     return error.repeatable and not (isinstance(error, Forbidden) and error.method == "POST")
 
 
-def _is_tried_again(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """The pause before the next attempt is Prefect's; after a 429 the rate limiter adds what is missing."""
+def _is_retried(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Decide for Prefect, which pauses before the retry; after a 429, the rate limiter pauses longer if needed."""
     error = getattr(state.data, "result", state.data)
     if not isinstance(task, ApiTask) or not task.repeats or not is_repeated(error, idempotent=task.idempotent):
         return False
@@ -165,16 +165,14 @@ def api_task(
     """Make a task of an async function that sends requests.
 
     Its runs have no tags: for each tag, Prefect asks its server for a concurrency limit before a run begins, one run
-    after another, and while the server does not answer that would hold a run's transfers up for minutes.
+    after another. While the server does not respond, that would delay a run's transfers by minutes.
 
     Args:
-        task_run_name: What the UI shows for a run.
-        repeats: Whether the task as a whole is tried again. Not where it reads lists: there the client repeats the
-            page that failed.
-        idempotent: Whether doing it twice is the same as doing it once, also where the API is changed by it.
-        find_done: Finds the result where Prefect has failed, perhaps after the request was sent: called with the
-            time before that and the task's arguments; returns None where nothing was done. None for tasks that may be
-            repeated.
+        task_run_name: The run's name in the UI.
+        repeats: Whether the task as a whole is retried. False for lists, where the client retries the failed page.
+        idempotent: Whether sending the request twice has the same effect as sending it once.
+        find_done: Called if Prefect failed, perhaps after the request was sent, with the time before the request and
+            the task's arguments; returns the result, or None if nothing was done. None for tasks that may be repeated.
 
     Returns:
         A decorator.
@@ -184,13 +182,12 @@ def api_task(
         task = ApiTask[P, R](
             function,  # type: ignore[arg-type]  # R is what awaiting it returns
             task_run_name=task_run_name,
-            # How often is up to the condition. Prefect logs a traceback where it has counted to the end itself, and
-            # these errors explain themselves.
+            # The condition limits the retries. If Prefect reached this limit itself, it would log a traceback.
             retries=MOST_RETRIES + 1,
             retry_delay_seconds=exponential_backoff(1),
             retry_jitter_factor=0.5,
-            retry_condition_fn=_is_tried_again,
-            # The API's state changes by itself: an earlier response is out of date.
+            retry_condition_fn=_is_retried,
+            # The API's state changes, so an earlier response is stale.
             cache_policy=NO_CACHE,
         )
         task.repeats, task.idempotent, task.find_done = repeats, idempotent, find_done

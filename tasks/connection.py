@@ -1,4 +1,4 @@
-"""The process's connection to the API, which shares its rate limit through Prefect with the processes of other runs."""
+"""The process's connection to the API, with a rate limit that all runs share through Prefect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.distributed_rate_limit import DistributedRateLimit
 
 
 def connect() -> Connection:
-    """Find the process's connection for the settings now in the environment.
+    """Get the process's connection for the current settings in the environment.
 
     Raises:
         ConfigurationError: A setting is missing or wrong.

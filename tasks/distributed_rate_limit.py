@@ -1,12 +1,12 @@
-"""One token's short-term rate limit, shared by the processes of several runs through Prefect's server.
+"""The distributed rate limit: several processes share a token's limit per minute through Prefect's server.
 
-Each process keeps the token's limits by itself, and learns from the responses what others spend; but what they send
-within the same seconds it learns too late. So all of them add their requests to one leaky bucket, a global concurrency
-limit of Prefect's, and a process that finds it fuller than a short burst waits until enough has leaked.
+Each process keeps to the token's limits, and learns from responses what others have sent, but too late for those sent
+in the same seconds. So all processes add their requests to one leaky bucket, a global concurrency limit of Prefect's,
+and wait while its level is above a short burst.
 
-No request waits for Prefect's server: requests are added afterwards, many at a time, and the level of the bucket counts
-for the requests to come. Until the next report, others are assumed to go on as before. If the server does not answer
-for the length of the limit, they are assumed to have stopped, and what they send shows only in the API's responses.
+No request waits for Prefect's server: each process reports what it has sent afterwards, in batches, and uses the level
+from the response for its next requests. Until the next report, it assumes that the others go on at their previous rate.
+If no report succeeds for the length of the limit, it assumes that they have stopped.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from tasks.digitalocean.clock import Clock, SystemClock
 from tasks.digitalocean.settings import RateLimit
 
 DISTRIBUTED_LIMIT = "digitalocean-api-requests"
-# Prefect rounds the leak down at each update, so a request is worth many slots.
-SLOTS_A_REQUEST = 1000
-# Never reached: a refusal would reset the time from which Prefect counts the leak.
+# At each update, Prefect rounds down the number of slots that have leaked; with many slots per request, little is lost.
+SLOTS_PER_REQUEST = 1000
+# Never reached: a refused update would reset the time since when Prefect counts leaked slots.
 MOST_SLOTS = 1_000_000_000
-# This many processes may send a burst before they know of each other.
+# This many processes may each send a burst before they know of each other.
 PROCESSES = 3
 BURST_PART = 0.04
 PART_BETWEEN_REPORTS = 1 / 60
-LONGEST_QUESTION_SECONDS = 10.0
+REPORT_TIMEOUT_SECONDS = 10.0
+# How long a missing bucket is not asked for again.
 SECONDS_WITHOUT = 60.0
 
 logger = logging.getLogger(__name__)
 
 
 class DistributedRateLimit:
-    """The leaky bucket, as one process sees it; without one on the server, no request waits.
+    """The leaky bucket, as one process knows it; without a bucket on the server, requests do not wait.
 
     Args:
-        limits: The token's limits. The shortest is shared; how much is left of the longest, every answer tells.
-        add: Adds requests, possibly 0, and returns the level of the bucket, or None where it does not exist; None for
-            Prefect's.
-        clock: Where time comes from.
+        limits: The token's limits. Only the shortest is shared; every response shows what is left of the longest.
+        add: Adds requests, 0 or more, to the bucket and returns its level; None without a bucket. By default Prefect's.
+        clock: The source of time; None for the system's.
     """
 
     def __init__(
@@ -57,24 +57,24 @@ class DistributedRateLimit:
         shortest = min(limits, key=lambda limit: limit.seconds)
         self._seconds = shortest.seconds
         self._burst = burst_of(shortest)
-        self._rate = requests_a_second(limits)
+        self._rate = requests_per_second(limits)
         self._seconds_between_reports = PART_BETWEEN_REPORTS * shortest.seconds
         self._add = add or PrefectLeakyBucket().add
         self._clock = clock or SystemClock()
         self._level = 0.0
         self._level_at = self._clock.monotonic()
-        self._level_heard: float | None = None
-        self._heard_at = self._level_at
-        # A part is left for this process, however much the others want; as long as nothing is known, they want much.
+        self._reported_level: float | None = None
+        self._reported_at = self._level_at
+        # The others never get everything. Until something is known, they are assumed to use their maximum.
         self._most_for_others = self._rate * (PROCESSES - 1) / PROCESSES
-        self._others = self._most_for_others
+        self._others_rate = self._most_for_others
         self._waiting = 0
         self._unreported = 0
         self._reporting: asyncio.Task[None] | None = None
         self._without_until = -math.inf
 
-    async def turn(self) -> None:
-        """Wait until one more request may go, and count it."""
+    async def acquire(self) -> None:
+        """Wait until one more request may be sent, and count it."""
         if self._clock.monotonic() < self._without_until:
             return
         self._waiting += 1
@@ -89,15 +89,15 @@ class DistributedRateLimit:
         self._begin_to_report()
 
     def _pause(self) -> float:
-        """Seconds until one more request fits, as far as this process knows."""
+        """Estimate the seconds until one more request fits."""
         return (self._level_now() + 1 - self._burst) / self._rate
 
     def _level_now(self) -> float:
-        """The level of the bucket, as far as this process knows."""
+        """Estimate the bucket's level."""
         now = self._clock.monotonic()
-        silence = (now - self._heard_at) / self._seconds
-        run_out = (self._rate - self._others * max(0.0, 1 - silence)) * (now - self._level_at)
-        return max(0.0, self._level - run_out)
+        silence = (now - self._reported_at) / self._seconds
+        leaked = (self._rate - self._others_rate * max(0.0, 1 - silence)) * (now - self._level_at)
+        return max(0.0, self._level - leaked)
 
     def _set_level(self, level: float) -> None:
         self._level, self._level_at = level, self._clock.monotonic()
@@ -107,16 +107,16 @@ class DistributedRateLimit:
             self._reporting = asyncio.create_task(self._report())
 
     async def _report(self) -> None:
-        """Add what was sent, and read the level of the bucket while requests wait."""
+        """Report what was sent, and read the level while requests wait."""
         while self._unreported or self._waiting:
             number, self._unreported = self._unreported, 0
             try:
-                async with asyncio.timeout(LONGEST_QUESTION_SECONDS):
+                async with asyncio.timeout(REPORT_TIMEOUT_SECONDS):
                     level = await self._add(number)
-            except Exception as error:  # noqa: BLE001  # whatever Prefect raises: images are copied without it, too
-                logger.debug("Prefect's server cannot say what others send: %r", error)
-                # What has leaked meanwhile no longer counts: after an outage of minutes, all of it at once would stop
-                # every process for minutes.
+            except Exception as error:  # noqa: BLE001  # whatever Prefect raises: requests go on without it
+                logger.debug("Could not update the distributed rate limit: %r", error)
+                # Requests that would have leaked by now no longer count: after an outage of minutes, adding all of
+                # them at once would block every process for minutes.
                 self._unreported = min(self._unreported + number, math.ceil(self._level_now()))
             else:
                 if level is None:
@@ -127,53 +127,53 @@ class DistributedRateLimit:
             await asyncio.sleep(self._seconds_between_reports)
 
     def _learn(self, level: float, added: int) -> None:
-        """Learn the level of the bucket, and how fast others fill it."""
+        """Update the level, and the rate of the others."""
         now = self._clock.monotonic()
-        if self._level_heard is not None:
-            elapsed = now - self._heard_at
-            mine = max(0.0, self._level_heard - self._rate * elapsed) + added
+        if self._reported_level is not None:
+            elapsed = now - self._reported_at
+            mine = max(0.0, self._reported_level - self._rate * elapsed) + added
             others = max(0.0, level - mine) / max(elapsed, self._seconds_between_reports)
-            self._others = min(self._most_for_others, (self._others + others) / 2)
-        self._level_heard, self._heard_at = level, now
+            self._others_rate = min(self._most_for_others, (self._others_rate + others) / 2)
+        self._reported_level, self._reported_at = level, now
         self._set_level(level + self._unreported)
 
 
 class PrefectLeakyBucket:
-    """The bucket on Prefect's server."""
+    """The leaky bucket on Prefect's server."""
 
     def __init__(self) -> None:
         self._client: PrefectClient | None = None
 
     async def add(self, requests: int) -> float | None:
-        """Add requests, possibly 0, and return the level of the bucket; None if it does not exist."""
+        """Add requests, 0 or more; returns the level in requests, None if there is no bucket."""
         if self._client is None:
-            # For as long as the process lives, as the connection to the API is.
+            # Stays open for the life of the process, like the connection to the API.
             self._client = await get_client().__aenter__()
-        slots = requests * SLOTS_A_REQUEST
-        # A report is not worth the seconds after which Prefect's client tries again: the next one makes up for it.
+        slots = requests * SLOTS_PER_REQUEST
+        # No retries: the next report makes up for a failed one.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             try:
                 limit = await self._client.read_global_concurrency_limit_by_name(DISTRIBUTED_LIMIT)
             except ObjectNotFound:
-                # To add all the same would make the server write, and with SQLite keep others from it.
+                # An update would still make the server write, which blocks other writers on SQLite.
                 return None
             if slots:
                 await self._client.increment_concurrency_slots([DISTRIBUTED_LIMIT], slots, "rate_limit")
-        return (limit.active_slots + slots) / SLOTS_A_REQUEST
+        return (limit.active_slots + slots) / SLOTS_PER_REQUEST
 
 
 def burst_of(limit: RateLimit) -> float:
-    """How many requests may go at once."""
+    """The number of requests that may be sent at once."""
     return max(1.0, BURST_PART * limit.requests)
 
 
-def requests_a_second(limits: Sequence[RateLimit]) -> float:
-    """How fast the bucket leaks, so that what fits through it fits into the shortest window."""
+def requests_per_second(limits: Sequence[RateLimit]) -> float:
+    """The leak rate at which all bursts together fit into the shortest window."""
     shortest = min(limits, key=lambda limit: limit.seconds)
-    # One more each, as the last request of a burst begins before the bucket has run out by a whole one.
+    # One more per process: the last request of a burst is sent before a whole one has leaked.
     return max(1.0, shortest.requests - PROCESSES * (burst_of(shortest) + 1)) / shortest.seconds
 
 
-def slots_a_second(limits: Sequence[RateLimit]) -> float:
-    """The same, as Prefect counts."""
-    return requests_a_second(limits) * SLOTS_A_REQUEST
+def slots_per_second(limits: Sequence[RateLimit]) -> float:
+    """The leak rate in Prefect's slots."""
+    return requests_per_second(limits) * SLOTS_PER_REQUEST

@@ -1,4 +1,4 @@
-"""Tasks around Droplets."""
+"""Tasks for Droplets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def list_droplets(tag: str | None = None, *, connection: Connection | None
 
     Args:
         tag: Only those with this tag; None for all.
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         The Droplets.

@@ -1,4 +1,4 @@
-"""Tasks around the image-action endpoints: get, list, post, and waiting for what was started."""
+"""Tasks for image actions: get, list, post, and wait."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ async def get_image_action(image_id: int, action_id: int, *, connection: Connect
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_get
 
-    Tried again after everything that may pass: a 403, a 429, a 5xx, an odd status, a broken answer or connection.
+    Retried after any transient error: a 403, a 429, a 5xx, an unexpected status, a malformed response or a broken
+    connection.
 
     Args:
         image_id: The image, at least 1.
         action_id: The action, at least 1.
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         The action as it is now.
 
     Raises:
         InvalidArgument: An ID is not valid; nothing was sent.
-        NotFound: The image or the action does not exist.
+        NotFound: The image or action does not exist.
         Unauthorized: The token is wrong.
-        APIError: Anything else, when there are no attempts left.
+        APIError: Any other error, once no retries are left.
 
     Example:
         ```python
         @flow
-        def how_far(image_id: int, action_id: int) -> str:
+        def action_status(image_id: int, action_id: int) -> str:
             return get_image_action(image_id, action_id).status
         ```
     """
@@ -52,15 +53,15 @@ async def get_image_action(image_id: int, action_id: int, *, connection: Connect
 
 @api_task(task_run_name="list actions of {image_id}", repeats=False)
 async def list_image_actions(image_id: int, *, connection: Connection | None = None) -> list[Action]:
-    """List every action ever run on an image.
+    """List all actions on an image.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_list
 
-    Each page of the list is asked for again after everything that may pass, as in `get_image_action`.
+    Each page is retried after any transient error, as in `get_image_action`.
 
     Args:
         image_id: The image, at least 1.
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         Its actions, in the API's order.
@@ -69,7 +70,7 @@ async def list_image_actions(image_id: int, *, connection: Connection | None = N
         InvalidArgument: The ID is not valid; nothing was sent.
         NotFound: The image does not exist.
         Unauthorized: The token is wrong.
-        APIError: Anything else, when there are no attempts left.
+        APIError: Any other error, once no retries are left.
 
     Example:
         ```python
@@ -112,26 +113,26 @@ async def post_image_action(
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_post
 
-    Tried again after a 429 and where no connection was made. After a 5xx, an odd status, a broken answer or a broken
-    connection, the image's actions are looked at first: what was carried out all the same is returned, not repeated.
+    Retried after a 429, or if no connection could be made. After a 5xx, an unexpected status, a malformed response or a
+    broken connection, the image's actions are read first: if the action was started, it is returned.
 
     Args:
         image_id: The image, at least 1.
         request: `ConvertImage()` or `TransferImage(region="nyc3")`, or the same as a dictionary.
-        connection: The API; None for that of the settings in the environment.
-        permit: A permit of its rate limiter that was acquired for this request; None to acquire one.
+        connection: The API; None to connect with the settings in the environment.
+        permit: A permit of its rate limiter, acquired for this request; None to acquire one.
 
     Returns:
-        The action; in progress, as a rule.
+        The action, usually in progress.
 
     Raises:
         InvalidArgument: The ID or the request is not valid; nothing was sent.
         NotFound: The image does not exist.
-        UnprocessableEntity: The API refuses: the image is in the region already, is not a snapshot, has another action
-            pending, or the region takes no images.
-        Forbidden: Refused, perhaps for now only: a caller with other images does well to try one of those first.
+        UnprocessableEntity: The API refuses: the image is already in the region, is not a snapshot, has another pending
+            action, or the region does not support transfers.
+        Forbidden: Refused, perhaps temporarily: if you have other images, try one of those first.
         Unauthorized: The token is wrong.
-        APIError: Anything else, when there are no attempts left.
+        APIError: Any other error, once no retries are left.
 
     Example:
         ```python
@@ -156,20 +157,22 @@ async def wait_for_image_action(
 ) -> Action:
     """Wait until an action has ended.
 
-    All waiting in a process is done by one poller, so waiting for many actions at once costs few requests.
+    One poller per process polls all pending actions, so waiting for many actions at once takes few requests.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_get
 
     Args:
         image_id: The image, at least 1.
         action_id: The action, at least 1.
-        timeout_minutes: When to stop waiting; the action itself goes on.
-        connection: The API; None for that of the settings in the environment.
+        timeout_minutes: How long to wait; the action itself goes on.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         The action, completed or errored.
 
     Raises:
         TimeoutError: It was still in progress.
-        APIError: It cannot be looked at.
+        APIError: It cannot be read.
 
     Example:
         ```python

@@ -1,4 +1,4 @@
-"""Tasks around images."""
+"""Tasks for images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tasks.digitalocean import Connection, Image, NotFound
 
 @api_task(task_run_name="list images", repeats=False)
 async def list_private_images(*, connection: Connection | None = None) -> list[Image]:
-    """List the account's own images: backups, snapshots and custom images.
+    """List the account's private images: backups, snapshots and custom images.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/images_list
 
     Args:
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         The images.
@@ -33,7 +33,7 @@ async def get_image(image_id: int, *, connection: Connection | None = None) -> I
 
     Args:
         image_id: The image, at least 1.
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         The image; None if it does not exist.

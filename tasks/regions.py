@@ -1,4 +1,4 @@
-"""Tasks around regions."""
+"""Tasks for regions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tasks.digitalocean import Connection, Region
 
 @api_task(task_run_name="list regions", repeats=False)
 async def list_regions(*, connection: Connection | None = None) -> list[Region]:
-    """List all regions; `takes_images` tells which of them images can be transferred to.
+    """List all regions; `takes_images` shows which ones images can be transferred to.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/regions_list
 
     Args:
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         The regions.

@@ -1,4 +1,4 @@
-"""Tasks around snapshots of Droplets."""
+"""Tasks for snapshots of Droplets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tasks.digitalocean.idempotency import delete_once
 
 @api_task(task_run_name="list snapshots", repeats=False)
 async def list_snapshots(*, connection: Connection | None = None) -> list[Snapshot]:
-    """List the account's snapshots of Droplets, also of those that are gone.
+    """List the account's snapshots of Droplets, including deleted Droplets.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/snapshots_list
 
     Args:
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
         The snapshots.
@@ -30,20 +30,22 @@ async def list_snapshots(*, connection: Connection | None = None) -> list[Snapsh
 async def delete_snapshot(image_id: int, *, connection: Connection | None = None) -> bool:
     """Delete a snapshot, exactly once.
 
-    Tried again after a 429, a 403 and where no connection was made. After a 404, a 5xx, an odd status, a broken answer
-    or a broken connection, the snapshot is looked for first: if it is gone, it was deleted.
+    Retried after a 429 or 403, or if no connection could be made. After a 404, a 5xx, an unexpected status, a malformed
+    response or a broken connection, the snapshot is read first: if it is gone, it was deleted.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/images_delete
 
     Args:
         image_id: The snapshot, at least 1.
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
-        Whether this call deleted it; if not, it was gone before.
+        True if this call deleted it, False if it was already gone.
 
     Raises:
         InvalidArgument: The ID is not valid; nothing was sent.
         UnprocessableEntity: The API refuses: it is a backup, or has an action pending.
         Unauthorized: The token is wrong.
-        APIError: Anything else, when there are no attempts left.
+        APIError: Any other error, once no retries are left.
     """
     return await delete_once((connection or connect()).client, image_id)

@@ -1,4 +1,4 @@
-"""Tasks around tags."""
+"""Tasks for tags."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tasks.digitalocean.client import DigitalOceanClient
 
 @api_task(task_run_name="tag images {tag}", idempotent=True)
 async def tag_images(tag: str, image_ids: Sequence[int], *, connection: Connection | None = None) -> frozenset[int]:
-    """Tag images, all in one request, and create the tag if it is missing.
+    """Tag images in one request, and create the tag if it is missing.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/tags_assign_resources
 
-    Tagging what has the tag already changes nothing, so the task is tried again after any failure that may pass.
+    Retried after any transient error: tagging an image again changes nothing.
 
     Args:
         tag: The tag.
         image_ids: The images.
-        connection: The API; None for that of the settings in the environment.
+        connection: The API; None to connect with the settings in the environment.
 
     Returns:
-        Those that could not be tagged: gone, or not taggable as what they are now.
+        The images that could not be tagged: deleted, or refused by the API.
 
     Raises:
         InvalidArgument: The tag is not valid; nothing was sent.
-        APIError: Anything else, when there are no attempts left.
+        APIError: Any other error, once no retries are left.
     """
     client, wanted = (connection or connect()).client, list(image_ids)
     try:
@@ -36,14 +36,14 @@ async def tag_images(tag: str, image_ids: Sequence[int], *, connection: Connecti
     except UnprocessableEntity:
         return frozenset(wanted)
     except NotFound:
-        # The tag is missing, or an image is: the API's answer is the same.
+        # The tag or an image is missing: the API's response is the same.
         await client.create_tag(tag)
-        return await _tag_those_there(client, tag, wanted)
+        return await _tag_existing(client, tag, wanted)
     return frozenset()
 
 
-async def _tag_those_there(client: DigitalOceanClient, tag: str, image_ids: list[int]) -> frozenset[int]:
-    """Tag images one of which may be gone: whichever half fails is halved again."""
+async def _tag_existing(client: DigitalOceanClient, tag: str, image_ids: list[int]) -> frozenset[int]:
+    """Tag images of which some may be gone, by bisection; returns those that could not be tagged."""
     try:
         await client.tag_images(tag, image_ids)
     except UnprocessableEntity:
@@ -52,6 +52,6 @@ async def _tag_those_there(client: DigitalOceanClient, tag: str, image_ids: list
         if len(image_ids) == 1:
             return frozenset(image_ids)
         middle = len(image_ids) // 2
-        first = await _tag_those_there(client, tag, image_ids[:middle])
-        return first | await _tag_those_there(client, tag, image_ids[middle:])
+        first = await _tag_existing(client, tag, image_ids[:middle])
+        return first | await _tag_existing(client, tag, image_ids[middle:])
     return frozenset()

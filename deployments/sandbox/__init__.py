@@ -1,4 +1,4 @@
-"""A stand-in for the DigitalOcean API on this machine, with its rate limits and its bad days."""
+"""A fake of the DigitalOcean API on localhost, with rate limits and fault injection."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from cyclopts import App
 
 from deployments.sandbox.server import Sandbox
 
-app = App(name="python -m deployments.sandbox", help="A stand-in for the DigitalOcean API on this machine.")
+app = App(name="python -m deployments.sandbox", help="A fake of the DigitalOcean API on localhost.")
 
 
 @app.default
@@ -28,15 +28,15 @@ def serve(
     requests_per_minute: int = 250,
     requests_per_hour: int = 5000,
 ) -> None:
-    """Serve a made-up account until Ctrl-C.
+    """Serve a generated account until Ctrl-C.
 
     Args:
         port: The port on 127.0.0.1; 0 picks a free one.
-        speed: What all durations are divided by, those of the rate limits included.
-        droplets: How many Droplets the account has.
-        backups_per_droplet: How many backups each has.
-        seed: What the account is drawn from; the same seed makes the same one.
-        token: The token to accept, by default one drawn from the seed.
+        speed: Divides all durations, including those of the rate limits.
+        droplets: Number of Droplets.
+        backups_per_droplet: Number of backups per Droplet.
+        seed: Seed of the random account; the same seed generates the same account.
+        token: The token to accept; by default generated from the seed.
         requests_per_minute: The burst limit.
         requests_per_hour: The hourly limit.
     """
@@ -57,10 +57,10 @@ def serve(
             with sandbox:
                 print(_greeting(sandbox), flush=True)  # noqa: T201
                 threading.Event().wait()
-        except ValueError as mistake:
-            sys.exit(str(mistake))
-        except OSError as trouble:
-            sys.exit(_advice(trouble, port))
+        except ValueError as error:
+            sys.exit(str(error))
+        except OSError as error:
+            sys.exit(_advice(error, port))
 
 
 def _greeting(sandbox: Sandbox) -> str:
@@ -68,17 +68,17 @@ def _greeting(sandbox: Sandbox) -> str:
     return "\n".join(
         [
             f"The sandbox is at {sandbox.url} and accepts the token {sandbox.token}.",
-            "To use it, paste this into another shell; Ctrl-C here ends it:",
+            "To use it, paste this into another shell. To stop it, press Ctrl-C here.",
             "",
             *exports,
         ]
     )
 
 
-def _advice(trouble: OSError, port: int) -> str:
-    if trouble.errno == errno.EADDRINUSE:
+def _advice(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
         return f"Port {port} is in use. Choose another with --port, or let --port 0 find a free one."
-    return f"Cannot listen on port {port}: {trouble.strerror}."
+    return f"Cannot listen on port {port}: {error.strerror}."
 
 
 if __name__ == "__main__":

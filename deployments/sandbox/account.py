@@ -1,7 +1,4 @@
-"""The state of one account: what there is, what is under way, and what has become of it.
-
-Time passes only in `Account.advance`: whoever looks at the account first tells it what time it is.
-"""
+"""The state of one account. Time passes only in `Account.advance`, so call it before reading the account."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ BACKUPS_KEPT_SECONDS = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What will become of an action that is about to start, and who will see it."""
+    """How a new action will end, if it ends, and whether the lists of actions show it."""
 
     outcome: Outcome = "completed"
     ends: bool = True
@@ -37,7 +34,7 @@ class Fate:
 
 @dataclass(slots=True)
 class Action:
-    """Something done to a resource; `ends_at` is decided at its start and is infinite if it never ends."""
+    """An action on a resource; `ends_at` is set when it starts, and is infinite if it never ends."""
 
     id: int
     type: str
@@ -58,7 +55,7 @@ class Action:
 
 @dataclass(slots=True)
 class Image:
-    """An image; `regions` says since when the API shows the image in each of them."""
+    """An image; `regions` maps each region to the time since when the API shows the image there."""
 
     id: int
     name: str
@@ -80,11 +77,11 @@ class Image:
     locked_until: float = -math.inf
 
     def shown_type(self, now: float) -> ImageType:
-        """The type the API shows, which may lag behind the true one."""
+        """The type that the API shows, which may lag behind the actual one."""
         return "backup" if now < self.shown_as_backup_until else self.type
 
     def shown_regions(self, now: float) -> list[str]:
-        """The regions the API shows, which may lag behind the true ones."""
+        """The regions that the API shows, which may lag behind the actual ones."""
         return [slug for slug, since in self.regions.items() if since <= now]
 
     def pending(self) -> list[Action]:
@@ -94,7 +91,7 @@ class Image:
 
 @dataclass(slots=True)
 class Droplet:
-    """A virtual machine; which of its images are backups, the images know."""
+    """A virtual machine; `image_ids` holds its backups and its snapshots."""
 
     id: int
     name: str
@@ -111,17 +108,17 @@ class Droplet:
     volume_ids: list[str] = field(default_factory=list)
 
     def backup_name(self, created_at: float) -> str:
-        """What a backup of that moment is called."""
+        """The name of a backup made at that time."""
         return f"{self.name} {datetime.fromtimestamp(created_at, UTC):%Y-%m-%d}"
 
     def draw_image_size(self, draw: Random) -> float:
-        """A size that an image of it may have, in gigabytes."""
+        """Draw the size of an image of this Droplet, in gigabytes."""
         return round(draw.uniform(1, min(30, self.size.disk)), 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """An image the client deleted, as it was at that moment."""
+    """An image that the client deleted, as it was then."""
 
     at: float
     image_id: int
@@ -133,28 +130,21 @@ class Deletion:
 
     @classmethod
     def of(cls, image: Image, now: float) -> Self:
-        """What is to be remembered of an image that is about to be deleted."""
-        return cls(
-            at=now,
-            image_id=image.id,
-            name=image.name,
-            droplet_id=image.droplet_id,
-            created_at=image.created_at,
-            regions=tuple(image.regions),
-            tags=tuple(image.tags),
-        )
+        """Copy what the log needs of an image about to be deleted."""
+        regions, tags = tuple(image.regions), tuple(image.tags)
+        return cls(now, image.id, image.name, image.droplet_id, image.created_at, regions, tags)
 
 
 @dataclass(slots=True)
 class Tag:
-    """A tag and its resources: pairs of type and ID, the last one tagged last."""
+    """A tag, and the resources that have it: pairs of type and ID, the last tagged one last."""
 
     name: str
     resources: dict[tuple[str, int], None] = field(default_factory=dict)
 
 
 class Account:
-    """Everything one API token can see."""
+    """Everything that one API token has access to."""
 
     def __init__(
         self,
@@ -173,9 +163,9 @@ class Account:
         self.tags: dict[str, Tag] = {}
         self.actions: dict[int, Action] = {}
         self.started: list[Action] = []
-        """Every action the client started, oldest first."""
+        """Every action that the client started, oldest first."""
         self.deleted: list[Deletion] = []
-        """Every image the client deleted, in the order in which it did."""
+        """Every image that the client deleted, oldest deletion first."""
         self._feed: list[Action] = []
         self._running: list[tuple[float, int, Action]] = []
         self._last_action_id = 2_048_000_000
@@ -183,7 +173,7 @@ class Account:
         self._advancing = threading.Lock()
 
     def advance(self, now: float) -> None:
-        """Let everything happen that is due.
+        """Finish every action that is due.
 
         Args:
             now: The time, in Unix seconds.
@@ -193,29 +183,29 @@ class Account:
                 self._finish(heapq.heappop(self._running)[2])
 
     def newest_actions(self, now: float) -> list[Action]:
-        """The account's feed, newest first, without what it does not show yet."""
+        """The account's feed, newest first, without the actions that it does not show yet."""
         shown = len(self._feed)
-        # Only the last few can be too new, as all of them appear equally late.
+        # All actions appear with the same delay, so only the last few can be too new.
         while shown and self._feed[shown - 1].listed_at > now:
             shown -= 1
         return self._feed[:shown][::-1]
 
     def start(self, image: Image, kind: str, region: str, now: float, fate: Fate | None = None) -> Action:
-        """Start an action on an image that may have it.
+        """Start an action that the API's rules allow.
 
         Args:
             image: The image.
             kind: `convert` or `transfer`.
-            region: Where to transfer it, or where it is converted.
+            region: The target of a transfer, or where the image is converted.
             now: The time, in Unix seconds.
-            fate: What will become of it.
+            fate: How it will end.
 
         Returns:
             The action, in progress.
         """
         fate = fate or Fate()
         ends_at = now + self._seconds_for(image, kind, region) / self.speed if fate.ends else math.inf
-        action = self._remember(kind, image.id, "image", region=region, started_at=now, ends_at=ends_at, fate=fate)
+        action = self._add_action(kind, image.id, "image", region, started_at=now, ends_at=ends_at, fate=fate)
         image.actions.append(action)
         self.started.append(action)
         if fate.ends:
@@ -224,40 +214,34 @@ class Account:
         return action
 
     def add_past_action(self, kind: str, droplet: Droplet, started_at: float, ended_at: float) -> None:
-        """Put something into the feed that was done to a Droplet before the client came."""
-        action = self._remember(
-            kind,
-            droplet.id,
-            "droplet",
-            region=droplet.region,
-            started_at=started_at,
-            ends_at=ended_at,
-            fate=Fate(),
+        """Add an action on a Droplet from before the client's first request to the feed."""
+        action = self._add_action(
+            kind, droplet.id, "droplet", droplet.region, started_at=started_at, ends_at=ended_at, fate=Fate()
         )
         action.status = "completed"
 
     def tag(self, tag: Tag, kind: str, resource: Image | Droplet) -> None:
-        """Put a tag on a resource."""
+        """Tag a resource."""
         tag.resources.pop((kind, resource.id), None)
         tag.resources[kind, resource.id] = None
         if tag.name not in resource.tags:
             resource.tags.append(tag.name)
 
     def untag(self, tag: Tag, kind: str, resource: Image | Droplet) -> None:
-        """Take a tag off a resource."""
+        """Remove a tag from a resource."""
         tag.resources.pop((kind, resource.id), None)
         if tag.name in resource.tags:
             resource.tags.remove(tag.name)
 
     def add_image(self, image: Image) -> None:
-        """Put an image into the account, and on the lists of its Droplet."""
+        """Add an image to the account and to its Droplet."""
         self.images[image.id] = image
         self._last_image_id = max(self._last_image_id, image.id)
         if image.droplet_id is not None:
             self.droplets[image.droplet_id].image_ids.append(image.id)
 
     def delete_image(self, image: Image) -> None:
-        """Forget an image, but not what was done to it."""
+        """Delete an image; its actions stay."""
         for name in list(image.tags):
             self.untag(self.tags[name], "image", image)
         droplet = self.droplets.get(image.droplet_id) if image.droplet_id is not None else None
@@ -266,7 +250,7 @@ class Account:
         del self.images[image.id]
 
     def delete_droplet(self, droplet: Droplet) -> None:
-        """Destroy a Droplet between two requests: its backups go with it, its snapshots stay."""
+        """Destroy a Droplet and its backups between two requests; its snapshots stay."""
         for image in self._images_of(droplet, "backup"):
             self.delete_image(image)
         for name in list(droplet.tags):
@@ -274,13 +258,13 @@ class Account:
         del self.droplets[droplet.id]
 
     def back_up_droplets(self, now: float) -> list[Image]:
-        """Let a night's backups be made between two requests, and those of a week ago rotate away.
+        """Create a night's backups between two requests, and delete those older than a week.
 
         Args:
             now: The time, in Unix seconds.
 
         Returns:
-            The new backups, one of each Droplet that has backups on.
+            The new backups, one per Droplet with backups enabled.
         """
         self.advance(now)
         backed_up = [droplet for droplet in self.droplets.values() if droplet.backup_hour is not None]
@@ -308,37 +292,27 @@ class Account:
     def _images_of(self, droplet: Droplet, kind: ImageType) -> list[Image]:
         return [self.images[image_id] for image_id in droplet.image_ids if self.images[image_id].type == kind]
 
-    def _remember(
+    def _add_action(
         self,
         kind: str,
         resource_id: int,
         resource_type: Literal["image", "droplet"],
-        *,
         region: str,
+        *,
         started_at: float,
         ends_at: float,
         fate: Fate,
     ) -> Action:
         self._last_action_id += 1
-        listed_at = started_at + self.behavior.feed_lag_seconds / self.speed
-        action = Action(
-            self._last_action_id,
-            kind,
-            resource_id,
-            resource_type,
-            region,
-            started_at,
-            ends_at,
-            listed_at,
-            fate,
-        )
+        number, listed_at = self._last_action_id, started_at + self.behavior.feed_lag_seconds / self.speed
+        action = Action(number, kind, resource_id, resource_type, region, started_at, ends_at, listed_at, fate)
         self.actions[action.id] = action
         if fate.listed:
             self._feed.append(action)
         return action
 
     def _seconds_for(self, image: Image, kind: str, region: str) -> float:
-        # Seeded by what is done and not by when, so that a run's order does not change its durations.
+        # Seeded by what is done, not by when, so that the order of a run does not change its durations.
         attempt = sum(1 for action in image.actions if (action.type, action.region) == (kind, region))
         draw = Random(f"{self.seed}/{image.id}/{kind}/{region}/{attempt}")  # noqa: S311
         if kind == "convert":

@@ -1,4 +1,4 @@
-"""What DigitalOcean does not document, or leaves to its users, and a client has to be ready for either way."""
+"""Behavior that DigitalOcean does not document, so that a client must handle each variant."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Behavior:
-    """How the sandbox behaves where the API's description leaves it open.
-
-    Seconds are the API's own: the sandbox's speed divides them.
+    """How the sandbox behaves where the API is not documented. Its speed divides the seconds.
 
     Args:
-        taggable_backups: Whether a backup can be tagged before it is a snapshot; if not, tagging answers 422.
-        duplicate_transfers: What becomes of a transfer to a region that another transfer of the image is under
-            way to.
-        lag_seconds: How long after an action's status an image's `regions` and `type` follow.
-        feed_lag_seconds: How long after an action was accepted it appears in `/v2/actions`.
+        taggable_backups: Whether a backup can be tagged before it is a snapshot; if not, tagging returns 422.
+        duplicate_transfers: Whether a second transfer of an image to the same region is accepted while the first is in
+            progress.
+        lag_seconds: How long an image's `regions` and `type` lag behind the status of its action.
+        feed_lag_seconds: How long after its start an action appears in `/v2/actions`.
         lock_seconds: How long after its conversion an image refuses other actions.
-        max_per_page: The longest page a list has, however much is asked for.
-        out_of_scope: Paths that the token's scopes do not cover, such as `/v2/actions`: they answer 403.
+        max_per_page: The maximum of `per_page`.
+        out_of_scope: Paths that the token's scopes do not cover, such as `/v2/actions`: they return 403.
     """
 
     taggable_backups: bool = True

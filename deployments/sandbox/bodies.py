@@ -1,4 +1,4 @@
-"""How each resource looks on the wire."""
+"""The JSON of each resource: https://docs.digitalocean.com/reference/api/digitalocean/."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY = 24 * 3600
 
 
 def timestamp(seconds: float) -> str:
-    """A moment as the API writes it, in whole seconds."""
+    """Format a time as the API does, in whole seconds."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -73,7 +73,7 @@ def droplet_image_body(image: Image, now: float) -> Body:
 
 
 def snapshot_body(image: Image, now: float) -> Body:
-    """A snapshot, as `/v2/snapshots` lists it: the ids are strings there."""
+    """A snapshot, as `/v2/snapshots` lists it: with IDs as strings."""
     return {
         "id": str(image.id),
         "name": image.name,
@@ -119,7 +119,7 @@ def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
 
 
 def tag_body(tag: Tag, base_url: str) -> Body:
-    """A tag, with the number of its resources."""
+    """A tag, with the number of resources that have it."""
     counts = Counter(kind for kind, _ in tag.resources)
     resources: Body = _tagged(tag.resources, base_url)
     for kind in ("droplet", "image", "volume", "volume_snapshot", "database"):
@@ -180,12 +180,7 @@ def _gpu(size: Size) -> Body:
 
 def _networks(droplet: Droplet) -> Body:
     private = {"ip_address": droplet.private_ip, "netmask": "255.255.0.0", "gateway": "nil", "type": "private"}
-    public = {
-        "ip_address": droplet.public_ip,
-        "netmask": "255.255.255.0",
-        "gateway": "203.0.113.1",
-        "type": "public",
-    }
+    public = {"ip_address": droplet.public_ip, "netmask": "255.255.255.0", "gateway": "203.0.113.1", "type": "public"}
     return {"v4": [private, public], "v6": []}
 
 

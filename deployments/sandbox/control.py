@@ -1,7 +1,4 @@
-"""Endpoints that the real API lacks: to make things go wrong, and to see what happened.
-
-They ask for no token and count against no limit, as only this machine can reach them.
-"""
+"""The sandbox's control API: injects faults and shows the request log. It needs no token and has no rate limit."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ class Control:
     clock: Callable[[], float]
 
     def routes(self) -> list[Route]:
-        """Where the endpoints are."""
+        """The routes of the endpoints."""
         return [
             Route("/sandbox/record", self.show_record, methods=["GET"]),
             Route("/sandbox/state", self.show_state, methods=["GET"]),
@@ -43,7 +40,7 @@ class Control:
         ]
 
     async def show_record(self, _: Request) -> Response:
-        """`GET`: every request, action and deletion, and what can be counted of them."""
+        """`GET`: every request, action and deletion, and a summary."""
         statuses = {str(status): count for status, count in self.record.requests_by_status().items()}
         summary = {
             "requests": len(self.record.requests),
@@ -63,7 +60,7 @@ class Control:
         )
 
     async def show_state(self, _: Request) -> Response:
-        """`GET`: the account's own images and its actions, as they are now."""
+        """`GET`: the account's private images and actions, as they are now."""
         now = self.clock()
         self.account.advance(now)
         own = [image for image in self.account.images.values() if not image.public]
@@ -83,12 +80,12 @@ class Control:
                 self.faults.at_random(**asked)
             else:
                 self.faults.add(*(Fault(**one) for one in (asked if isinstance(asked, list) else [asked])))
-        except (TypeError, ValueError, re.error) as mistake:
-            return JSONResponse({"error": str(mistake)}, 400)
+        except (TypeError, ValueError, re.error) as error:
+            return JSONResponse({"error": str(error)}, 400)
         return Response(status_code=204)
 
     async def clear_faults(self, _: Request) -> Response:
-        """`DELETE`: nothing more goes wrong."""
+        """`DELETE`: stop injecting faults."""
         self.faults.clear()
         return Response(status_code=204)
 
@@ -100,8 +97,8 @@ class Control:
             if "per_minute" in asked:
                 self.limits.set_neighbour(float(asked["per_minute"]), now)
             spent = self.limits.spend(now, int(asked.get("requests", 0)), float(asked.get("over_seconds", 0)))
-        except (AttributeError, TypeError, ValueError) as mistake:
-            return JSONResponse({"error": str(mistake)}, 400)
+        except (AttributeError, TypeError, ValueError) as error:
+            return JSONResponse({"error": str(error)}, 400)
         return JSONResponse({"spent": spent})
 
 

@@ -1,4 +1,4 @@
-"""What the API says when it will not do what it was asked."""
+"""The API's error responses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class ApiError(Exception):
-    """A refusal, as the client sees it: a status and a body."""
+    """An error response: a status and a body."""
 
     def __init__(self, status: int, body: Mapping[str, object]) -> None:
         super().__init__(f"{status} {body}")
@@ -15,17 +15,17 @@ class ApiError(Exception):
 
 
 def error(status: int, code: str, message: str) -> ApiError:
-    """The usual error, with the `id` and `message` that all but the tags' endpoints use."""
+    """An error with the `id` and `message` that all endpoints but those of tags use."""
     return ApiError(status, {"id": code, "message": message})
 
 
 def bad_request(message: str) -> ApiError:
-    """The request cannot be read."""
+    """The request cannot be parsed."""
     return error(400, "bad_request", message)
 
 
 def forbidden() -> ApiError:
-    """The resource is not the account's, but DigitalOcean's, or out of the scopes of the token."""
+    """The resource belongs to DigitalOcean, or the token lacks the scope."""
     return error(403, "forbidden", "You do not have access for the attempted action.")
 
 
@@ -35,5 +35,5 @@ def not_found() -> ApiError:
 
 
 def unprocessable(message: str) -> ApiError:
-    """The request can be read, but not be carried out."""
+    """The request is valid JSON, but cannot be carried out."""
     return error(422, "unprocessable_entity", message)

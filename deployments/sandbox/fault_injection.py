@@ -1,4 +1,4 @@
-"""What a fault does to an answer. None stands for a connection that is dropped without one."""
+"""How faults change responses. None stands for a connection dropped without a response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from deployments.sandbox.account import Fate
 from deployments.sandbox.errors import ApiError, error, forbidden, not_found
 from deployments.sandbox.faults import Fault, FaultKind
-from deployments.sandbox.responses import ResponseBody, html_answer, json_answer
+from deployments.sandbox.responses import ResponseBody, html_response, json_response
 
 LIMIT_MESSAGE = "API Rate limit exceeded."
 SECONDS_A_YEAR = 31_536_000
@@ -73,29 +73,29 @@ FOREIGN_ENTRIES: Mapping[str, list[object]] = {
         None,
     ],
 }
-"""What such lists were seen to hold of other kinds of resources, or of the API's early years."""
+"""Entries for other kinds of resources, or from the API's early years, as seen in these lists."""
 
 
-def limit_answer(
+def limit_response(
     request_id: str, *, code: str = "too_many_requests", headers: Mapping[str, str] | None = None
 ) -> ResponseBody:
     """A 429 with the usual body."""
-    return json_answer(429, {"id": code, "message": LIMIT_MESSAGE, "request_id": request_id}, headers)
+    return json_response(429, {"id": code, "message": LIMIT_MESSAGE, "request_id": request_id}, headers)
 
 
-def error_answer(refusal: ApiError, request_id: str) -> ResponseBody:
-    """A refusal of the API itself."""
-    return json_answer(refusal.status, {**refusal.body, "request_id": request_id})
+def error_response(refusal: ApiError, request_id: str) -> ResponseBody:
+    """An error of the API itself."""
+    return json_response(refusal.status, {**refusal.body, "request_id": request_id})
 
 
-def answer_instead(fault: Fault, request_id: str, now: float) -> ResponseBody | None:  # noqa: PLR0911 - one per kind
-    """The answer of a fault that forestalls the work."""
+def fault_response(fault: Fault, request_id: str, now: float) -> ResponseBody | None:  # noqa: PLR0911 - one per kind
+    """The response of a fault that replaces the work."""
     match fault.kind:
         case FaultKind.ERROR_BEFORE:
             return _server_error(request_id)
         case FaultKind.UNAVAILABLE_RETRY_AFTER:
             seconds = str(max(1, math.ceil(fault.seconds)))
-            return replace(html_answer(503, "503 Service Unavailable"), headers={"retry-after": seconds})
+            return replace(html_response(503, "503 Service Unavailable"), headers={"retry-after": seconds})
         case FaultKind.FORBIDDEN:
             return _refusal(forbidden(), fault, request_id)
         case FaultKind.NOT_FOUND:
@@ -103,61 +103,62 @@ def answer_instead(fault: Fault, request_id: str, now: float) -> ResponseBody | 
         case FaultKind.ODD_STATUS:
             return _odd_status(fault, request_id)
         case FaultKind.UNAVAILABLE_HTML:
-            return html_answer(503, "503 Service Temporarily Unavailable")
+            return html_response(503, "503 Service Temporarily Unavailable")
         case FaultKind.EMPTY_ERROR:
             return ResponseBody(502, from_edge=True)
         case FaultKind.DROP_BEFORE:
             return None
         case FaultKind.LIMIT_HTML:
-            return html_answer(429, "429 Too Many Requests")
+            return html_response(429, "429 Too Many Requests")
         case _:
             code = "Too Many Requests" if fault.kind == FaultKind.LIMIT_ODD_ID else "too_many_requests"
-            return limit_answer(request_id, code=code, headers=_limit_headers(fault, now))
+            return limit_response(request_id, code=code, headers=_limit_headers(fault, now))
 
 
-def with_fault(answer: ResponseBody, fault: Fault, request_id: str, page: int) -> ResponseBody | None:  # noqa: PLR0911 - one per kind
-    """What is left of the answer once the work is done, to a request for a page of a list or for anything else."""
+def with_fault(response: ResponseBody, fault: Fault, request_id: str, page: int) -> ResponseBody | None:  # noqa: PLR0911 - one per kind
+    """Apply a fault to the response once the work is done; `page` is the page of a list, 1 for anything else."""
     match fault.kind:
         case FaultKind.ERROR_AFTER:
             return _server_error(request_id)
         case FaultKind.BAD_GATEWAY_AFTER:
-            return html_answer(502, "502 Bad Gateway")
+            return html_response(502, "502 Bad Gateway")
         case FaultKind.GATEWAY_TIMEOUT_AFTER:
-            return html_answer(504, "504 Gateway Time-out", STYLE)
+            return html_response(504, "504 Gateway Time-out", STYLE)
         case FaultKind.ODD_STATUS_AFTER:
             return _odd_status(fault, request_id)
         case FaultKind.DROP_AFTER:
             return None
         case FaultKind.HTML_OK:
-            return html_answer(200, "One moment, please")
+            return html_response(200, "One moment, please")
         case _:
-            return _misshapen(answer, fault, page)
+            return _malformed(response, fault, page)
 
 
-def _misshapen(answer: ResponseBody, fault: Fault, page: int) -> ResponseBody:  # noqa: PLR0911 - one per kind
-    """The same answer, in a shape that is hard to read."""
+def _malformed(response: ResponseBody, fault: Fault, page: int) -> ResponseBody:  # noqa: PLR0911 - one per kind
+    """The same response, hard to read."""
     match fault.kind:
         case FaultKind.TRUNCATED_AFTER:
-            return replace(answer, body=answer.body[: len(answer.body) // 2])
-        case FaultKind.MISSING_FIELD if answer.body:
-            body = without(json.loads(answer.body), fault.field)
-            return json_answer(answer.status, body, answer.headers)
-        case FaultKind.GIANT_NUMBER if answer.body:
-            return replace(answer, body=b'{"id":' + GIANT_NUMBER.encode() + b"," + answer.body[1:])
+            return replace(response, body=response.body[: len(response.body) // 2])
+        case FaultKind.MISSING_FIELD if response.body:
+            return json_response(response.status, without(json.loads(response.body), fault.field), response.headers)
+        case FaultKind.GIANT_NUMBER if response.body:
+            return replace(response, body=b'{"id":' + GIANT_NUMBER.encode() + b"," + response.body[1:])
         case FaultKind.GIANT_BODY:
-            return replace(answer, padding=fault.size)
+            return replace(response, padding=fault.size)
         case FaultKind.DRIP:
-            return replace(answer, seconds_per_byte=fault.seconds)
+            return replace(response, seconds_per_byte=fault.seconds)
         case FaultKind.ODD_HEADERS:
-            return replace(answer, headers={**answer.headers, **ODD_HEADERS})
-        case FaultKind.BARE | FaultKind.FOREIGN_ENTRIES | FaultKind.ENDLESS_PAGES if answer.body:
-            return json_answer(answer.status, _changed(json.loads(answer.body), fault.kind, page), answer.headers)
+            return replace(response, headers={**response.headers, **ODD_HEADERS})
+        case FaultKind.BARE | FaultKind.FOREIGN_ENTRIES | FaultKind.ENDLESS_PAGES if response.body:
+            return json_response(
+                response.status, _changed(json.loads(response.body), fault.kind, page), response.headers
+            )
         case _:
-            return answer
+            return response
 
 
 def fate(fault: Fault | None) -> Fate:
-    """What becomes of the action that a request starts."""
+    """How the action that a request starts will end."""
     match fault.kind if fault else None:
         case FaultKind.ACTION_ERRORED:
             return Fate(outcome="errored")
@@ -170,7 +171,7 @@ def fate(fault: Fault | None) -> Fate:
 
 
 def without(content: object, field: str) -> object:
-    """JSON content without a field, wherever it occurs."""
+    """Remove a field from JSON content, wherever it occurs."""
     if isinstance(content, dict):
         return {name: without(value, field) for name, value in content.items() if name != field}
     if isinstance(content, list):
@@ -179,7 +180,7 @@ def without(content: object, field: str) -> object:
 
 
 def _changed(body: object, kind: FaultKind, page: int) -> object:
-    """JSON content that is an object without its wrapper, holds others' entries, or always links to a further page."""
+    """Remove the wrapper of an object, add foreign entries to lists, or always link to another page."""
     if not isinstance(body, dict):
         return body
     if kind == FaultKind.BARE:
@@ -191,18 +192,18 @@ def _changed(body: object, kind: FaultKind, page: int) -> object:
 
 def _odd_status(fault: Fault, request_id: str) -> ResponseBody:
     words = HTTPStatus(fault.status).phrase if fault.status in set(HTTPStatus) else "Odd"
-    answer = _refusal(error(fault.status, words.lower().replace(" ", "_"), f"{words}."), fault, request_id)
-    return replace(answer, headers={"location": "https://api.digitalocean.com/v2/moved"} if answer.status < 400 else {})  # noqa: PLR2004
+    response = _refusal(error(fault.status, words.lower().replace(" ", "_"), f"{words}."), fault, request_id)
+    moved = {"location": "https://api.digitalocean.com/v2/moved"}
+    return replace(response, headers=moved if response.status < 400 else {})  # noqa: PLR2004
 
 
 def _refusal(refusal: ApiError, fault: Fault, request_id: str) -> ResponseBody:
     words = {"message": fault.message} if fault.message else {}
-    return error_answer(ApiError(refusal.status, {**refusal.body, **words}), request_id)
+    return error_response(ApiError(refusal.status, {**refusal.body, **words}), request_id)
 
 
 def _server_error(request_id: str) -> ResponseBody:
-    body = {"id": "server_error", "message": "Unexpected server-side error", "request_id": request_id}
-    return json_answer(500, body)
+    return error_response(error(500, "server_error", "Unexpected server-side error"), request_id)
 
 
 def _limit_headers(fault: Fault, now: float) -> dict[str, str]:

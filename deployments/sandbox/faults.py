@@ -1,4 +1,4 @@
-"""What can go wrong, and when it does."""
+"""The kinds of fault, and which requests they apply to."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from random import Random
 
 STARTS_AN_ACTION = re.compile(r"/v2/images/[^/]+/actions")
 LISTS_OF_EVERYONE = re.compile(r"/v2/(actions|snapshots)")
-"""Lists that hold entries of all kinds of resources."""
+"""Lists with entries for all kinds of resources."""
 
 
 class FaultKind(StrEnum):
-    """The kinds of fault. "After" means that what was asked for is done, and only the answer suffers."""
+    """The kinds of fault. "After" means that the request is carried out and only the response is faulty."""
 
     BURST_LIMIT = "burst-limit"
     BURST_LIMIT_WITHOUT_RETRY_AFTER = "burst-limit-without-retry-after"
@@ -64,15 +64,15 @@ LIMIT_FAULTS = frozenset(
         FaultKind.LIMIT_FOR_A_YEAR,
     }
 )
-"""Made-up 429s. Like the true ones, they do not count as requests."""
+"""Injected 429s. Like real ones, they do not count as requests."""
 
 ACTION_FAULTS = frozenset({FaultKind.ACTION_ERRORED, FaultKind.ACTION_ENDLESS, FaultKind.ACTION_UNLISTED})
-"""What befalls an action that is accepted; they apply to the POST that starts it and to nothing else."""
+"""Faults of an accepted action; they apply only to the POST that starts it."""
 
 LIST_FAULTS = frozenset({FaultKind.FOREIGN_ENTRIES, FaultKind.ENDLESS_PAGES})
-"""What only a list can suffer; foreign entries are for the lists that hold everyone's."""
+"""Faults of lists only; foreign entries apply to the lists of all kinds of resources."""
 
-FORESTALLING_FAULTS = LIMIT_FAULTS | {
+FAULTS_BEFORE_WORK = LIMIT_FAULTS | {
     FaultKind.ERROR_BEFORE,
     FaultKind.UNAVAILABLE_HTML,
     FaultKind.UNAVAILABLE_RETRY_AFTER,
@@ -82,25 +82,25 @@ FORESTALLING_FAULTS = LIMIT_FAULTS | {
     FaultKind.ODD_STATUS,
     FaultKind.DROP_BEFORE,
 }
-"""What happens before the work is done, and instead of it."""
+"""Faults that replace the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault, and the requests it befalls.
+    """A fault, and the requests that it applies to.
 
     Args:
-        kind: What goes wrong.
-        method: The method of the requests, None for any.
+        kind: The kind of fault.
+        method: The method of the requests; None for any.
         path: A regular expression that is searched for in their path.
-        times: How many requests it befalls, None for all.
-        skip: How many of these requests it spares first, so that it befalls the one after them.
-        seconds: How long, by the client's clock: how slow the answer is, how long each byte of a drip takes, when to
-            come back, how far a made-up `ratelimit-reset` lies in the future, or in the past.
-        field: The field that is missing, wherever it occurs in the body.
-        status: The status of an odd one, 300 to 599.
-        message: What an odd status, a 403 or a 404 says, if not the usual.
-        size: How many bytes a giant body has besides its content.
+        times: How many requests it applies to; None for all.
+        skip: How many matching requests to skip first.
+        seconds: By the client's clock: the delay of a slow response, the time per byte of a drip, the value of
+            `retry-after`, or how far `ratelimit-reset` lies in the future or past.
+        field: The field to remove, wherever it occurs in the body.
+        status: The odd status, 300 to 599.
+        message: The message of an odd status, a 403 or a 404; empty for the usual one.
+        size: The padding of a giant body, in bytes.
     """
 
     kind: FaultKind
@@ -118,10 +118,10 @@ class Fault:
         object.__setattr__(self, "kind", FaultKind(self.kind))
         re.compile(self.path)
         if not 300 <= self.status <= 599:  # noqa: PLR2004
-            raise ValueError(f"status must be 300 to 599, and {self.status} is not")
+            raise ValueError(f"status must be 300 to 599, not {self.status}")
 
-    def befalls(self, method: str, path: str) -> bool:
-        """Whether a request is one of those meant."""
+    def matches(self, method: str, path: str) -> bool:
+        """Whether it applies to a request."""
         if self.kind in ACTION_FAULTS and not (method == "POST" and STARTS_AN_ACTION.fullmatch(path)):
             return False
         if self.kind in LIST_FAULTS and method != "GET":
@@ -132,17 +132,17 @@ class Fault:
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A fault, how many requests it still spares, and how many it befalls then."""
+class _Queued:
+    """A queued fault, how many requests it still skips, and how many it applies to after that."""
 
     fault: Fault
-    spares: int
+    skip: int
     left: int | None
 
     def is_due(self) -> bool:
-        """Whether it befalls the request that has just come; counts it either way."""
-        if self.spares:
-            self.spares -= 1
+        """Count a matching request; returns whether the fault applies to it."""
+        if self.skip:
+            self.skip -= 1
             return False
         if self.left is not None:
             self.left -= 1
@@ -150,10 +150,10 @@ class _Waiting:
 
 
 class Faults:
-    """The faults that are waiting to happen; without any, nothing goes wrong."""
+    """The queue of faults to inject, and the rate of random faults."""
 
     def __init__(self) -> None:
-        self._queue: list[_Waiting] = []
+        self._queue: list[_Queued] = []
         self._rate = 0.0
         self._kinds: tuple[FaultKind, ...] = ()
         self._seconds = 1.0
@@ -161,55 +161,53 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, *faults: Fault) -> None:
-        """Queue faults: of those that befall a request, the first one added happens."""
+        """Queue faults; of several that match a request, the first one added applies."""
         with self._lock:
-            self._queue += [_Waiting(fault, fault.skip, fault.times) for fault in faults]
+            self._queue += [_Queued(fault, fault.skip, fault.times) for fault in faults]
 
     def at_random(
         self, rate: float, kinds: Iterable[FaultKind] = FaultKind, *, seed: int = 0, seconds: float = 1.0
     ) -> None:
-        """Have requests go wrong at random, besides the faults that are queued.
+        """Inject faults at random, in addition to the queued ones.
 
         Args:
             rate: The share of requests, from 0 to 1.
-            kinds: What can go wrong; each is as likely as the others that a request can suffer.
-            seed: What is drawn from.
+            kinds: The kinds of fault; of those that match a request, each is equally likely.
+            seed: Seed of the random numbers.
             seconds: As in `Fault`.
 
         Raises:
-            ValueError: If the rate is not between 0 and 1, or a kind is unknown.
+            ValueError: The rate is not from 0 to 1, or a kind is unknown.
         """
         if not 0 <= rate <= 1:
-            raise ValueError(f"rate must be from 0 to 1, and {rate} is not")
+            raise ValueError(f"rate must be from 0 to 1, not {rate}")
         with self._lock:
             self._rate, self._kinds, self._seconds = rate, tuple(map(FaultKind, kinds)), seconds
             self._draw = Random(seed)  # noqa: S311
 
     def clear(self) -> None:
-        """Let nothing more go wrong."""
+        """Stop injecting faults."""
         with self._lock:
             self._queue = []
             self._rate = 0.0
 
     def pick(self, method: str, path: str) -> Fault | None:
-        """The fault that befalls this request, which is used up by it.
+        """Choose the fault for a request, and use it up.
 
         Args:
             method: The request's method.
             path: Its path, without the query.
 
         Returns:
-            The fault, or None if all goes well.
+            The fault; None for no fault.
         """
         with self._lock:
-            for waiting in self._queue:
-                if waiting.fault.befalls(method, path) and waiting.is_due():
+            for queued in self._queue:
+                if queued.fault.matches(method, path) and queued.is_due():
                     self._queue = [each for each in self._queue if each.left != 0]
-                    return waiting.fault
+                    return queued.fault
             if self._draw.random() >= self._rate:
                 return None
-            possible = [fault for fault in self._random_faults() if fault.befalls(method, path)]
+            faults = [Fault(kind, seconds=self._seconds) for kind in self._kinds]
+            possible = [fault for fault in faults if fault.matches(method, path)]
             return self._draw.choice(possible) if possible else None
-
-    def _random_faults(self) -> list[Fault]:
-        return [Fault(kind, seconds=self._seconds) for kind in self._kinds]

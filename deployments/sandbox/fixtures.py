@@ -1,4 +1,4 @@
-"""A believable account, drawn from a seed: the same seed makes the same account."""
+"""A realistic account, generated from a seed: the same seed generates the same account."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEWEST_WITH_UNPROTECTED = 6
 FEWEST_WITH_VOLUMES = 6
 """With at least this many Droplets, one has two volumes."""
 FEWEST_WITH_GPU = 10
-"""With at least this many Droplets, there is also a GPU Droplet."""
+"""With at least this many Droplets, there is an additional GPU Droplet."""
 
 
 def make_account(
@@ -36,26 +36,26 @@ def make_account(
     speed: float = 1.0,
     behavior: Behavior | None = None,
 ) -> Account:
-    """Make an account with Droplets, their backups, and what else one finds in an account.
+    """Generate an account with Droplets, backups, snapshots, tags, a custom image and past actions.
 
     Args:
         now: The time, in Unix seconds; the newest backups are less than a day old.
-        droplets: How many Droplets the default listing shows.
-        backups_per_droplet: How many backups each has, a day apart.
-        seed: What everything is drawn from.
-        speed: What the durations of actions are divided by.
+        droplets: Number of Droplets in the default listing.
+        backups_per_droplet: Number of backups per Droplet, a day apart.
+        seed: Seed of the random numbers.
+        speed: Divides the durations of actions.
         behavior: How the API behaves where it is not documented.
 
     Returns:
         The account.
     """
     account = Account(seed=seed, speed=speed, behavior=behavior)
-    _World(account, Random(seed), now).fill(droplets, backups_per_droplet)  # noqa: S311
+    _Generator(account, Random(seed), now).fill(droplets, backups_per_droplet)  # noqa: S311
     return account
 
 
-class _World:
-    """Draws an account's contents one after the other."""
+class _Generator:
+    """Generates an account's contents, one after the other."""
 
     def __init__(self, account: Account, draw: Random, now: float) -> None:
         self.account = account
@@ -92,7 +92,7 @@ class _World:
         image = Image(
             id=self.next_image_id(),
             name=name,
-            # Not `base`: DigitalOcean's own distribution images are snapshots that are public.
+            # Not `base`: DigitalOcean's distribution images are public snapshots.
             type="snapshot",
             regions=dict.fromkeys(self.account.regions, 0.0),
             created_at=self.now - self.draw.uniform(100, 300) * DAY,

@@ -1,6 +1,7 @@
-"""The rate limits of one token: two sliding windows in which every request has a timer of its own.
+"""The rate limits of one token: two sliding windows, in which each request counts until its own timer runs out.
 
-A request that is refused does not count, neither in the window that refused it nor in the other.
+A refused request counts in neither window.
+https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Rate-Limit
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ RESET_IN_PAST_SECONDS = 60
 
 
 class Window:
-    """At most N requests in any span of S seconds."""
+    """A sliding window: at most `limit` requests in any `seconds`."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self.limit = limit
@@ -30,16 +31,16 @@ class Window:
 
     @property
     def next_expiry(self) -> float | None:
-        """When the oldest counted request stops counting, or None if none is counted."""
+        """When the oldest counted request expires; None without one."""
         return self._times[0] + self.seconds if self._times else None
 
     def expire(self, now: float) -> None:
-        """Forget the requests whose timers have run out."""
+        """Remove the expired requests."""
         while self._times and self._times[0] + self.seconds <= now:
             self._times.popleft()
 
     def count(self, times: Sequence[float]) -> None:
-        """Count requests, given in the order of time; they may be older than those counted already."""
+        """Count requests, given in order of time; they may be older than those already counted."""
         late = bool(times and self._times) and times[0] < self._times[-1]
         self._times.extend(times)
         if late:
@@ -48,7 +49,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a token stands: what the headers of an answer say, and whether there may be a next request."""
+    """The state of a token's limits: the values of the headers, and whether the next request is refused."""
 
     limit: int
     remaining: int
@@ -57,7 +58,7 @@ class Standing:
     retry_after: int | None = None
 
     def headers(self) -> dict[str, str]:
-        """The headers that every answer carries."""
+        """The headers of every response."""
         return {
             "ratelimit-limit": str(self.limit),
             "ratelimit-remaining": str(self.remaining),
@@ -65,20 +66,20 @@ class Standing:
         }
 
     def refusal_headers(self) -> dict[str, str]:
-        """The headers of a 429, of which only that of the burst limit says when to come back."""
+        """The headers of a 429; only the burst limit sends `retry-after`."""
         headers = self.headers() | {"ratelimit-remaining": "0"}
         return headers if self.retry_after is None else headers | {"retry-after": str(self.retry_after)}
 
 
 class Limits:
-    """The windows of a token, and the neighbour who uses the same one.
+    """The windows of a token, and a neighbour who uses the same token.
 
     Args:
-        per_minute: Requests the burst window holds.
-        per_hour: Requests the hour's window holds.
-        speed: What minute and hour are divided by.
-        refusals_say_when: Whether a refusal by the burst limit says when to come back; if not, it has no `retry-after`,
-            and its `ratelimit-reset` lies in the past, as was seen in the field.
+        per_minute: The burst limit.
+        per_hour: The hourly limit.
+        speed: Divides the lengths of the windows.
+        refusals_say_when: Whether the 429 of the burst limit has `retry-after`; if not, its `ratelimit-reset` lies in
+            the past, as observed in production.
     """
 
     def __init__(
@@ -92,13 +93,13 @@ class Limits:
         self._lock = threading.RLock()
 
     def standing(self, now: float) -> Standing:
-        """Where the token stands at this moment.
+        """Read the state of the limits.
 
         Args:
             now: The time, in Unix seconds.
 
         Returns:
-            The standing; `refused_by` names the window that is full, the hour's if both are.
+            The state; `refused_by` names the full window, the hourly one if both are full.
         """
         with self._lock:
             self._let_neighbour_catch_up(now)
@@ -115,12 +116,12 @@ class Limits:
             return Standing(self.hour.limit, self.hour.remaining, reset)
 
     def spend(self, now: float, requests: int = 1, over_seconds: float = 0.0) -> int:
-        """Count requests, as many of them as the windows have room for.
+        """Count requests, as many as fit into the windows.
 
         Args:
             now: The time, in Unix seconds.
-            requests: How many were made.
-            over_seconds: Over how long a time before now they were spread evenly.
+            requests: How many were sent.
+            over_seconds: The time before now over which they were spread evenly.
 
         Returns:
             How many were counted.
@@ -130,7 +131,7 @@ class Limits:
             return self._spend([now - over_seconds * i / requests for i in reversed(range(requests))], now)
 
     def set_neighbour(self, per_minute: float, now: float) -> None:
-        """Simulate another user of the token, with N requests per minute of the sped-up clock."""
+        """Set how many requests per minute, by the sped-up clock, the neighbour sends from now on."""
         with self._lock:
             self._let_neighbour_catch_up(now)
             self._neighbour_interval = self.burst.seconds / per_minute if per_minute > 0 else math.inf
@@ -148,7 +149,7 @@ class Limits:
         return len(counted)
 
     def _let_neighbour_catch_up(self, now: float) -> None:
-        # What he did more than an hour ago counts no longer and need not be gone through.
+        # Requests from more than an hour ago no longer count.
         self._neighbour_next = max(self._neighbour_next, now - self.hour.seconds)
         while self._neighbour_next <= now:
             self._spend([self._neighbour_next], self._neighbour_next)

@@ -1,4 +1,4 @@
-"""Lists come in pages, each of which links to the others."""
+"""Pagination, with links to the other pages."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is asked for."""
+    """The requested page of a list."""
 
     number: int
     size: int
 
     @classmethod
     def asked_for(cls, query: Mapping[str, str], max_per_page: int) -> Page:
-        """Read `page` and `per_page`; a page longer than the longest is cut down to it.
+        """Read `page` and `per_page`, which is capped at `max_per_page`.
 
         Raises:
-            ApiError: If either is not a positive number.
+            ApiError: One of them is not a positive number.
         """
         number = _positive(query, "page", 1)
         size = _positive(query, "per_page", DEFAULT_PER_PAGE)
@@ -38,15 +38,15 @@ class Page:
         return items[start : start + self.size]
 
     def links(self, total: int, url: str, query: Mapping[str, str]) -> dict[str, object]:
-        """The links to the other pages of a list, of which the first and the last page have half.
+        """The links to the other pages of a list; the first and the last page have only two.
 
         Args:
-            total: How long the whole list is.
-            url: The list's own address.
-            query: What was asked for besides, which the links keep.
+            total: The length of the whole list.
+            url: The list's URL.
+            query: The query of the request, which the links keep.
 
         Returns:
-            The `links` object, empty if there is but one page.
+            The `links` object; empty if there is only one page.
         """
         last = max(1, -(-total // self.size))
         numbers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The datacenters, and the sizes of Droplets they offer."""
+"""The datacenters and their Droplet sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WITHOUT_TRANSFERS = tuple(feature for feature in FEATURES if feature != "image_t
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A size of Droplet: memory in MB, disk in GB, price in dollars a month."""
+    """A Droplet size: memory in MB, disk in GB, price in dollars per month."""
 
     slug: str
     memory: int
@@ -52,7 +52,7 @@ class Region:
 
     @property
     def takes_images(self) -> bool:
-        """Whether an image can be transferred here."""
+        """Whether images can be transferred here."""
         return self.available and "image_transfer" in self.features
 
 

@@ -1,4 +1,4 @@
-"""What was asked and what was done, so that a test or benchmark can judge from the server's side."""
+"""The request log: what tests and benchmarks check on the server's side."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class SeenRequest:
     """A request, without its token.
 
     Args:
-        at: When it came, in Unix seconds.
+        at: When it arrived, in Unix seconds.
         method: Its method.
         path: Its path and query.
-        status: What it was answered, None if the connection was dropped.
-        fault: What went wrong.
+        status: The status of the response; None if the connection was dropped.
+        fault: The injected fault.
         counted: Whether it counted against the rate limits.
-        worked: Whether what it asked for was done, whatever the client was told.
+        worked: Whether it was carried out, whatever the response said.
     """
 
     at: float
@@ -35,45 +35,45 @@ class SeenRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestLog:
-    """Every request, every action that requests started and every image they deleted, in the order of time."""
+    """Every request, started action and deleted image, oldest first."""
 
     requests: list[SeenRequest] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     deleted: list[Deletion] = field(default_factory=list)
 
     def duplicate_transfers(self) -> list[Action]:
-        """The transfers that need not have been started."""
+        """The transfers that were started twice."""
         return duplicate_transfers(self.actions)
 
     def requests_by_status(self) -> dict[int | None, int]:
-        """How many requests were answered with each status, None standing for dropped connections."""
-        return requests_by_status(self.requests)
+        """The number of requests by status of the response; None stands for dropped connections."""
+        return dict(Counter(request.status for request in self.requests))
 
     def peak_requests(self, seconds: float) -> int:
-        """The most requests that came in any stretch of time so long, refused ones included."""
+        """The maximum number of requests in any window of this length, including refused ones."""
         return peak(seconds, (request.at for request in self.requests))
 
     def peak_counted(self, seconds: float) -> int:
-        """The most requests in any stretch of time so long that counted against the rate limits."""
+        """The maximum number of requests in any window of this length that counted against the rate limits."""
         return peak(seconds, (request.at for request in self.requests if request.counted))
 
     def rate_limited(self) -> int:
-        """How many requests were answered with 429."""
+        """The number of requests that got a 429."""
         return self.requests_by_status().get(429, 0)
 
     def requests_per_action(self) -> float:
-        """How many requests an action cost, everything counted; 0 if there was no action."""
+        """The number of requests per action, of all requests; 0 without actions."""
         return len(self.requests) / len(self.actions) if self.actions else 0.0
 
 
 def duplicate_transfers(actions: Iterable[Action]) -> list[Action]:
-    """The transfers of an image to a region that another one had reached, or was under way to.
+    """Find transfers of an image to a region that another transfer had reached, or was in progress to.
 
     Args:
         actions: The actions, in the order in which they started.
 
     Returns:
-        The later one of each such pair. One that follows upon a failure is not among them.
+        The later one of each such pair, unless the earlier one had failed.
     """
     busy_until: dict[tuple[int, str], float] = {}
     duplicates = []
@@ -88,20 +88,15 @@ def duplicate_transfers(actions: Iterable[Action]) -> list[Action]:
     return duplicates
 
 
-def requests_by_status(requests: Iterable[SeenRequest]) -> dict[int | None, int]:
-    """How many requests were answered with each status."""
-    return dict(Counter(request.status for request in requests))
-
-
 def peak(seconds: float, times: Iterable[float]) -> int:
-    """The most moments that any stretch of time so long holds.
+    """Find the maximum number of events in any window.
 
     Args:
-        seconds: The length of the stretch; of two moments exactly so far apart it holds only one.
-        times: The moments, in order.
+        seconds: The length of the window, which is half-open: of two events exactly this far apart it contains one.
+        times: The times of the events, in order.
 
     Returns:
-        How many.
+        The number of events.
     """
     most = 0
     window: deque[float] = deque()

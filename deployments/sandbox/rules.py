@@ -1,4 +1,4 @@
-"""Why the API refuses an action on an image, in its own tone; None if it does not."""
+"""The rules of image actions: each returns the API's message if it refuses, else None."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deployments.sandbox.regions import Region
 
 
 def why_not_convert(image: Image, now: float) -> str | None:
-    """Whether an image can be made a snapshot."""
+    """Check whether an image can be converted to a snapshot."""
     if image.status != "available":
         return "Image is not available."
     if _is_locked(image, now):
@@ -21,7 +21,7 @@ def why_not_convert(image: Image, now: float) -> str | None:
 
 
 def why_not_transfer(image: Image, region: Region | None, now: float, behavior: Behavior) -> str | None:  # noqa: PLR0911 - one for each reason
-    """Whether an image can be copied to a region."""
+    """Check whether an image can be transferred to a region."""
     if region is None:
         return "Region is invalid."
     if not region.takes_images:
@@ -34,14 +34,14 @@ def why_not_transfer(image: Image, region: Region | None, now: float, behavior: 
         return "Only snapshots can be transferred. Convert the image to a snapshot first."
     if region.slug in image.regions:
         return f"Image is already available in region {region.slug}."
-    on_its_way = any(action.region == region.slug for action in image.pending())
-    if on_its_way and behavior.duplicate_transfers == "refuse":
+    pending = any(action.region == region.slug for action in image.pending())
+    if pending and behavior.duplicate_transfers == "refuse":
         return f"Image already has a pending transfer to region {region.slug}."
     return None
 
 
 def why_not_delete(image: Image, now: float) -> str | None:
-    """Whether an image can be destroyed."""
+    """Check whether an image can be deleted."""
     if image.type == "backup":
         return "Backups cannot be deleted."
     if image.pending() or now < image.locked_until:

@@ -1,4 +1,4 @@
-"""The sandbox as a server on this machine, in a thread of this process."""
+"""The sandbox as a server on localhost, in a thread of this process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 class Sandbox:
-    """A stand-in for the DigitalOcean API, reachable while the `with` block lasts.
+    """A fake of the DigitalOcean API, which runs while the `with` block lasts.
 
     Example:
         ```python
@@ -43,23 +43,23 @@ class Sandbox:
         ```
 
     Args:
-        port: The port, 0 for a free one.
-        droplets: How many Droplets the account has.
-        backups_per_droplet: How many backups each has.
-        seed: What the account, its actions' durations and the token are drawn from.
-        speed: What all durations are divided by, those of the rate limits included.
-        token: The token, by default one drawn from the seed.
+        port: The port; 0 for a free one.
+        droplets: Number of Droplets.
+        backups_per_droplet: Number of backups per Droplet.
+        seed: Seed of the account, the durations of actions and the token.
+        speed: Divides all durations, including those of the rate limits.
+        token: The token; by default generated from the seed.
         requests_per_minute: The burst limit.
         requests_per_hour: The hourly limit.
         refusals_say_when: As in `Limits`.
-        quirks: How it behaves where the API is not documented.
-        clock: What time it is, in Unix seconds.
+        behavior: How it behaves where the API is not documented.
+        clock: Returns the time, in Unix seconds.
 
     Attributes:
         account: The account's state, as of the last request.
         limits: The token's rate limits.
-        faults: What goes wrong.
-        record: What was asked and done.
+        faults: The faults to inject.
+        record: The request log.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Sandbox:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if speed <= 0:
-            raise ValueError(f"speed must be positive, and {speed} is not")
+            raise ValueError(f"speed must be positive, not {speed}")
         self.speed = speed
         self.token = token or token_for(seed)
         self.account = make_account(
@@ -99,11 +99,11 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Where the sandbox is; before it is entered, without a port if any free one will do."""
+        """The sandbox's URL; with port 0, the port is known once it runs."""
         return f"http://{LOOPBACK}:{self._port}"
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that lead a client here and have it hurry as much as the sandbox does."""
+        """The environment variables that point a client to the sandbox, at the sandbox's speed."""
         windows = [[window.limit, window.seconds] for window in (self.limits.burst, self.limits.hour)]
         return {
             "DIGITALOCEAN_API_URL": self.url,
@@ -114,12 +114,12 @@ class Sandbox:
         }
 
     def neighbour(self, *, requests: int = 0, over_seconds: float = 0.0, per_minute: float | None = None) -> int:
-        """Simulate another user of the same token.
+        """Simulate another client with the same token.
 
         Args:
-            requests: How many requests he has just made.
-            over_seconds: Over how long a time before now he spread them.
-            per_minute: How many he makes from now on, by the sped-up clock; None leaves that as it is.
+            requests: How many requests it has just sent.
+            over_seconds: The time before now over which they were spread evenly.
+            per_minute: How many it sends per minute from now on, by the sped-up clock; None for no change.
 
         Returns:
             How many of `requests` were within the limits, and so count.
@@ -141,10 +141,7 @@ class Sandbox:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._server and self._thread:
             self._server.stop()
@@ -164,13 +161,13 @@ class Sandbox:
 
 
 def token_for(seed: int) -> str:
-    """A token that looks like DigitalOcean's."""
+    """Generate a token in DigitalOcean's format."""
     return f"dop_v1_{Random(seed).getrandbits(256):064x}"  # noqa: S311
 
 
 def _listen(port: int) -> socket.socket:
-    # Bound here and not by uvicorn, which would end the process where a port is in use.
-    # With the protocol named, asyncio knows to switch Nagle's algorithm off; else each answer takes 40 ms.
+    # Bound here because uvicorn would exit the process if the port is in use.
+    # With an explicit protocol, asyncio disables Nagle's algorithm; otherwise each response takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -182,7 +179,7 @@ def _listen(port: int) -> socket.socket:
 
 
 class _Protocol(H11Protocol):
-    """Lets the application reach the connection, for it may have to drop it."""
+    """Gives the application access to the connection, so that it can drop it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -197,7 +194,7 @@ def _dropping(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
         except ConnectionDropped:
             scope["state"]["transport"].abort()
-            # To return sooner would have uvicorn complain of a missing answer.
+            # If it returned sooner, uvicorn would log a missing response.
             while (await receive())["type"] != "http.disconnect":
                 pass
 
@@ -205,7 +202,7 @@ def _dropping(app: ASGIApp) -> ASGIApp:
 
 
 def _dated(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
-    """Have every answer that names no other time name the sandbox's, where uvicorn would name this machine's."""
+    """Add the sandbox's time as the `date` header to every response without one."""
 
     async def dated(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_dated(message: Message) -> None:
@@ -220,7 +217,7 @@ def _dated(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn that says when it is ready, and stops when it is told and not at its next look at the clock."""
+    """A uvicorn server that signals when it is ready, and stops at once instead of at the next tick."""
 
     def __init__(self, make_app: Callable[[Sleep], ASGIApp]) -> None:
         self.ready = threading.Event()
@@ -241,7 +238,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, but not beyond the end."""
+        """Sleep, at most until the server stops."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
@@ -254,7 +251,7 @@ class _Server(uvicorn.Server):
         await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # As uvicorn's own, without its pause of a tenth of a second, which many short lives would add up.
+        # As in uvicorn, but without its pause of 0.1 s, which adds up over many tests.
         for server in self.servers:
             server.close()
         for listener in sockets or []:
@@ -266,7 +263,7 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(0)
 
     def stop(self) -> None:
-        """End the server, from another thread."""
+        """Stop the server, from another thread."""
         self.should_exit = True
         if self._loop:
             self._loop.call_soon_threadsafe(self._stopping.set)

@@ -1,1 +1,1 @@
-"""What a Prefect server has to hold before this project's deployments can run: one module a kind of thing."""
+"""What the deployments need on a Prefect server: one module per kind of resource."""

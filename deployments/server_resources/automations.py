@@ -11,13 +11,12 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, TriggerTypes
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import MISSING, SetupError
+from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from flows.names import FLOWS
 from flows.prefect_settings import DEAD_AFTER
 
-# A day, and two hours for a night that takes longer than the one before.
+# A day, plus two hours for a run that takes longer than the one before.
 LONGEST_SILENCE = timedelta(hours=26)
 RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 OF_THESE_FLOWS = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)})
@@ -36,10 +35,10 @@ class AutomationResource:
         automation: Its name.
         description: What it is for.
         trigger: When it acts.
-        action: What it does; None to notify, or to do nothing where no block is given.
-        block: The block that notifies, as `type/name`; None to leave an automation's action as it is.
-        subject: Of the notification.
-        body: Of the notification; a Jinja template.
+        action: What it does; None to notify through `block`.
+        block: The block that notifies, as `type/name`; None to keep the action of an existing automation.
+        subject: Subject of the notification.
+        body: Body of the notification; a Jinja template.
     """
 
     automation: str
@@ -97,14 +96,9 @@ class AutomationResource:
 
 async def _block_id(client: PrefectClient, block: str) -> UUID:
     kind, _, name = block.partition("/")
-    try:
-        found = await client.read_block_document_by_name(name, kind)
-    except ObjectNotFound:
-        found = None
+    found = await if_exists(client.read_block_document_by_name(name, kind))
     if not name or found is None or found.id is None:
-        raise SetupError(
-            f"notification block {block!r} does not exist: create one in Prefect's UI, under Blocks"
-        ) from None
+        raise SetupError(f"notification block {block!r} does not exist: create one in Prefect's UI, under Blocks")
     return found.id
 
 
@@ -125,7 +119,7 @@ def automations(
     return [
         AutomationResource(
             "A copy of backups has failed",
-            "A run that copies, converts or reports has failed, or has died. What to do: see the run.",
+            "A run that copies, converts or reports has failed, crashed or timed out. See the run for what to do.",
             EventTrigger(
                 expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
                 match=RUNS,
@@ -139,7 +133,7 @@ def automations(
         ),
         AutomationResource(
             "An event has started no run",
-            "The payload of a `backup.completed` cannot be understood, or a run could not be created.",
+            "The payload of `backup.completed` is not valid, or a run could not be created.",
             EventTrigger(
                 expect={"prefect.automation.action.failed"},
                 match=ResourceSpecification({"prefect.resource.name": EVENT_TRIGGER}),
@@ -148,12 +142,12 @@ def automations(
             ),
             block=block,
             subject="Backups: an event has started no run",
-            body="{{ event.payload.reason }}\n\nThe payload of backup.completed may hold image_ids and droplet_tag.",
+            body="{{ event.payload.reason }}\n\nThe payload of backup.completed may contain image_ids and droplet_tag.",
         ),
         AutomationResource(
             "No copy of backups for a day",
             f"No run of a deployment named nightly has completed within {hours:g} hours: the schedule is paused, no "
-            "worker is at work, or every run fails.",
+            "worker is running, or every run fails.",
             EventTrigger(
                 expect={"prefect.flow-run.Completed"},
                 match=RUNS,
@@ -164,11 +158,11 @@ def automations(
             ),
             block=block,
             subject="Backups: no nightly copy has completed",
-            body=f"No nightly run has completed within {hours:g} hours. Is a worker at work, and the schedule on?",
+            body=f"No nightly run has completed within {hours:g} hours. Is a worker running? Is the schedule on?",
         ),
         AutomationResource(
             "A copy of backups has died",
-            "A run whose process is gone sends no heartbeat any more; without this it would be shown as running.",
+            "A run whose process has died sends no heartbeats; without this automation it would be shown as running.",
             EventTrigger(
                 after={HEARTBEAT},
                 expect={HEARTBEAT, *ENDS},
@@ -182,7 +176,7 @@ def automations(
             action=ChangeFlowRunState(
                 state=StateType.CRASHED,
                 message=f"Its process is gone: no heartbeat for {dead_after.total_seconds() / 60:g} minutes. "
-                "The next run finishes its work.",
+                "The next run copies what is still missing.",
             ),
         ),
     ]

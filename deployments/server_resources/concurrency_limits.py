@@ -1,4 +1,4 @@
-"""The global concurrency limits: one lock is acquired at a time, and the API's rate limit, shared by all runs."""
+"""The global concurrency limits: the mutex of the image locks, and the distributed rate limit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
-from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import MISSING
+from deployments.server_resources.server_resource import MISSING, if_exists
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND, MUTEX_SLOTS
 from tasks.digitalocean.settings import RateLimit
-from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, MOST_SLOTS, slots_a_second
+from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, MOST_SLOTS, slots_per_second
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class LimitResource:
     Attributes:
         limit: Its name.
         slots: How many slots it has.
-        decay: How many slots are freed per second; 0 if they are released instead.
+        decay: How many slots are freed per second; 0 if they must be released.
     """
 
     limit: str
@@ -37,14 +36,13 @@ class LimitResource:
 
     async def diff(self, client: PrefectClient) -> str:
         """Say what differs on the server; empty if nothing does."""
-        try:
-            limit = await client.read_global_concurrency_limit_by_name(self.limit)
-        except ObjectNotFound:
+        limit = await if_exists(client.read_global_concurrency_limit_by_name(self.limit))
+        if limit is None:
             return MISSING
         if not limit.active:
             return "switched off"
-        equal = limit.limit == self.slots and math.isclose(limit.slot_decay_per_second, self.decay)
-        return "" if equal else "limit or decay differs"
+        same = limit.limit == self.slots and math.isclose(limit.slot_decay_per_second, self.decay)
+        return "" if same else "limit or decay differs"
 
     async def apply(self, client: PrefectClient) -> None:
         """Create or update the limit."""
@@ -63,5 +61,5 @@ def limits(rate_limits: Sequence[RateLimit]) -> list[LimitResource]:
     """
     return [
         LimitResource(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),
-        LimitResource(DISTRIBUTED_LIMIT, MOST_SLOTS, slots_a_second(rate_limits)),
+        LimitResource(DISTRIBUTED_LIMIT, MOST_SLOTS, slots_per_second(rate_limits)),
     ]

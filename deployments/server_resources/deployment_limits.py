@@ -1,8 +1,8 @@
-"""What version 0.2 left on a server: a concurrency limit of the nightly deployment.
+"""Removal of the concurrency limit that version 0.2 put on the nightly deployment.
 
-Prefect's engine ends a run that cannot renew its lease on such a limit, and the leases are in the memory of Prefect's
-server: a restart of the server, or an outage of minutes, killed the nightly run with transfers in flight, and could
-keep every later one from starting. Locks on images do what the limit was for.
+Prefect's engine ends a run that cannot renew its lease on such a limit, and Prefect's server keeps leases in memory.
+So a restart of the server, or an outage of minutes, killed the nightly run with transfers in flight, and could block
+every later run. Image locks replace the limit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
+
+from deployments.server_resources.server_resource import if_exists
 
 NIGHTLY = "replicate-backups/nightly"
 IN_FLIGHT = FlowRunFilter(
@@ -54,22 +55,18 @@ class NoDeploymentLimitResource:
             return
         detached = {"global_concurrency_limit_id": None}
         await client.request("PATCH", "/deployments/{id}", path_params={"id": deployment.id}, json=detached)
-        # Prefect's server cannot record the end of a run whose limit was deleted: it fails to give the slot back.
+        # Prefect's server cannot record the end of a run whose limit was deleted: it fails to release the slot.
         if not await _has_runs_in_flight(client, deployment.id):
             await client.delete_global_concurrency_limit_by_name(_limit_of(deployment.id))
 
 
 def _limit_of(deployment_id: UUID) -> str:
-    """Name a deployment's own limit as Prefect does: `models/deployments.py` of its server."""
+    """Name a deployment's limit as Prefect's server does, in `models/deployments.py`."""
     return f"deployment:{deployment_id}"
 
 
 async def _is_left_over(client: PrefectClient, deployment_id: UUID) -> bool:
-    try:
-        await client.read_global_concurrency_limit_by_name(_limit_of(deployment_id))
-    except ObjectNotFound:
-        return False
-    return True
+    return await if_exists(client.read_global_concurrency_limit_by_name(_limit_of(deployment_id))) is not None
 
 
 async def _has_runs_in_flight(client: PrefectClient, deployment_id: UUID) -> bool:
@@ -78,7 +75,4 @@ async def _has_runs_in_flight(client: PrefectClient, deployment_id: UUID) -> boo
 
 
 async def _read(client: PrefectClient) -> DeploymentResponse | None:
-    try:
-        return await client.read_deployment_by_name(NIGHTLY)
-    except ObjectNotFound:
-        return None
+    return await if_exists(client.read_deployment_by_name(NIGHTLY))

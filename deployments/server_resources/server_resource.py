@@ -1,12 +1,24 @@
-"""What the deployments need on a Prefect server, as one protocol."""
+"""The protocol of a resource on a Prefect server."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import ObjectNotFound
 
 MISSING = "missing"
+ObjectT = TypeVar("ObjectT")
+
+MISSING = "missing"
+
+async def if_exists(reading: Awaitable[ObjectT]) -> ObjectT | None:
+    """Await an object from Prefect's server; None if it does not exist."""
+    try:
+        return await reading
+    except ObjectNotFound:
+        return None
 
 
 class SetupError(Exception):

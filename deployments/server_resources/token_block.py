@@ -1,4 +1,4 @@
-"""The API token, in a Secret block: Prefect keeps those encrypted."""
+"""The API token, in a Secret block, which Prefect stores encrypted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class TokenResource:
     """The token's block.
 
     Attributes:
-        token: The token to store; None to keep that of a block that exists.
-        ask: Gets the token where neither exists.
+        token: The token to store; None to keep that of an existing block.
+        ask: Asks the user for the token if there is neither.
     """
 
     token: SecretStr | None
@@ -51,24 +51,24 @@ async def _read(client: PrefectClient) -> str | None:
     except httpx.HTTPStatusError as error:
         if error.response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
             raise
-        await _check_that_it_answers_otherwise(client)
+        await _check_other_requests(client)
         raise SetupError(
-            f"the server cannot read the secret {BLOCK}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
-            "deployments/production/README.md says what to do, under Back-ups"
+            f"Prefect's server cannot read the secret {BLOCK}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
+            "See deployments/production/README.md, under Back-ups"
         ) from error
     return str(block.data["value"])
 
 
-async def _check_that_it_answers_otherwise(client: PrefectClient) -> None:
-    """Make sure that the server reads its database for other requests.
+async def _check_other_requests(client: PrefectClient) -> None:
+    """Check that the server can read its database for other requests.
 
     Raises:
-        SetupError: It does not.
+        SetupError: It cannot.
     """
     try:
         await client.read_work_pools(limit=1)
     except httpx.HTTPStatusError as error:
         raise SetupError(
-            f"Prefect's server answers {error.response.status_code} to every request; its log says why. Two known "
-            "causes: PREFECT_SERVER_API_AUTH_STRING contains characters that are not ASCII, or SQLite is locked"
+            f"Prefect's server returns {error.response.status_code} for every request; its log says why. Two known "
+            "causes: non-ASCII characters in PREFECT_SERVER_API_AUTH_STRING, or a locked SQLite database"
         ) from error

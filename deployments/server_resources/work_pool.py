@@ -1,4 +1,4 @@
-"""The work pool, whose job variables give every run the token and what else it needs."""
+"""The work pool, whose job variables give every run the token and Prefect's settings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import WorkPool
-from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import MISSING, SetupError
+from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from deployments.server_resources.token_block import BLOCK
 from flows.prefect_settings import RUN_SETTINGS
 
@@ -28,7 +27,7 @@ class WorkPoolResource:
     """The work pool.
 
     Attributes:
-        type: What a new pool is made of: process, docker or kubernetes. One that exists keeps its type.
+        type: Type of a new pool: process, docker or kubernetes. An existing pool keeps its type.
     """
 
     type: str = "process"
@@ -44,7 +43,7 @@ class WorkPoolResource:
         return f"does not set {' and '.join(wrong)}" if wrong else ""
 
     async def apply(self, client: PrefectClient) -> None:
-        """Create the pool, or add the variables that one lacks."""
+        """Create the pool, or add the missing variables to an existing one."""
         pool = await _read(client)
         if pool:
             template = _with_environment(pool.base_job_template)
@@ -55,17 +54,14 @@ class WorkPoolResource:
 
 
 async def _read(client: PrefectClient) -> WorkPool | None:
-    try:
-        return await client.read_work_pool(POOL)
-    except ObjectNotFound:
-        return None
+    return await if_exists(client.read_work_pool(POOL))
 
 
 async def _default_template(client: PrefectClient, kind: str) -> dict[str, Any]:
     collections = await client.read_worker_metadata()
     kinds = {name: worker for workers in collections.values() for name, worker in workers.items()}
     if kind not in kinds:
-        raise SetupError(f"{kind!r} is not a type of work pool; choose one of {', '.join(sorted(kinds))}")
+        raise SetupError(f"{kind!r} is not a valid work pool type; choose one of {', '.join(sorted(kinds))}")
     return dict(kinds[kind]["default_base_job_configuration"])
 
 

@@ -1,4 +1,4 @@
-"""The work queue of runs that events start, whose limit keeps a burst of events from starting a process for each."""
+"""The work queue of runs started by events; its limit keeps a burst of events from starting one process each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkQueue
-from prefect.exceptions import ObjectNotFound
 
-from deployments.server_resources.server_resource import MISSING
+from deployments.server_resources.server_resource import MISSING, if_exists
 from deployments.server_resources.work_pool import POOL
 
 EVENT_QUEUE = "events"
@@ -21,8 +20,7 @@ class WorkQueueResource:
     """The work queue.
 
     Attributes:
-        event_runs: How many runs of the queue may be Pending or Running at once; None to keep the limit of a queue that
-            has one.
+        event_runs: How many runs of the queue may be Pending or Running at once; None to keep an existing limit.
     """
 
     event_runs: int | None = None
@@ -38,7 +36,7 @@ class WorkQueueResource:
         return ""
 
     async def apply(self, client: PrefectClient) -> None:
-        """Create the queue, or set the limit of one that exists."""
+        """Create the queue, or set the limit of an existing one."""
         queue = await _read(client)
         limit = self.event_runs or EVENT_RUNS
         if queue:
@@ -52,7 +50,4 @@ def _limit(queue: WorkQueue) -> str:
 
 
 async def _read(client: PrefectClient) -> WorkQueue | None:
-    try:
-        return await client.read_work_queue_by_name(EVENT_QUEUE, work_pool_name=POOL)
-    except ObjectNotFound:
-        return None
+    return await if_exists(client.read_work_queue_by_name(EVENT_QUEUE, work_pool_name=POOL))

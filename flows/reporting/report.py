@@ -26,7 +26,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out"
 
 
-REQUEST_ID = re.compile(r" \(request id [^)]*\)")
+REQUEST_ID = re.compile(r" \(request ID [^)]*\)")
 MOST_NAMED = 20
 FEW_REGIONS = 3
 BAD_OUTCOMES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})

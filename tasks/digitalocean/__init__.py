@@ -1,4 +1,4 @@
-"""The DigitalOcean API, as far as copying images needs it; knows nothing of Prefect."""
+"""The client for the DigitalOcean API; independent of Prefect."""
 
 from tasks.digitalocean.connection import Connection, connection_for, run_blocking, start_in_background
 from tasks.digitalocean.deadline import Deadline, deadline

@@ -1,4 +1,4 @@
-"""The API calls of this project. Arguments are checked before a request is sent."""
+"""The API calls of this project; each checks its arguments before anything is sent."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from tasks.digitalocean.rate_limiter import DistributedLimit, Permit, RateLimite
 from tasks.digitalocean.responses import ResponseBody, parse_response
 from tasks.digitalocean.settings import Settings
 
-# The API's documentation: "per_page", at most 200.
+# The maximum of `per_page`: https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Links-and-Pagination
 LARGEST_PAGE = 200
-# One request may tag many images; the API's documentation names no limit, so the lists stay short.
+# Images per request that tags them. The documented API has no limit; this keeps requests small.
 IMAGES_PER_TAGGING = 500
 FIRST_PAUSE_SECONDS = 0.5
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-# All that can be raised between here and the server, addresses and headers that make no sense included.
+# Everything that httpx raises on the way to the server, including for invalid URLs and headers.
 BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError)
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
@@ -59,17 +59,16 @@ logger = logging.getLogger(__name__)
 
 
 class DigitalOceanClient:
-    """The API behind one token: one connection pool, one rate limiter.
+    """The API for one token, with one connection pool and one rate limiter.
 
-    A call that sends one request sends it once and leaves the decision to repeat it to its caller. A call that
-    reads a list repeats the single page that failed, so that a long list is not begun again.
+    Calls that send one request do not retry it. Calls that read a list retry only the failed page.
 
     Args:
-        settings: Token, address and limits.
-        transport: How requests travel; None for the network. Tests give an application instead.
-        clock: Where time comes from; None for this machine's.
-        distributed_limit: What other processes with the same token wait for, too.
-        loop: The event loop in which requests are sent, wherever a call comes from; None for the caller's.
+        settings: Token, URL and limits.
+        transport: Sends the requests; None for the network. Tests use an application.
+        clock: The source of time; None for the system's.
+        distributed_limit: The limit shared with other processes; None for none.
+        loop: The event loop in which requests are sent; None for the caller's.
     """
 
     def __init__(
@@ -106,14 +105,14 @@ class DigitalOceanClient:
         return (await self.request("GET", path)).one(Action, "action")
 
     async def list_image_actions(self, image_id: int, *, retries: int | None = None) -> list[Action]:
-        """List every action ever run on an image.
+        """List all actions on an image.
 
         Args:
             image_id: The image, at least 1.
-            retries: As in `list_recent_actions`. With 0, a 404 is not looked into.
+            retries: As in `list_recent_actions`. With 0, a 404 is raised without a check of the image.
 
         Raises:
-            NotFound: The image does not exist. A 404 for an image that does exist is tried again.
+            NotFound: The image does not exist. If it exists, the 404 is transient and the request is retried.
         """
 
         async def request() -> list[Action]:
@@ -130,15 +129,17 @@ class DigitalOceanClient:
         )
 
     async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> pagination.FeedPage:
-        """Read a page of the account's feed of actions, newest first.
-
-        The feed holds the actions of all kinds of resources. What cannot be read of others is skipped.
+        """Read a page of the account's feed, which has the actions of all kinds of resources, newest first.
 
         Args:
-            page: Its number.
-            retries: How often a page that failed is asked for again; None for as often as is set.
+            page: The page's number, at least 1.
+            retries: Retries of a failed page; None for the setting `http_retry_max`.
         """
-        return await self._page(lambda answer: pagination.feed_page(answer, page), "/v2/actions", page, retries=retries)
+
+        def read(response: ResponseBody) -> pagination.FeedPage:
+            return pagination.feed_page(response, page)
+
+        return await self._page(read, "/v2/actions", page, retries=retries)
 
     # Images
 
@@ -154,36 +155,36 @@ class DigitalOceanClient:
             return None
 
     async def list_private_images(self) -> list[Image]:
-        """List the account's own images: backups, snapshots and custom images."""
+        """List the account's private images: backups, snapshots and custom images."""
         images = await self._all(pagination.images, "images", "/v2/images", {"private": "true"})
-        # A list that changes while it is read repeats entries on the next page.
+        # If the list changes while it is read, entries may appear twice.
         return list({image.id: image for image in images}.values())
 
     async def list_snapshots(self) -> list[Snapshot]:
-        """List the snapshots of Droplets, also of those that are gone; what cannot be read is skipped."""
+        """List the snapshots of Droplets, including deleted Droplets; skips entries that cannot be read."""
         snapshots = await self._all(pagination.snapshots, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
         return list({snapshot.id: snapshot for snapshot in snapshots}.values())
 
     # Regions and Droplets
 
     async def list_regions(self) -> list[Region]:
-        """List all regions, also those that take no images."""
+        """List all regions, including those that images cannot be transferred to."""
         return await self._all(pagination.regions, "regions", "/v2/regions")
 
     async def list_droplets(self, tag: str | None = None) -> list[Droplet]:
-        """List Droplets, those with GPUs included.
+        """List Droplets, including GPU Droplets.
 
-        The API lists GPU Droplets only on `type=gpus`, which it does not combine with `tag_name`; those are
-        therefore chosen by tag here.
+        The API lists GPU Droplets only with `type=gpus`, which cannot be combined with `tag_name`, so they are filtered
+        by tag here. https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_list
         """
         chosen_by = {"tag_name": checked_tag(tag)} if tag else {}
         usual = await self._all(pagination.droplets, "droplets", "/v2/droplets", chosen_by)
         try:
             with_gpus = await self._all(pagination.droplets, "droplets", "/v2/droplets", {"type": "gpus"})
         except (UnexpectedStatus, UnprocessableEntity) as error:
-            logger.debug("The API does not list GPU Droplets apart: %s", error)
+            logger.debug("Could not list GPU Droplets separately: %s", error)
             with_gpus = []
-        # Tag names are case stable: the API finds them in any capitals.
+        # The API matches tags regardless of case: https://docs.digitalocean.com/reference/api/digitalocean/#tag/Tags
         chosen = [each for each in with_gpus if tag is None or tag.lower() in {own.lower() for own in each.tags}]
         return list({droplet.id: droplet for droplet in [*usual, *chosen]}.values())
 
@@ -194,10 +195,10 @@ class DigitalOceanClient:
         try:
             await self.request("POST", "/v2/tags", json={"name": checked_tag(tag)})
         except UnprocessableEntity as error:
-            logger.debug("The tag was not created, probably because it exists: %s", error)
+            logger.debug("Could not create the tag, probably because it exists: %s", error)
 
     async def tag_images(self, tag: str, image_ids: Sequence[int]) -> None:
-        """Tag images, all in one request; the tag must exist.
+        """Tag images, up to 500 per request; the tag must exist.
 
         Raises:
             NotFound: The tag or one of the images does not exist.
@@ -207,7 +208,7 @@ class DigitalOceanClient:
         for start in range(0, len(resources), IMAGES_PER_TAGGING):
             await self.request("POST", path, json={"resources": resources[start : start + IMAGES_PER_TAGGING]})
 
-    # How requests travel
+    # Requests
 
     async def request(
         self,
@@ -219,19 +220,19 @@ class DigitalOceanClient:
         permit: Permit | None = None,
         checks_scope: bool = True,
     ) -> ResponseBody:
-        """Send one request when the rate limiter permits it, once.
+        """Send one request once, when the rate limiter permits it.
 
         Args:
             method: The HTTP method.
-            path: The path, from `/v2` on.
+            path: The path, beginning with `/v2`.
             params: The query.
             json: The body.
-            permit: A permit of the rate limiter that was acquired for this request.
-            checks_scope: Whether to find out if a read was refused because the token lacks the scope.
+            permit: A permit of the rate limiter, acquired for this request; None to acquire one.
+            checks_scope: Whether to check if a read got a 403 because the token lacks the scope.
 
         Raises:
-            ScopeMissing: A read was refused, and so was another one that needs the same scope.
-            APIError: The request failed.
+            ScopeMissing: A read got a 403, and so did another one that needs the same scope.
+            APIError: The response is an error, malformed or missing.
         """
         extensions = {PERMIT: permit} if permit else None
         try:
@@ -240,34 +241,34 @@ class DigitalOceanClient:
             raise MalformedResponse(method, path, message=str(error)) from error
         except TimeoutError as error:
             seconds = self.settings.http_timeout_seconds
-            raise TransportError(method, path, message=f"no answer within {seconds:g} s") from error
+            raise TransportError(method, path, message=f"no response within {seconds:g} s") from error
         except NEVER_SENT as error:
-            message = f"no connection to {self.settings.api_url} ({_described(error)})"
+            message = f"could not connect to {self.settings.api_url} ({_described(error)})"
             raise ConnectionFailed(method, path, message=message) from error
         except BROKEN as error:
-            message = f"no answer, the connection broke ({_described(error)})"
+            message = f"no response, the connection broke ({_described(error)})"
             raise TransportError(method, path, message=message) from error
         try:
             return parse_response(method, path, response, self.settings.token.get_secret_value())
         except Forbidden as error:
             if checks_scope and method == "GET" and await self._lacks_scope(path):
-                # No request id: this was two requests.
+                # No request ID: there were two requests.
                 raise ScopeMissing(method, path, error.status, error.error_id, error.message) from error
             raise
         except (NotFound, UnprocessableEntity) as error:
-            # A list is always there, and every question asked of it is one that it understands.
+            # Lists always exist and the queries are valid, so such an error is transient.
             error.transient = method == "GET" and path == collection_of(path)
             raise
 
     async def _lacks_scope(self, path: str) -> bool:
-        """Send a control request: one that needs the same scope as a read that was refused, and nothing else."""
+        """Read the collection, which needs the same scope as the refused read; returns whether that is refused too."""
         await asyncio.sleep(FIRST_PAUSE_SECONDS)
         try:
             await self.request("GET", collection_of(path), params={"per_page": "1"}, checks_scope=False)
         except Forbidden:
             return True
         except APIError as error:
-            logger.debug("Whether the token has the scope is unknown: %s", error)
+            logger.debug("Could not check the token's scope: %s", error)
         return False
 
     async def _all(
@@ -279,10 +280,10 @@ class DigitalOceanClient:
         *,
         retries: int | None = None,
     ) -> list[ResourceT]:
-        """Read a list to its end.
+        """Read all pages of a list.
 
         Raises:
-            MalformedResponse: It has none.
+            MalformedResponse: The list has no end.
         """
         found: list[ResourceT] = []
         paging = Paging(key)
@@ -315,12 +316,12 @@ class DigitalOceanClient:
         retries: int | None = None,
         when: Callable[[APIError], bool] = lambda error: error.repeatable,
     ) -> ResultT:
-        """Make a call, with retries after errors that may pass.
+        """Make a call, with retries and exponential backoff.
 
         Args:
             call: The call.
-            retries: How often it is made again; None for as often as is set.
-            when: After which errors.
+            retries: How often it is retried; None for the setting `http_retry_max`.
+            when: Whether to retry after an error; by default if the request may be repeated.
         """
         most = self.settings.http_retry_max if retries is None else retries
         for attempt in itertools.count(1):
@@ -331,14 +332,14 @@ class DigitalOceanClient:
                     raise
                 logger.warning("%s; retrying (%d of %d)", error, attempt, most)
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311
-        raise AssertionError("unreachable: the attempts are counted without end")
+        raise AssertionError("unreachable")
 
 
 def _read_with(
     read: Callable[[ResponseBody], list[ResourceT]], paging: Paging, page: int
 ) -> Callable[[ResponseBody], tuple[list[ResourceT], int | None]]:
-    """Read a page's entries, and then where the list goes on."""
-    return lambda answer: (read(answer), paging.after(answer, page))
+    """Read a page's entries and the number of the next page."""
+    return lambda response: (read(response), paging.after(response, page))
 
 
 def image_path(image_id: int) -> str:
@@ -355,14 +356,14 @@ def _described(error: Exception) -> str:
 
 
 def _checked_id(value: int, what: str) -> int:
-    """Refuse an invalid ID before it becomes part of a path."""
+    """Check an ID before it becomes part of a path."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidArgument(f"{value!r} is not a valid {what} ID: expected a positive integer")
     return value
 
 
 def checked_tag(tag: str) -> str:
-    """Refuse an invalid tag before it becomes part of a path.
+    """Check a tag before it becomes part of a path.
 
     Raises:
         InvalidArgument: The tag is not valid.

@@ -1,4 +1,4 @@
-"""The one place that time comes from; sleeping is asyncio's, which a test's event loop can hurry along."""
+"""The source of time. Sleeping is asyncio's, so that a test's event loop can skip it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SAME_TIME_SECONDS = 5.0
 
 
 class Clock(Protocol):
-    """Two ways to tell the time."""
+    """A monotonic clock and a wall clock."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow, for measuring spans."""
+        """Monotonic seconds, for measuring durations."""
         ...
 
     def unix(self) -> float:
-        """Seconds since 1970, for talking to others about moments."""
+        """Unix seconds, for points in time."""
         ...
 
 
@@ -28,16 +28,16 @@ class SystemClock:
     """This machine's time."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow."""
+        """Monotonic seconds."""
         return time.monotonic()
 
     def unix(self) -> float:
-        """Seconds since 1970."""
+        """Unix seconds."""
         return time.time()
 
 
 class ServerClock:
-    """The server's time, as far as the `date` of its answers tells; ours may be minutes off.
+    """The server's time, from the `date` header of its responses; this machine's may be minutes off.
 
     Args:
         clock: This machine's time.
@@ -47,13 +47,13 @@ class ServerClock:
         self._clock = clock
         self._ahead = 0.0
 
-    def hear(self, headers: Mapping[str, str]) -> None:
-        """Set the clock by an answer's headers."""
+    def update(self, headers: Mapping[str, str]) -> None:
+        """Set the clock from a response's headers."""
         if (date := server_time(headers, self._clock.unix())) is not None:
             self._ahead = date - self._clock.unix()
 
     def now(self) -> datetime:
-        """What time it is there."""
-        # The header has whole seconds and is a moment old, so a difference this small means nothing.
+        """The server's time."""
+        # Small differences are ignored: the header has whole seconds and is slightly old.
         ahead = self._ahead if abs(self._ahead) > SAME_TIME_SECONDS else 0.0
         return datetime.fromtimestamp(self._clock.unix() + ahead, UTC)

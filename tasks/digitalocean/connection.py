@@ -1,8 +1,7 @@
-"""One client per token for the whole process, whatever thread or event loop asks.
+"""One client per token and process, shared by all threads and event loops.
 
-Prefect runs tasks in the flow's event loop, in threads, and in event loops that live as long as one task. Open
-connections, the rate budget and the waiter must outlive them all. So they live in an event loop of their own, in a
-thread of its own, and everybody else sends work there.
+Prefect runs tasks in the flow's event loop, in threads, and in event loops that live only as long as one task. Open
+connections, the rate limiter and the poller must outlive them all, so they run in an event loop in its own thread.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ ResultT = TypeVar("ResultT")
 LONGEST_CLOSE_SECONDS = 2
 SECONDS_BETWEEN_WAKINGS = 1.0
 
-# What is cached is made once, also where many threads ask for it at the same moment.
-_making = threading.RLock()
+# Makes sure that connections and the event loop are created only once, also with many threads.
+_creating = threading.RLock()
 
 
 class Connection:
-    """A client, with its budget and its waiter, that can be used from everywhere.
+    """A client with its rate limiter and poller, usable from any thread and event loop.
 
     Args:
-        settings: Token, address and limits.
-        shared_limit: What other processes with the same token wait for, too.
+        settings: Token, URL and limits.
+        distributed_limit: The limit shared with other processes; None for none.
     """
 
     def __init__(self, settings: Settings, distributed_limit: DistributedLimit | None = None) -> None:
@@ -45,22 +44,22 @@ class Connection:
         self.poller = ActionPoller(self.client)
 
     async def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Do work in the connection's event loop and wait for it without blocking."""
+        """Run work in the connection's event loop and await it."""
         if asyncio.get_running_loop() is _loop():
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, _loop()))
 
 
 def start_in_background(work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
-    """Begin work in the connections' event loop and go on without waiting for it."""
+    """Start work in the connections' event loop without waiting for it."""
     return asyncio.run_coroutine_threadsafe(work, _loop())
 
 
 def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Do work in the connections' event loop and block this thread until it is done.
+    """Run work in the connections' event loop and block this thread until it is done.
 
     Raises:
-        DeadlineExceeded: The run's time was over before.
+        DeadlineExceeded: The run's time limit was reached first.
     """
     limit = current_deadline()
     future = start_in_background(work)
@@ -69,11 +68,11 @@ def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
             patience = limit.patience if limit else math.inf
             if limit and not patience:
                 raise limit.exceeded()
-            # In pieces, so that an exception that is thrown into this thread gets through.
+            # In short waits, so that exceptions thrown into this thread are raised.
             wait([future], min(SECONDS_BETWEEN_WAKINGS, patience))
         return future.result()
     finally:
-        # If this thread was interrupted, the work must not go on without it.
+        # If this thread was interrupted, the work must stop too.
         future.cancel()
 
 
@@ -83,13 +82,13 @@ _connections: dict[Settings, Connection] = {}
 def connection_for(
     settings: Settings, distributed_limit: Callable[[Settings], DistributedLimit | None] = lambda _settings: None
 ) -> Connection:
-    """Find the process's connection for some settings, or make it.
+    """Get or create the process's connection for these settings.
 
     Args:
-        settings: Token, address and limits.
-        distributed_limit: Finds what a new connection shares with other processes.
+        settings: Token, URL and limits.
+        distributed_limit: Creates the limit that a new connection shares with other processes.
     """
-    with _making:
+    with _creating:
         if settings not in _connections:
             _connections[settings] = Connection(settings, distributed_limit(settings))
             atexit.register(_close, _connections[settings])
@@ -97,7 +96,7 @@ def connection_for(
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    with _making:
+    with _creating:
         return _running_loop()
 
 
@@ -109,7 +108,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
 
 
 def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop that nothing ends: what raises SystemExit in it fails by itself, and does not leave others waiting."""
+    """Run a loop forever: if a task raises SystemExit, only that task fails."""
     while True:
         with suppress(SystemExit, KeyboardInterrupt):
             loop.run_forever()

@@ -1,4 +1,4 @@
-"""A time limit for a whole run: it is kept wherever the run's thread waits, for the API or for other runs."""
+"""A time limit for a whole run, enforced wherever the run's thread waits for the API or for other runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tasks.digitalocean.errors import DeadlineExceeded
 
 
 class Deadline:
-    """When a run's time is over.
+    """The time limit of a run.
 
     Args:
-        seconds: How long from now.
+        seconds: The limit, from now.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -25,24 +25,24 @@ class Deadline:
 
     @property
     def seconds_left(self) -> float:
-        """How much time is left, 0 when it is over."""
+        """The seconds left, at least 0."""
         return max(0.0, self._ends - time.monotonic())
 
     @property
     def patience(self) -> float:
-        """How long the run's thread may wait now; infinity once the run keeps the time itself."""
+        """How many seconds the run's thread may wait; infinity once the limit is lifted."""
         return self.seconds_left if self._enforced else math.inf
 
     def lift(self) -> None:
-        """Stop enforcing it: from now on the run itself keeps the time, so that it can report what it has done."""
+        """Stop enforcing the limit; the run does so itself, and still reports what it has done."""
         self._enforced = False
 
     def exceeded(self) -> DeadlineExceeded:
-        """Say that the time is over. That is said once: what has to be put in order then may take a moment."""
+        """Create the error, and lift the limit so that the run has time to clean up."""
         self.lift()
         return DeadlineExceeded(
-            f"the time limit of {self._seconds / 60:g} minutes (timeout_minutes) was reached; the next run does what "
-            "was not started"
+            f"the time limit of {self._seconds / 60:g} minutes (timeout_minutes) was reached; the next run starts what "
+            "is left"
         )
 
 
@@ -51,10 +51,10 @@ _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[Deadline]:
-    """Limit the time of all that this context waits for.
+    """Limit the total time that this context waits.
 
     Args:
-        seconds: How long it may take.
+        seconds: The limit.
 
     Yields:
         The deadline.
@@ -68,5 +68,5 @@ def deadline(seconds: float) -> Iterator[Deadline]:
 
 
 def current_deadline() -> Deadline | None:
-    """The time limit of this context, if it has one."""
+    """The time limit of this context; None without one."""
     return _deadline.get()

@@ -1,6 +1,6 @@
-"""The file `.env`, looked at before settings are read from it.
+"""Validation of the file `.env` before settings are read from it.
 
-What reads it skips a line that it cannot parse, and a skipped DIGITALOCEAN_API_URL would send a trial to the real API.
+The parser skips lines that it cannot parse, and a skipped DIGITALOCEAN_API_URL would send a test to the real API.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ OURS = ("DIGITALOCEAN_", "PREFECT_")
 
 
 def env_file_problem() -> str:
-    """Say what keeps the settings in `.env` from being read.
+    """Find out why the settings in `.env` cannot be read.
 
     Returns:
-        A sentence that names the file and the line, and quotes neither; empty if nothing is wrong or there is no file.
+        A message with the path and the line number, but not the contents; empty if the file is valid or missing.
     """
     if not ENV_FILE.exists():
         return ""
@@ -33,11 +33,11 @@ def env_file_problem() -> str:
 
 
 def line_of(binding: Binding) -> int:
-    """Find the line of the file on which a binding begins, after blank lines that the parser counts with it."""
+    """The line number of a binding; the parser counts the blank lines before it as part of it."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _sets_nothing(binding: Binding) -> bool:
-    """Whether a line holds a name of ours without `=`, which is read as if it were not there."""
+    """Whether a line has a name of ours without `=`, which the parser ignores."""
     return binding.value is None and (binding.key or "").startswith(OURS)

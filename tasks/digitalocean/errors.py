@@ -1,22 +1,22 @@
-"""Everything that can go wrong between this project and the API.
+"""The errors of the API client.
 
 DigitalOceanError
-├── ConfigurationError      a setting is missing or cannot be used
-│   └── TokenMissing        the token is, and nothing else is wrong
-├── InvalidArgument         an id, slug or tag that no request is worth
-├── DeadlineExceeded        the time for a run was over before it could begin
-└── APIError                a request was answered badly, or not at all
+├── ConfigurationError      a setting is missing or not valid
+│   └── TokenMissing        only the token is missing
+├── InvalidArgument         an ID, slug or tag is not valid; nothing was sent
+├── DeadlineExceeded        the time limit of a run was reached
+└── APIError                an error response, a malformed one, or none
     ├── Unauthorized        401
-    ├── Forbidden           403, which may pass
+    ├── Forbidden           403, perhaps transient
     │   └── ScopeMissing    403, and the token lacks the scope
     ├── NotFound            404
     ├── UnprocessableEntity 422
     ├── TooManyRequests     429
     ├── ServerError         5xx
     ├── UnexpectedStatus    any other status that is not a success
-    ├── TransportError      no answer: timed out, cut off
+    ├── TransportError      no response: timeout or broken connection
     │   └── ConnectionFailed  nothing was sent
-    └── MalformedResponse     a success that cannot be read
+    └── MalformedResponse   a success that cannot be read
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Self
 
 from tasks.digitalocean.scopes import scope_for
 
-# A change is refused with 403 so often in a row before the token counts as lacking the scope. For a read, a control
-# request can tell; one that changes nothing needs another scope.
+# After this many 403s in a row for changes, the token is assumed to lack the scope. For reads, reading the collection
+# shows it; for changes, no harmless request needs the same scope.
 MOST_REFUSALS = 3
 
 
@@ -36,36 +36,36 @@ class DigitalOceanError(Exception):
 
 
 class ConfigurationError(DigitalOceanError):
-    """A setting is missing or cannot be used."""
+    """A setting is missing or not valid."""
 
 
 class TokenMissing(ConfigurationError):
-    """The token is missing; nothing else is wrong."""
+    """The token is missing; everything else is valid."""
 
 
 class InvalidArgument(DigitalOceanError, ValueError):
-    """An id, slug or tag that the API could only refuse; nothing was sent."""
+    """An ID, slug or tag is not valid; nothing was sent."""
 
 
 class DeadlineExceeded(DigitalOceanError):
-    """The time for a run was over before it could begin; nothing was started."""
+    """The time limit of a run was reached."""
 
 
 class APIError(DigitalOceanError):
-    """A request that failed.
+    """A request got an error response, a malformed one, or none.
 
     Args:
         method: HTTP method of the request.
         path: Its path, without the host.
-        status: HTTP status of the answer, None where there was none.
+        status: HTTP status of the response; None without a response.
         error_id: The API's short name for the error, such as `not_found`.
-        message: The API's own words, or what happened where it said nothing.
-        request_id: What DigitalOcean's support asks for.
+        message: The API's message, or what happened without one.
+        request_id: The API's request ID, for DigitalOcean's support.
 
     Attributes:
-        transient: Whether another attempt may be answered differently.
-        not_applied: Whether the server certainly did nothing of what was asked.
-        advice: What the operator can do about it.
+        transient: Whether another attempt may succeed.
+        not_applied: Whether the server has definitely not carried out the request.
+        advice: What the user can do about it.
     """
 
     transient = False
@@ -90,10 +90,10 @@ class APIError(DigitalOceanError):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        answer = " ".join(part for part in (str(self.status or ""), self.error_id) if part)
-        text = f"{self.method} {self.path}: " + ": ".join(part for part in (answer, self.message) if part)
+        status = " ".join(part for part in (str(self.status or ""), self.error_id) if part)
+        text = f"{self.method} {self.path}: " + ": ".join(part for part in (status, self.message) if part)
         if self.request_id:
-            text += f" (request id {self.request_id})"
+            text += f" (request ID {self.request_id})"
         return f"{text.removesuffix('.')}. {self.advice}" if self.advice else text
 
     def __repr__(self) -> str:
@@ -101,14 +101,14 @@ class APIError(DigitalOceanError):
 
     @property
     def repeatable(self) -> bool:
-        """Whether the same request may be sent again without looking first.
+        """Whether the same request may be sent again without reading the state first.
 
-        A read always may; a change only if the server certainly did nothing.
+        A read always may; a change only if the server has definitely not carried it out.
         """
         return self.transient and (self.not_applied or self.method == "GET")
 
     def for_request(self, method: str, path: str) -> Self:
-        """The same refusal for another request, which was not sent because it would be refused as well.
+        """The same error for a request that was not sent because it would get the same response.
 
         Args:
             method: HTTP method of that request.
@@ -118,7 +118,7 @@ class APIError(DigitalOceanError):
 
     @property
     def ambiguous(self) -> bool:
-        """Whether a change may have been made although its answer was bad or missing."""
+        """Whether a change may have been carried out in spite of the error."""
         return self.transient and not self.repeatable
 
 
@@ -129,9 +129,9 @@ class Unauthorized(APIError):
 
 
 class Forbidden(APIError):
-    """403: the request was refused, which may pass: refusals of requests that worked before were seen in the field.
+    """403: the request was refused, perhaps temporarily: requests that worked before have been refused.
 
-    The request was not carried out: the right to do so is checked first.
+    It was not carried out, because permissions are checked first.
     https://github.com/OpenRouterLabs/spawn/issues/2549
     """
 
@@ -140,7 +140,7 @@ class Forbidden(APIError):
 
     @property
     def scope(self) -> str:
-        """The scope that the request needs, such as `image:read`; empty for one that this project does not send."""
+        """The scope that the request needs, such as `image:read`; empty if this project does not send it."""
         return scope_for(self.method, self.path)
 
     @property
@@ -151,38 +151,38 @@ class Forbidden(APIError):
 
 
 class ScopeMissing(Forbidden):
-    """403, and not by chance: the token lacks the scope, so that others of its kind would be refused as well."""
+    """403, because the token lacks the scope: all requests that need it would be refused."""
 
     transient = False
 
     @property
     def advice(self) -> str:  # type: ignore[override]  # it depends on the request
-        """What the user has to do about it."""
+        """What the user can do about it."""
         needed = f"the scope {self.scope}" if self.scope else "a scope that it lacks"
         return f"The token in DIGITALOCEAN_TOKEN needs {needed}: see tasks/README.md"
 
 
 class NotFound(APIError):
-    """404: the resource does not exist, or not yet. Only the 404 of an image itself means that it was deleted.
+    """404: the object does not exist, or not yet; only the 404 of an image itself means that it was deleted.
 
     https://github.com/digitalocean/api-v2/issues/26, https://github.com/digitalocean/doctl/issues/192
     """
 
 
 class UnprocessableEntity(APIError):
-    """422: the API understood the request and refuses it."""
+    """422: the API understood the request and refused it."""
 
 
 class UnexpectedStatus(APIError):
-    """A status that is not in the API's description, often a proxy's; what was done is unknown."""
+    """A status that the API's documentation does not mention, often from a proxy."""
 
     transient = True
 
 
 class TooManyRequests(APIError):
-    """429: a rate limit was hit, and the request was turned away.
+    """429: a rate limit was hit, and the request was refused.
 
-    The rate limiter has noted when to go on, so the caller only has to retry.
+    The rate limiter knows when to go on, so the caller can retry at once.
     """
 
     transient = True
@@ -190,25 +190,25 @@ class TooManyRequests(APIError):
 
 
 class ServerError(APIError):
-    """5xx: the server, or a proxy before it, failed at some point of the work."""
+    """5xx: the server or a proxy in front of it failed, perhaps after the request was carried out."""
 
     transient = True
 
 
 class MalformedResponse(APIError):
-    """A success whose body is not what the API's description promises."""
+    """A success with a body that does not match the API's documentation."""
 
     transient = True
 
 
 class TransportError(APIError):
-    """No answer: timed out or cut off, somewhere between here and the work being done."""
+    """No response: a timeout or broken connection, perhaps after the request was carried out."""
 
     transient = True
 
 
 class ConnectionFailed(TransportError):
-    """No connection was made, so nothing was sent."""
+    """Could not connect; nothing was sent."""
 
     not_applied = True
 
@@ -223,7 +223,7 @@ BY_STATUS: Mapping[int, type[APIError]] = {
 
 
 def collection_of(path: str) -> str:
-    """Name the list that a path belongs to: all of `/v2/images/7/actions` is under `/v2/images`."""
+    """The collection of a path, such as `/v2/images` for `/v2/images/7/actions`."""
     return "/".join(path.split("/")[:3])
 
 

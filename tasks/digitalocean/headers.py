@@ -1,4 +1,4 @@
-"""Reading the API's headers, which may come from any proxy and say anything: what makes no sense is not there."""
+"""Parsing of the API's headers. A proxy may send anything, so values that make no sense count as missing."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-# More than any number of the API has, and few enough for every computation with it.
+# More digits than any number of the API.
 MOST_DIGITS = 12
-# A clock that is further off than this is not a clock: with one, no certificate would be valid either.
+# A date that is further off is ignored: with such a clock, TLS certificates would not be valid either.
 MOST_OFF_SECONDS = 86_400.0
 
 
 def whole_number(text: str) -> int | None:
-    """Read a whole number; None for anything else, and for what is beyond all sense."""
+    """Parse a whole number of at most 12 digits; None for anything else."""
     text = text.strip()
-    # Digits of other scripts are digits to Python, and thousands of them more than it converts.
+    # `isdigit` is also true for the digits of other scripts.
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
 def http_date(text: str) -> float | None:
-    """Read a date as HTTP writes it; in seconds since 1970, None where it is not a date."""
+    """Parse an HTTP date into Unix seconds; None if it is not valid."""
     with suppress(ValueError, TypeError, OverflowError, LookupError):
         moment = parsedate_to_datetime(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -29,14 +29,14 @@ def http_date(text: str) -> float | None:
 
 
 def server_time(headers: Mapping[str, str], unix: float) -> float | None:
-    """Read when an answer was given, by the server's clock.
+    """Read the time of a response by the server's clock.
 
     Args:
-        headers: The answer's headers, by lower-case names.
-        unix: The time by this machine's clock, in seconds since 1970.
+        headers: The response's headers, with lower-case names.
+        unix: The time by this machine's clock, in Unix seconds.
 
     Returns:
-        Seconds since 1970; None if the date is missing or implausible.
+        Unix seconds; None if the date is missing or implausible.
     """
     date = http_date(headers.get("date", ""))
     return date if date is not None and abs(date - unix) <= MOST_OFF_SECONDS else None
@@ -48,11 +48,11 @@ def retry_after(headers: Mapping[str, str], unix: float) -> float | None:
     https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
 
     Args:
-        headers: The answer's headers, by lower-case names.
-        unix: The time of the answer, in seconds since 1970.
+        headers: The response's headers, with lower-case names.
+        unix: The time of the response, in Unix seconds.
 
     Returns:
-        Seconds, without any bound; None where no time to come is named.
+        Seconds, without an upper bound; None if the header is missing, not valid, or in the past.
     """
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():

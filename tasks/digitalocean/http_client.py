@@ -1,4 +1,4 @@
-"""How requests travel: each with a permit of the rate limiter, counted, and bounded in time and size."""
+"""The HTTP client: each request needs a permit of the rate limiter, is counted, and is limited in time and size."""
 
 from __future__ import annotations
 
@@ -12,32 +12,29 @@ from tasks.digitalocean.rate_limiter import RateLimiter
 from tasks.digitalocean.settings import Settings
 from tasks.digitalocean.usage import count_request
 
-# A page of 200 Droplets has some 2 MB. What is larger than this is not read: it would cost memory, and keep others
-# waiting.
+# Larger responses are not read, to limit memory. A page of 200 Droplets has about 2 MB.
 LARGEST_BODY_BYTES = 8 * 2**20
-# How much of a request's time the connection may take, so that a failure to connect is known to be one.
+# The part of a request's timeout for connecting, so that a failure to connect is recognized as one.
 PART_FOR_CONNECTING = 0.9
 USER_AGENT = "digitalocean-backups"
-# The key of a request's permit in httpx's extensions of the request.
+# The key of the permit in a request's httpx extensions.
 PERMIT = "permit"
 
 
 class BodyTooLarge(Exception):
-    """A success whose body is larger than any of the API's."""
+    """The body of a success is too large."""
 
 
 class RateLimitedClient(httpx.AsyncClient):
-    """Sends each request when the rate limiter permits it, and lets the response set the rate limiter and the clock.
-
-    Usable from any event loop: the work is done in one.
+    """Sends each request when the rate limiter permits it, and updates the rate limiter and the clock from responses.
 
     Args:
-        settings: Token, address and timeout. The timeout covers a request and its whole response, and not the wait for
-            a permit.
-        rate_limiter: Decides when a request may go.
-        server_clock: Is set by the responses.
-        transport: What sends the requests; None for the network.
-        loop: The event loop that the work is done in; None for the caller's, which must always be the same then.
+        settings: Token, URL and timeout. The timeout covers a request and its whole response, but not the wait for a
+            permit.
+        rate_limiter: Issues the permits.
+        server_clock: The clock to update.
+        transport: Sends the requests; None for the network.
+        loop: The event loop in which requests are sent; None for the caller's, which must then always be the same.
     """
 
     def __init__(
@@ -57,14 +54,14 @@ class RateLimitedClient(httpx.AsyncClient):
             headers={
                 "Authorization": f"Bearer {settings.token.get_secret_value()}",
                 "Accept": "application/json",
-                # What is packed more tightly could be unpacked to any size at once.
+                # Not Brotli or zstd, which could decompress to any size at once.
                 "Accept-Encoding": "gzip, deflate",
                 "User-Agent": USER_AGENT,
             },
             timeout=httpx.Timeout(self._seconds, connect=PART_FOR_CONNECTING * self._seconds),
-            # A redirect would take the token along; the API has none.
+            # A redirect would send the token along; the API has no redirects.
             follow_redirects=False,
-            # A proxy from the environment is for the world, not for this machine's own addresses.
+            # Plain HTTP is only for loopback, where a proxy from the environment does not apply.
             trust_env=settings.api_url.startswith("https:"),
             transport=transport,
         )
@@ -73,12 +70,12 @@ class RateLimitedClient(httpx.AsyncClient):
         """Send a request.
 
         Returns:
-            The response, read to its end. Its body is empty where it is not a success and too large to be read.
+            The complete response. The body of an error that is too large is empty.
 
         Raises:
-            BodyTooLarge: The response is a success that is too large to be read.
-            TimeoutError: The response did not come in time.
-            httpx.HTTPError: It did not come at all.
+            BodyTooLarge: The body of a success is too large.
+            TimeoutError: There was no complete response in time.
+            httpx.HTTPError: There was no response.
         """
         if self._loop is None or self._loop is asyncio.get_running_loop():
             return await self._send(request, **options)
@@ -98,12 +95,12 @@ class RateLimitedClient(httpx.AsyncClient):
             status, headers = (None, None) if response is None else (response.status_code, response.headers)
             self._rate_limiter.record_response(permit, status, headers)
             count_request(status)
-        self._server_clock.hear(response.headers)
-        unpacked = [(name, value) for name, value in response.headers.multi_items() if name not in PACKING]
-        return httpx.Response(response.status_code, headers=unpacked, content=content, request=request)
+        self._server_clock.update(response.headers)
+        decoded = [(name, value) for name, value in response.headers.multi_items() if name not in ENCODING_HEADERS]
+        return httpx.Response(response.status_code, headers=decoded, content=content, request=request)
 
 
-PACKING = ("content-encoding", "content-length", "transfer-encoding")
+ENCODING_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -1,8 +1,7 @@
 """Starting an image action, or deleting an image, exactly once.
 
-The API has no idempotency key: a request that timed out, was cut off or was answered with a 5xx, a 408 or the like may
-have been carried out all the same. The only way to know is to look: at the image's actions, or whether the image is
-still there.
+The API has no idempotency keys: a request that timed out, was cut off or got a 5xx, a 408 or the like may have been
+carried out. To find out, read the image's actions, or whether the image still exists.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from tasks.digitalocean.errors import APIError, NotFound
 from tasks.digitalocean.models import Action, ImageActionRequest
 from tasks.digitalocean.rate_limiter import Permit
 
-# An action that began this long before its request was started by someone else, however wrong the clocks are.
+# An action that started this long before the request belongs to another request, even if a clock is wrong.
 MOST_BETWEEN_CLOCKS = timedelta(minutes=15)
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ logger = logging.getLogger(__name__)
 async def post_once(
     client: DigitalOceanClient, image_id: int, request: ImageActionRequest, permit: Permit | None = None
 ) -> Action:
-    """Start an action, and on an unclear response find out whether it was started.
+    """Start an action; after an ambiguous response, find out whether it was started.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_post
 
@@ -33,14 +32,13 @@ async def post_once(
         client: The API.
         image_id: The image to act on.
         request: What to do.
-        permit: A permit that was acquired for it.
+        permit: A permit acquired for it; None to acquire one.
 
     Returns:
-        The action that was started, or found to have been started by this request.
+        The action that this request started.
 
     Raises:
-        APIError: It was not started; `repeatable` tells whether it is safe to ask again. After an unclear response
-            that could not be cleared up either, it is not.
+        APIError: It was not started, or that is unknown; `repeatable` says whether the request may be repeated.
     """
     since = client.server_clock.now()
     try:
@@ -49,22 +47,22 @@ async def post_once(
     except APIError as error:
         if not error.ambiguous:
             raise
-        # What is still being worked on may take a moment to appear.
+        # A new action may take a moment to appear.
         await asyncio.sleep(client.settings.poll_interval_seconds)
         try:
             action = await find_applied(client, image_id, request, since)
         except APIError as lookup:
-            logger.warning("Whether it was carried out is unknown: %s", lookup)
+            logger.warning("Could not find out whether the request was carried out: %s", lookup)
             raise error from lookup
         if action is None:
             error.not_applied = True
             raise
-        logger.warning("%s; but action %d shows that it was carried out", error, action.id)
+        logger.warning("%s; but it was carried out: found action %d", error, action.id)
         return action
 
 
 async def get_started_action(client: DigitalOceanClient, image_id: int, action_id: int) -> Action:
-    """Read an action that was started a moment ago, so that the API may not know it yet.
+    """Read an action that may have just been started, so that the API may not show it yet.
 
     Args:
         client: The API.
@@ -75,8 +73,8 @@ async def get_started_action(client: DigitalOceanClient, image_id: int, action_i
         The action as it is now.
 
     Raises:
-        NotFound: The image is gone. Or the action is not there though its image is: then the error is transient.
-        APIError: It cannot be looked at.
+        NotFound: The image does not exist. If only the action is missing, the error is transient.
+        APIError: It cannot be read.
     """
     try:
         return await client.get_image_action(image_id, action_id)
@@ -89,16 +87,16 @@ async def get_started_action(client: DigitalOceanClient, image_id: int, action_i
 async def find_applied(
     client: DigitalOceanClient, image_id: int, request: ImageActionRequest, since: datetime
 ) -> Action | None:
-    """Find the action that a request has started.
+    """Find the action that a request started.
 
     Args:
         client: The API.
         image_id: The image.
-        request: What was asked for.
-        since: When it was asked for, by the server's clock.
+        request: The request.
+        since: When it was sent, by the server's clock.
 
     Returns:
-        The action, whoever started it if it is in progress; None if it was not started.
+        A matching action completed since then, or in progress, whoever started it; None if not found.
 
     Raises:
         APIError: The image's actions cannot be read.
@@ -113,7 +111,7 @@ async def find_applied(
 
 
 async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
-    """Delete a snapshot or custom image, and on an unclear response find out whether it was deleted.
+    """Delete a snapshot or custom image; after an ambiguous response, find out whether it was deleted.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/images_delete
 
@@ -122,39 +120,38 @@ async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
         image_id: The image to delete.
 
     Returns:
-        Whether this call deleted it; if not, it was gone before.
+        True if this call deleted it, False if it was already gone.
 
     Raises:
-        APIError: It was not deleted; `repeatable` tells whether it is safe to ask again. After an unclear answer that
-            could not be cleared up either, it is not.
+        APIError: It was not deleted, or that is unknown; `repeatable` says whether the request may be repeated.
     """
     try:
         await client.request("DELETE", image_path(image_id))
     except NotFound as error:
         if not await _is_gone(client, image_id):
-            # Nothing was done, and not because there was nothing to do.
+            # The image still exists, so the 404 was wrong and nothing was deleted.
             error.transient = error.not_applied = True
             raise
         return False
     except APIError as error:
         if not error.ambiguous:
             raise
-        # What is still being worked on may take a moment to show.
+        # A deletion may take a moment to show.
         await asyncio.sleep(client.settings.poll_interval_seconds)
         try:
             image = await client.find_image(image_id)
-        except APIError as look:
-            logger.warning("Whether it was carried out is unknown: %s", look)
-            raise error from look
+        except APIError as lookup:
+            logger.warning("Could not find out whether the request was carried out: %s", lookup)
+            raise error from lookup
         if image is not None:
             error.not_applied = True
             raise
-        logger.warning("%s; but image %d is gone, so it was carried out", error, image_id)
+        logger.warning("%s; but it was carried out: image %d is gone", error, image_id)
     return True
 
 
 async def _is_gone(client: DigitalOceanClient, image_id: int) -> bool:
-    """Whether an image is deleted. Asks twice: a 404 may pass, and a snapshot that is kept costs money."""
+    """Whether an image no longer exists. Reads twice: a 404 may be transient, and a forgotten snapshot costs money."""
     if await client.find_image(image_id) is not None:
         return False
     await asyncio.sleep(client.settings.poll_interval_seconds)

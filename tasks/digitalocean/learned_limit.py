@@ -1,10 +1,9 @@
-"""A limit that is lower than documented, learnt from being refused.
+"""A limit that is lower than documented, learned from 429s.
 
-The limit of requests in a minute is in no header, and tokens were seen that have a lower one than documented. Whoever
-believes the documented one sends the same burst after each pause, and is refused each time. So it is counted how many
-requests the window held when one was refused. After two refusals no more than that are sent; others who use the same
-token are counted in, as far as the answers tell of them. What was learnt is tried again after a while, with a few
-requests more at first, as two odd answers can teach the same.
+The limit per minute is in no header, and some tokens have a lower one than documented. A client that relies on the
+documented limit sends the same burst after each pause, and gets a 429 each time. So this module counts the requests in
+the window at a 429. After two 429s, it allows no more than that. Requests of other clients count too, as far as
+responses show them. After ten windows it raises the limit step by step, as the two 429s may have had another cause.
 """
 
 from __future__ import annotations
@@ -14,97 +13,97 @@ from collections import deque
 
 from tasks.digitalocean.settings import RateLimit
 
-# This many refusals tell a limit from an odd response: one after the other, or each at the end of a burst.
-REFUSALS_THAT_TEACH = 2
-# A little less may be others whom no answer has told of yet; that is refused too rarely to matter.
-PART_WORTH_LEARNING = 0.6
-# A learnt limit holds for this many windows; each later window raises it: by a quarter, by a half, ...
-WINDOWS_BELIEVED = 10
+# This many 429s show a lower limit: one directly after the other, or each at the end of a burst.
+REFUSALS_TO_LEARN = 2
+# A higher part of the documented limit is not learned: requests of others may explain the difference.
+LARGEST_PART_LEARNED = 0.6
+# A learned limit is valid for this many windows; each later window raises it, by 25%, 50%, ...
+WINDOWS_VALID = 10
 FIRST_RAISE = 0.25
 
 
 class LearnedLimit:
-    """What a window really holds; pure: the caller passes the time.
+    """The actual limit of a window; pure, as the time is an argument.
 
     Args:
-        documented: What it should hold.
+        documented: The documented limit.
     """
 
     def __init__(self, documented: RateLimit) -> None:
         self._documented = documented
         self._learned: int | None = None
         self._raises = 0
-        self._believed_until = 0.0
-        self._let_through: deque[tuple[float, float]] = deque()
-        self._most_let_through = 0
+        self._valid_until = 0.0
+        self._accepted: deque[tuple[float, float]] = deque()
+        self._most_accepted = 0
         self._refusals = 0
-        self._held: int | None = None
+        self._accepted_at_refusal: int | None = None
 
-    def now(self, now: float) -> int:
-        """How many requests the window holds, as far as is known."""
-        while self._learned is not None and now >= self._believed_until:
+    def current(self, now: float) -> int:
+        """The limit, raised if it is due."""
+        while self._learned is not None and now >= self._valid_until:
             self._learned = math.ceil(self._learned * (1 + FIRST_RAISE * 2.0**self._raises))
             self._raises += 1
-            self._believed_until += self._documented.seconds
+            self._valid_until += self._documented.seconds
             if self._learned >= self._documented.requests:
                 self._forget()
         return self._documented.requests if self._learned is None else self._learned
 
     @property
-    def proven(self) -> int:
-        """How many requests have been let through in one window, at most."""
-        return self._most_let_through
+    def most_accepted(self) -> int:
+        """The largest number of requests accepted in one window so far."""
+        return self._most_accepted
 
-    def refused(self, now: float, *, again: bool, others: int) -> None:
-        """Note that a request was refused, for all that is known by this window.
+    def refused(self, now: float, *, after_backoff: bool, others: int) -> None:
+        """Record a 429 that this window may have caused.
 
         Args:
             now: The time.
-            again: Whether it was a retry after another refusal, at a time that the API had not named.
+            after_backoff: Whether it follows another 429 and a pause that the API had not prescribed.
             others: How many requests of others are known to be in the window.
         """
-        held = self._count(now)
-        if not held:
-            return  # whatever it was, it was not these requests
+        accepted = self._count(now)
+        if not accepted:
+            return  # the cause was not the requests of this process
         self._refusals += 1
-        self._held = held
-        if again or self._learned is not None:
-            # The next attempt waits until one of those that fit no longer counts.
-            self._learn(held + others, now)
+        self._accepted_at_refusal = accepted
+        if after_backoff or self._learned is not None:
+            # The next attempt waits until an accepted request expires.
+            self._learn(accepted + others, now)
 
-    def let_through(self, sent: float, now: float, *, others: int, before_refusal: bool) -> None:
-        """Note that a request was not refused.
+    def accepted(self, sent: float, now: float, *, others: int, before_refusal: bool) -> None:
+        """Record a request that was not refused.
 
         Args:
             sent: When it was sent.
-            now: When it was answered.
+            now: When its response arrived.
             others: How many requests of others are known to be in the window.
-            before_refusal: Whether it was sent before a request was refused and answered after that.
+            before_refusal: Whether it was sent before a 429, and its response arrived after that.
         """
-        if self._held is not None and before_refusal:
-            self._held += 1
-        elif self._held is not None:
-            surely = 1 + sum(each + self._documented.seconds > now for each, _ in self._let_through)
-            if surely > self._held + others:
-                self._forget()  # the window holds more than that
-            elif self._refusals >= REFUSALS_THAT_TEACH:
-                self._learn(self._held + others, now)
-            self._held = None
-        self._let_through.append((sent, now))
-        self._most_let_through = max(self._most_let_through, self._count(now))
+        if self._accepted_at_refusal is not None and before_refusal:
+            self._accepted_at_refusal += 1
+        elif self._accepted_at_refusal is not None:
+            surely = 1 + sum(each + self._documented.seconds > now for each, _ in self._accepted)
+            if surely > self._accepted_at_refusal + others:
+                self._forget()  # the limit is higher
+            elif self._refusals >= REFUSALS_TO_LEARN:
+                self._learn(self._accepted_at_refusal + others, now)
+            self._accepted_at_refusal = None
+        self._accepted.append((sent, now))
+        self._most_accepted = max(self._most_accepted, self._count(now))
 
     def _count(self, now: float) -> int:
-        while self._let_through and self._let_through[0][1] + self._documented.seconds <= now:
-            self._let_through.popleft()
-        return len(self._let_through)
+        while self._accepted and self._accepted[0][1] + self._documented.seconds <= now:
+            self._accepted.popleft()
+        return len(self._accepted)
 
     def _learn(self, requests: int, now: float) -> None:
-        if requests >= PART_WORTH_LEARNING * self._documented.requests:
+        if requests >= LARGEST_PART_LEARNED * self._documented.requests:
             self._forget()
             return
         self._learned = max(1, requests)
         self._raises = 0
-        self._believed_until = now + WINDOWS_BELIEVED * self._documented.seconds
+        self._valid_until = now + WINDOWS_VALID * self._documented.seconds
 
     def _forget(self) -> None:
         self._learned, self._refusals, self._raises = None, 0, 0

@@ -1,7 +1,7 @@
-"""The API's objects, as far as this project uses them.
+"""The API's objects, as far as this project uses them: https://docs.digitalocean.com/reference/api/digitalocean/.
 
-Unknown attributes are ignored and region slugs are plain text: the API grows, and its description's list of
-slugs is older than its regions. A missing attribute that the project needs is an error.
+Unknown attributes are ignored, and region slugs are plain text, because the documentation does not list all regions. A
+missing attribute that this project needs is an error.
 """
 
 from __future__ import annotations
@@ -24,19 +24,15 @@ TAG_PATTERN = re.compile(r"[A-Za-z0-9_:-]{1,255}")
 SLUG_PATTERN = re.compile(r"[a-z0-9-]{1,32}")
 
 
-# What databases and Prefect's JSON hold of a whole number.
+# The largest 64-bit integer, as in databases and Prefect's JSON.
 LARGEST_ID = 2**63 - 1
 
 
 def _in_utc(moment: datetime) -> datetime:
-    try:
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("beyond the calendar") from error
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     if not EARLIEST <= moment <= LATEST:
-        # Nor could anything be computed with it.
-        raise ValueError("not a time of this API")
-    return moment
+        raise ValueError("not a valid time")
+    return moment.astimezone(UTC)
 
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
@@ -47,27 +43,27 @@ Id: TypeAlias = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 Gigabytes: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 RegionSlug: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{SLUG_PATTERN.pattern}$")]
 TagName: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TAG_PATTERN.pattern}$")]
-# An answer may say null where a list or a text is empty.
+# A response may contain null instead of an empty list or string.
 Text: TypeAlias = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(lambda value: () if value is None else value)]
 Ids: TypeAlias = Annotated[tuple[Id, ...], BeforeValidator(lambda value: () if value is None else value)]
-# Only counted: what cannot be read as a list is as good as none.
+# Only counted, so anything but a list counts as empty.
 VolumeIds: TypeAlias = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: tuple(map(str, value)) if isinstance(value, (list, tuple)) else ())
 ]
 AVAILABLE = "available"
-# Older answers have no status.
+# Older responses have no status.
 Status: TypeAlias = Annotated[str, BeforeValidator(lambda value: AVAILABLE if value is None else value)]
 
 
 class Resource(BaseModel):
-    """Base of everything the API returns."""
+    """Base of all objects that the API returns."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Action(Resource):
-    """Something that was asked of an image, and how far it has got."""
+    """An action on a resource, and its status."""
 
     id: Id
     status: str
@@ -87,12 +83,12 @@ class Action(Resource):
 
     @property
     def in_progress(self) -> bool:
-        """Whether the outcome is still open; a status unknown to us counts as open."""
+        """Whether it has not ended; an unknown status counts as in progress."""
         return not (self.completed or self.errored)
 
     @property
     def completed(self) -> bool:
-        """Whether it worked."""
+        """Whether it succeeded."""
         return self.status == "completed"
 
     @property
@@ -121,15 +117,15 @@ class Image(Resource):
 
     @property
     def available(self) -> bool:
-        """Whether it can be used: only then does it count as a copy."""
+        """Whether it can be used and counts as a copy."""
         return self.status == AVAILABLE
 
 
 class Snapshot(Resource):
-    """A snapshot of a Droplet, as the list of snapshots shows it; the ids are text there.
+    """A snapshot of a Droplet, as in the list of snapshots, where IDs are strings.
 
     Attributes:
-        resource_id: The Droplet it was made of, which may be gone.
+        resource_id: Its Droplet, which may have been deleted.
     """
 
     id: Id
@@ -156,10 +152,10 @@ class Region(Resource):
 
 
 class Droplet(Resource):
-    """A virtual machine, with the ids of the images made of it.
+    """A virtual machine, with the IDs of its backups and snapshots.
 
     Attributes:
-        volume_ids: Volumes attached to it, which are in none of those images.
+        volume_ids: Attached volumes, which backups and snapshots do not contain.
     """
 
     id: Id
@@ -171,18 +167,18 @@ class Droplet(Resource):
 
 
 class ConvertImage(BaseModel):
-    """Ask for a backup to become a snapshot."""
+    """Convert a backup to a snapshot."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["convert"] = "convert"
 
     def matches(self, action: Action) -> bool:
-        """Whether an action is what this request asks for."""
+        """Whether an action does what this request asks for."""
         return action.type == self.type
 
     def shown_by(self, image: Image) -> bool:
-        """Whether an image is as it is once this has worked."""
+        """Whether an image shows that this has been done."""
         return image.type == "snapshot"
 
     def __str__(self) -> str:
@@ -190,7 +186,7 @@ class ConvertImage(BaseModel):
 
 
 class TransferImage(BaseModel):
-    """Ask for a snapshot to be copied to a region."""
+    """Copy a snapshot to a region."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -198,11 +194,11 @@ class TransferImage(BaseModel):
     region: RegionSlug
 
     def matches(self, action: Action) -> bool:
-        """Whether an action is what this request asks for."""
+        """Whether an action does what this request asks for."""
         return action.type == self.type and action.region_slug == self.region
 
     def shown_by(self, image: Image) -> bool:
-        """Whether an image is as it is once this has worked."""
+        """Whether an image shows that this has been done."""
         return self.region in image.regions
 
     def __str__(self) -> str:

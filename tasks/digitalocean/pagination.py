@@ -1,4 +1,7 @@
-"""Lists of the API: how they are gone through to their end, and what may be skipped in them."""
+"""Pagination of the API's lists, and which entries may be skipped.
+
+https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Links-and-Pagination
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from tasks.digitalocean.models import Action, Droplet, Image, Region, Snapshot
 from tasks.digitalocean.responses import Entries, ResourceT, ResponseBody
 from tasks.digitalocean.usage import is_news
 
-# 200,000 entries. What has more pages has no end.
+# 200,000 entries; a list with more pages is assumed to be endless.
 MOST_PAGES = 1000
 
 logger = logging.getLogger(__name__)
 
 
 class Paging:
-    """The way through one list, page after page.
+    """The iteration through the pages of one list.
 
     Args:
-        key: Where in an answer the list is.
+        key: The key of the list in a response.
     """
 
     def __init__(self, key: str) -> None:
@@ -28,25 +31,25 @@ class Paging:
         self._pages: set[int] = set()
         self._entries = 0
 
-    def after(self, answer: ResponseBody, page: int) -> int | None:
-        """Find the number of the page after one that was read; None on the last.
+    def after(self, response: ResponseBody, page: int) -> int | None:
+        """Find the number of the next page; None on the last page.
 
         Raises:
-            MalformedResponse: The list goes round in a circle, or on and on.
+            MalformedResponse: The pages repeat, or the list has no end.
         """
-        entries = answer.listed(self._key)
+        entries = response.listed(self._key)
         contents = hash(repr(entries))
-        following = answer.next_page(page)
-        total = _total_of(answer)
+        following = response.next_page(page)
+        total = _total_of(response)
         known = self._entries + len(entries)
         if following is not None and (
             not entries
             or contents in self._pages
             or len(self._pages) == MOST_PAGES
-            # A list may grow while it is read, by less than a page.
+            # A list may grow by less than a page while it is read.
             or (total is not None and known > total + len(entries))
         ):
-            raise answer.malformed(f"page {page} links to a further one, as if the list had no end")
+            raise response.malformed(f"page {page} links to another page, but the list should end there")
         self._pages.add(contents)
         self._entries = known
         return following
@@ -57,10 +60,10 @@ class FeedPage(NamedTuple):
 
     Attributes:
         actions: The actions that could be read.
-        more: Whether there is a further page.
-        ids: The ids of all actions on it, also of those that cannot be read.
-        size: How many entries it has.
-        unread: Images of which an action cannot be read; None stands for an image that cannot be named.
+        more: Whether there is another page.
+        ids: The IDs of all actions on it, including those that cannot be read.
+        size: The number of entries.
+        unread: IDs of images with an action that cannot be read; None stands for an unknown image.
     """
 
     actions: list[Action]
@@ -70,58 +73,58 @@ class FeedPage(NamedTuple):
     unread: Collection[int | None]
 
 
-def feed_page(answer: ResponseBody, page: int) -> FeedPage:
-    """Read a page of the account's feed, which holds the actions of all kinds of resources."""
-    entries = answer.entries(Action, "actions")
-    _warn_of_unread(answer, entries)
-    listed = answer.listed("actions")
+def feed_page(response: ResponseBody, page: int) -> FeedPage:
+    """Read a page of the account's feed, which has the actions of all kinds of resources."""
+    entries = response.entries(Action, "actions")
+    _warn_of_unread(response, entries)
+    listed = response.listed("actions")
     ids = [each["id"] for each in listed if isinstance(each, dict) and _is_id(each.get("id"))]
-    more = answer.next_page(page) is not None
+    more = response.next_page(page) is not None
     unclear = {action.resource_id for action in entries.read if not _names_its_resource(action)}
     return FeedPage(list(entries.read), more, ids, len(listed), _images_of(entries.unread) | unclear)
 
 
-def snapshots(answer: ResponseBody) -> list[Snapshot]:
-    """Read snapshots, among which there may be volumes'; what cannot be read is never deleted."""
-    entries = answer.entries(Snapshot, "snapshots")
-    _warn_of_unread(answer, entries)
+def snapshots(response: ResponseBody) -> list[Snapshot]:
+    """Read snapshots, skipping those that cannot be read, such as those of volumes; skipped ones are never deleted."""
+    entries = response.entries(Snapshot, "snapshots")
+    _warn_of_unread(response, entries)
     return list(entries.read)
 
 
-def images(answer: ResponseBody) -> list[Image]:
-    """Read images. A Droplet's backups are asked for one by one where they are not among them."""
-    return _most(answer, answer.entries(Image, "images"))
+def images(response: ResponseBody) -> list[Image]:
+    """Read images, skipping those that cannot be read; missing backups of a Droplet are then read one by one."""
+    return _most(response, response.entries(Image, "images"))
 
 
-def image_actions(answer: ResponseBody) -> list[Action]:
-    """Read the actions of an image, every one of which may matter."""
-    return answer.many(Action, "actions")
+def image_actions(response: ResponseBody) -> list[Action]:
+    """Read the actions of an image, without skipping any."""
+    return response.many(Action, "actions")
 
 
-def droplets(answer: ResponseBody) -> list[Droplet]:
-    """Read Droplets, none of which may be left out."""
-    return answer.many(Droplet, "droplets")
+def droplets(response: ResponseBody) -> list[Droplet]:
+    """Read Droplets, without skipping any."""
+    return response.many(Droplet, "droplets")
 
 
-def regions(answer: ResponseBody) -> list[Region]:
-    """Read regions. One that cannot be read is not copied to."""
-    return _most(answer, answer.entries(Region, "regions"))
+def regions(response: ResponseBody) -> list[Region]:
+    """Read regions, skipping those that cannot be read; nothing is copied to skipped ones."""
+    return _most(response, response.entries(Region, "regions"))
 
 
-def _most(answer: ResponseBody, entries: Entries[ResourceT]) -> list[ResourceT]:
-    """Skip what cannot be read, unless nothing can: then it is the answer that is wrong."""
+def _most(response: ResponseBody, entries: Entries[ResourceT]) -> list[ResourceT]:
+    """Skip entries that cannot be read, unless none can: then the response is malformed."""
     if entries.unread and not entries.read:
-        raise answer.malformed(entries.problem)
-    _warn_of_unread(answer, entries)
+        raise response.malformed(entries.problem)
+    _warn_of_unread(response, entries)
     return list(entries.read)
 
 
-def _warn_of_unread(answer: ResponseBody, entries: Entries[ResourceT]) -> None:
-    """Tell of entries that are skipped, once a run for each list."""
-    if entries.unread and is_news(answer.path):
+def _warn_of_unread(response: ResponseBody, entries: Entries[ResourceT]) -> None:
+    """Warn of skipped entries, once per run and list."""
+    if entries.unread and is_news(response.path):
         logger.warning(
-            "%s holds entries that cannot be read and are skipped, on this page %d of %d (the first: %s)",
-            answer.path,
+            "%s: skipping entries that cannot be read, %d of %d on this page (the first: %s)",
+            response.path,
             len(entries.unread),
             len(entries.read) + len(entries.unread),
             entries.problem,
@@ -141,8 +144,8 @@ def _images_of(unread: Sequence[object]) -> set[int | None]:
     return found
 
 
-def _total_of(answer: ResponseBody) -> int | None:
-    meta = answer.body.get("meta")
+def _total_of(response: ResponseBody) -> int | None:
+    meta = response.body.get("meta")
     total = meta.get("total") if isinstance(meta, dict) else None
     return total if _is_id(total) else None
 

@@ -1,4 +1,4 @@
-"""Reading the API's responses: models from the successes, exceptions from the others."""
+"""Parsing of the API's responses into models or exceptions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ResourceT = TypeVar("ResourceT", bound=Resource)
 LONGEST_QUOTE = 200
 LONGEST_MESSAGE = 500
 LONGEST_TITLE = 100
-# Where in a page its title is looked for.
+# The part of an HTML page that is searched for its title.
 HEAD_OF_A_PAGE = 20_000
 TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 MARKUP = re.compile(r"^<|<(html|head|body|style|script)\b", re.IGNORECASE)
@@ -30,12 +30,12 @@ MARKUP = re.compile(r"^<|<(html|head|body|style|script)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Entries(Generic[ResourceT]):
-    """The entries of a list, of which some may be of other kinds than is known here.
+    """The entries of a list, some of which may be of unknown kinds.
 
     Attributes:
-        read: Those that could be read.
-        unread: The others, as the answer shows them.
-        problem: What is wrong with the first of the others, and where; empty if all could be read.
+        read: The entries that could be read.
+        unread: The others, as in the response.
+        problem: What is wrong with the first of the others, and where; empty without others.
     """
 
     read: Sequence[ResourceT]
@@ -45,19 +45,20 @@ class Entries(Generic[ResourceT]):
 
 @dataclass(frozen=True)
 class ResponseBody:
-    """The body of a success, and its request."""
+    """The body of a successful response, and its request."""
 
     method: str
     path: str
     body: dict[str, Any]
 
     def one(self, model: type[ResourceT], key: str) -> ResourceT:
-        """Read the object under a key, or the body itself where that is the object.
+        """Read the object under a key, or the body itself if that is the object.
 
-        The API's description shows an action that was started both ways, and its servers may do so with any object.
+        The API's documentation shows a started action both ways:
+        https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_post
 
         Raises:
-            MalformedResponse: It is neither, or lacks something that is needed.
+            MalformedResponse: The object is missing, or lacks a required attribute.
         """
         bare = key not in self.body and "id" in self.body
         try:
@@ -69,7 +70,7 @@ class ResponseBody:
         """Read the list under a key.
 
         Raises:
-            MalformedResponse: It is not there, or an entry lacks something that is needed.
+            MalformedResponse: The list is missing, or an entry lacks a required attribute.
         """
         entries = self.entries(model, key)
         if entries.unread:
@@ -77,10 +78,10 @@ class ResponseBody:
         return list(entries.read)
 
     def entries(self, model: type[ResourceT], key: str) -> Entries[ResourceT]:
-        """Read the list under a key as far as its entries can be read.
+        """Read the entries of the list under a key that can be read.
 
         Raises:
-            MalformedResponse: It is not there.
+            MalformedResponse: The list is missing.
         """
         read: list[ResourceT] = []
         unread: list[object] = []
@@ -94,10 +95,10 @@ class ResponseBody:
         return Entries(read, unread, problem)
 
     def listed(self, key: str) -> list[object]:
-        """Take the list under a key, whatever its entries are.
+        """Get the list under a key, without reading its entries.
 
         Raises:
-            MalformedResponse: It is not there.
+            MalformedResponse: The list is missing.
         """
         entries = self._under(key)
         if not isinstance(entries, list):
@@ -105,12 +106,12 @@ class ResponseBody:
         return entries
 
     def next_page(self, page: int) -> int | None:
-        """Read the number of the page after this one; None on the last.
+        """Read the number of the next page; None on the last page.
 
-        Only the number is taken from the link, so that the token goes nowhere but to the configured address.
+        Uses only the number in the link, so that the token goes only to the configured URL.
 
         Raises:
-            MalformedResponse: The link leads nowhere or backwards.
+            MalformedResponse: The link does not lead to a later page.
         """
         links = self.body.get("links")
         pages = links.get("pages") if isinstance(links, dict) else None
@@ -119,12 +120,12 @@ class ResponseBody:
             return None
         number = whole_number(_page_in(str(link)))
         if number is None or number <= page:
-            raise self.malformed(f"the link to the page after {page} does not lead on")
+            raise self.malformed(f"the link on page {page} does not lead to a later page")
         return number
 
     def malformed(self, problem: str) -> MalformedResponse:
-        """Make the error of a response that cannot be used."""
-        return MalformedResponse(self.method, self.path, message=f"the answer cannot be used: {problem}")
+        """Create the error for a response that cannot be used."""
+        return MalformedResponse(self.method, self.path, message=f"malformed response: {problem}")
 
     def _under(self, key: str) -> object:
         if key not in self.body:
@@ -140,23 +141,23 @@ def _validated(model: type[ResourceT], value: object, place: str) -> ResourceT:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        # Only what is wrong and where: the answer's contents are not for the logs.
+        # The response's contents do not belong in logs.
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join([place, *map(str, first["loc"])])
         raise _Unreadable(f"{where}: {first['msg']}") from None
 
 
 def parse_response(method: str, path: str, response: httpx.Response, secret: str = "") -> ResponseBody:
-    """Take the body out of a response.
+    """Parse the body of a response.
 
     Args:
         method: Method of the request.
         path: Path of the request, without host and query.
-        response: What came back.
-        secret: What must not be quoted, should the answer repeat it.
+        response: The response.
+        secret: The token, which is removed from quotes.
 
     Returns:
-        The answer; its body is empty for a 204.
+        The body; empty for a 204.
 
     Raises:
         APIError: The status is not a success, or the body is not a JSON object.
@@ -168,7 +169,7 @@ def parse_response(method: str, path: str, response: httpx.Response, secret: str
     body = _json(response.content)
     if not isinstance(body, dict):
         quote = _plain(_text(response.content), secret)[:LONGEST_QUOTE]
-        message = f"the answer is not a JSON object: {quote or 'it is empty'}"
+        message = f"the response is not a JSON object: {quote or 'it is empty'}"
         raise MalformedResponse(method, path, response.status_code, message=message)
     return ResponseBody(method, path, body)
 
@@ -197,9 +198,9 @@ def _error_from(method: str, path: str, response: httpx.Response, secret: str) -
 
 
 def _plain(text: str, secret: str) -> str:
-    """Make a text from outside fit to be quoted in one line: without the secret, control characters, or markup.
+    """Make a text fit to be quoted in one line: without the secret, control characters and markup.
 
-    A proxy's error page may show the request it did not like, with all its headers.
+    A proxy's error page may contain the request with all its headers.
     """
     text = text.replace(secret, "[token]") if secret else text
     head = text[:HEAD_OF_A_PAGE].strip()
@@ -212,12 +213,12 @@ def _plain(text: str, secret: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Collapse white space, and put a blank in the place of what cannot be printed or encoded."""
+    """Collapse whitespace, and replace characters that cannot be printed by a space."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def _text(content: bytes) -> str:
-    # JSON is UTF-8, whatever a header says; of a page in another encoding the ASCII letters can be read.
+    # JSON is UTF-8, whatever a header says; in other encodings, ASCII letters stay readable.
     return content.decode("utf-8", "replace")
 
 
@@ -225,5 +226,4 @@ def _json(content: bytes) -> object:
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
-        # Not JSON, not in any encoding of it, a number of thousands of digits, or brackets without end.
-        return None
+        return None  # also for numbers with thousands of digits, and for too many nested brackets

@@ -1,4 +1,4 @@
-"""Which scope of a token a request needs: https://docs.digitalocean.com/reference/api/scopes/."""
+"""The token scope that a request needs: https://docs.digitalocean.com/reference/api/scopes/."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ VERBS = {"GET": "read", "POST": "create", "PUT": "update", "PATCH": "update", "D
 
 
 def scope_for(method: str, path: str) -> str:
-    """Name the scope that a request needs.
+    """Find the scope that a request needs.
 
     Args:
         method: Its HTTP method.
         path: Its path, without the host.
 
     Returns:
-        Such as `image:read`; empty for a request that this project does not send.
+        The scope, such as `image:read`; empty for requests that this project does not send.
     """
     _, _, collection, *rest = (*path.split("/"), "", "", "")
     resource, verb = RESOURCES.get(collection), VERBS.get(method)
     if not resource or not verb:
         return ""
-    # An action on an image or a Droplet changes it.
+    # An action on an image or Droplet needs the scope to update it.
     starts_action = method == "POST" and "actions" in rest
     return f"{resource}:{'update' if starts_action else verb}"

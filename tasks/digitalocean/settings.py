@@ -1,4 +1,4 @@
-"""What an operator may set, all from the environment or a `.env` file."""
+"""The settings, from the environment or a `.env` file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class RateLimit(NamedTuple):
-    """At most `requests` in any span of `seconds`."""
+    """A sliding window: at most `requests` in any `seconds`."""
 
     requests: PositiveInt
     seconds: Seconds
@@ -41,15 +41,16 @@ class Settings(BaseSettings):
 
     Attributes:
         token: API token; the only setting without a default.
-        api_url: Where the API is. Plain http is for this machine's own addresses only.
-        rate_limits: Sliding windows of the token. The defaults are those of the API's documentation.
-        poll_interval_seconds: The shortest pause between two looks at the same action.
-        poll_interval_max_seconds: The longest.
-        http_timeout_seconds: For one request.
-        http_retry_max: Attempts after the first for a request that may be repeated, 0 to 10.
-        action_restart_max: How often an action that ended errored is started anew, 0 to 10.
+        api_url: URL of the API. Plain HTTP is allowed only for loopback addresses.
+        rate_limits: Sliding windows of the token. The defaults are those of the documentation:
+            https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Rate-Limit
+        poll_interval_seconds: The shortest pause between two polls of the same action.
+        poll_interval_max_seconds: The longest pause between two polls of the same action.
+        http_timeout_seconds: Timeout of one request.
+        http_retry_max: Retries of a request that may be repeated, 0 to 10.
+        action_restart_max: Restarts of an action that ended errored, 0 to 10.
         managed_tag: The tag on images that this project converts.
-        snapshot_price_per_gib_month: What a GiB of snapshots costs a month, for reports; None to speak of no money.
+        snapshot_price_per_gib_month: Monthly price of a GiB of snapshots, for reports; None to report no costs.
     """
 
     model_config = SettingsConfigDict(
@@ -82,28 +83,28 @@ class Settings(BaseSettings):
     def _fits_a_header(cls, token: SecretStr) -> SecretStr:
         value = token.get_secret_value().strip()
         if not value or not value.isascii() or not _is_one_word(value):
-            raise ValueError("the token is empty or holds characters that no token has")
+            raise ValueError("the token is empty or contains characters that are not allowed in a token")
         return SecretStr(value)
 
     @field_validator("rate_limits", mode="before")
     @classmethod
     def _from_json(cls, limits: object) -> object:
-        # Here and not in pydantic-settings, whose error would be of another kind and quote the text.
+        # Not by pydantic-settings, whose error has another type and quotes the value.
         try:
             return json.loads(limits) if isinstance(limits, str) else limits
         except ValueError:
-            raise ValueError("JSON such as [[250, 60], [5000, 3600]] is needed") from None
+            raise ValueError("expected JSON such as [[250, 60], [5000, 3600]]") from None
 
     @field_validator("api_url")
     @classmethod
     def _is_safe_to_send_a_token_to(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or not _is_one_word(url) or not _has_port(parts):
-            raise ValueError("an address such as https://api.digitalocean.com is needed")
+            raise ValueError("expected a URL such as https://api.digitalocean.com")
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("only scheme, host, port and path belong into the address")
+            raise ValueError("the URL may contain only scheme, host, port and path")
         if parts.scheme == "http" and not _is_loopback(parts.hostname):
-            raise ValueError("plain http would show the token to the network; use https (http is for loopback only)")
+            raise ValueError("http would send the token unencrypted; use https (http is allowed only for loopback)")
         return parts.geturl().rstrip("/").removesuffix("/v2")
 
     @model_validator(mode="after")
@@ -118,7 +119,7 @@ def _is_one_word(text: str) -> bool:
 
 
 def _has_port(parts: SplitResult) -> bool:
-    """Whether the port is one, or left to the scheme."""
+    """Whether the port is valid or left to the scheme."""
     try:
         return parts.port != 0
     except ValueError:
@@ -138,14 +139,14 @@ def load_settings(token: SecretStr | None = None) -> Settings:
     """Read the settings from the environment and `.env`.
 
     Args:
-        token: The token, where it comes from elsewhere.
+        token: The token, if it does not come from the environment.
 
     Returns:
         The settings.
 
     Raises:
-        TokenMissing: The token is missing.
-        ConfigurationError: A variable is wrong, or a line of `.env`; the message names it, and never a value.
+        TokenMissing: Only the token is missing.
+        ConfigurationError: A variable or a line of `.env` is not valid; the message names it, but not its value.
     """
     if problem := env_file_problem():
         raise ConfigurationError(problem)
@@ -165,7 +166,7 @@ def _explain(error: ValidationError) -> str:
         if name in {"TOKEN", "ACCESS_TOKEN"} and problem["type"] == "missing":
             problems.append(
                 f"{PREFIX}TOKEN is not set: create an API token in DigitalOcean's control panel and put it into "
-                "the environment or .env; to look around without one, run `make demo`"
+                "the environment or .env; to try this project without one, run `make demo`"
             )
         else:
             text = problem["msg"].removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""Counting the requests of one run, also where several runs share a process."""
+"""Counting the requests of each run, also if several runs share a process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TOO_MANY_REQUESTS = 429
 
 
 class Usage(BaseModel):
-    """What a run has spent.
+    """The usage of a run.
 
     Attributes:
         requests: Requests sent to the API.
-        too_many_requests: How many of them were answered with 429.
-        seconds: How long the run took.
+        too_many_requests: How many of them got a 429.
+        seconds: Duration of the run.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,12 +31,12 @@ class Usage(BaseModel):
 
 @dataclass
 class UsageCounter:
-    """Counts what a run spends.
+    """Counts the requests of a run.
 
     Attributes:
         requests: Requests sent so far.
-        too_many_requests: How many of them were answered with 429.
-        warned: What the run was warned of, once each.
+        too_many_requests: How many of them got a 429.
+        warned: The subjects that the run was already warned of.
     """
 
     requests: int = 0
@@ -46,7 +46,7 @@ class UsageCounter:
 
     @property
     def usage(self) -> Usage:
-        """What has been spent so far."""
+        """The usage so far."""
         seconds = round(time.monotonic() - self._began, 1)
         return Usage(requests=self.requests, too_many_requests=self.too_many_requests, seconds=seconds)
 
@@ -56,7 +56,7 @@ _counters: ContextVar[tuple[UsageCounter, ...]] = ContextVar("usage_counters", d
 
 @contextmanager
 def track_usage() -> Iterator[UsageCounter]:
-    """Count the requests sent from within this context, and from whatever is started in it."""
+    """Count the requests sent in this context, and in tasks started in it."""
     counter = UsageCounter()
     token = _counters.set((*_counters.get(), counter))
     try:
@@ -66,13 +66,13 @@ def track_usage() -> Iterator[UsageCounter]:
 
 
 def current_counters() -> tuple[UsageCounter, ...]:
-    """The counters of what is sent from this context."""
+    """The counters of this context."""
     return _counters.get()
 
 
 @contextmanager
 def charged_to(counters: Iterable[UsageCounter]) -> Iterator[None]:
-    """Have requests counted by the counters of those on whose behalf they are sent."""
+    """Count requests with the counters of the runs on whose behalf they are sent."""
     token = _counters.set(tuple({id(counter): counter for counter in counters}.values()))
     try:
         yield
@@ -81,7 +81,7 @@ def charged_to(counters: Iterable[UsageCounter]) -> Iterator[None]:
 
 
 def is_news(subject: str) -> bool:
-    """Whether one of the runs on whose behalf this is asked was not warned of something yet; all of them are then."""
+    """Whether a run of this context was not yet warned of a subject; marks all of them as warned."""
     counters = _counters.get()
     news = not counters or any(subject not in counter.warned for counter in counters)
     for counter in counters:
@@ -93,7 +93,7 @@ def count_request(status: int | None) -> None:
     """Count a request that was sent.
 
     Args:
-        status: HTTP status of its response, None where there was none.
+        status: HTTP status of its response; None without a response.
     """
     for counter in _counters.get():
         counter.requests += 1

@@ -11,7 +11,7 @@ from statistics import median
 import cyclopts
 
 from deployments.sandbox import Sandbox
-from tasks.distributed_rate_limit import SLOTS_A_REQUEST
+from tasks.distributed_rate_limit import SLOTS_PER_REQUEST
 from tests.benchmarks.measure import ROOT, Measurement, measure
 from tests.benchmarks.picture import draw_requests
 from tests.benchmarks.results import (
@@ -127,7 +127,7 @@ def bench_workers() -> list[Goal]:
         say(f"{name}, {SPEED} times as fast as life")
         runs.append(share(name, processes, _folder(name), set_up=set_up))
     one, three, apart = runs
-    exact, coarse = accuracy(SLOTS_A_REQUEST, WORK / "exact"), accuracy(1, WORK / "coarse")
+    exact, coarse = accuracy(SLOTS_PER_REQUEST, WORK / "exact"), accuracy(1, WORK / "coarse")
     goals = [
         exactly("three processes: copies lost", 0, three.copies - three.finished),
         exactly("three processes: transfers started twice", 0, three.duplicates),
@@ -138,7 +138,7 @@ def bench_workers() -> list[Goal]:
     ]
     said = (
         f"Of what should run out of a limit that is poured into ten times a second, {exact:.1%} does where a request "
-        f"is worth {SLOTS_A_REQUEST} slots, as it is here; where it is worth one, {coarse:.1%} does, because Prefect "
+        f"is worth {SLOTS_PER_REQUEST} slots, as it is here; where it is worth one, {coarse:.1%} does, because Prefect "
         "rounds down at every update."
     )
     text = f"{goals_table(goals)}\n\n{shares_table(runs)}\n\n{said}"

@@ -132,9 +132,9 @@ def accuracy(slots_a_request: int, folder: Path, pours_a_second: float = 10.0, s
 
 
 async def _accuracy(api: str, slots_a_request: int, pours_a_second: float, seconds: float) -> float:
-    name, requests_a_second = "accuracy", 3.0
+    name, requests_per_second = "accuracy", 3.0
     async with PrefectClient(api) as client:
-        await LimitResource(name, MOST_SLOTS, requests_a_second * slots_a_request).apply(client)
+        await LimitResource(name, MOST_SLOTS, requests_per_second * slots_a_request).apply(client)
         added, began = 0, time.monotonic()
         while time.monotonic() - began < seconds:
             await client.increment_concurrency_slots([name], slots_a_request, "rate_limit")
@@ -142,4 +142,4 @@ async def _accuracy(api: str, slots_a_request: int, pours_a_second: float, secon
             await asyncio.sleep(1 / pours_a_second)
         elapsed = time.monotonic() - began
         left = (await client.read_global_concurrency_limit_by_name(name)).active_slots
-    return (added - left) / (elapsed * requests_a_second * slots_a_request)
+    return (added - left) / (elapsed * requests_per_second * slots_a_request)

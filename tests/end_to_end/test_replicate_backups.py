@@ -191,7 +191,7 @@ def test_a_bad_region_does_not_stop_the_others_and_the_api_is_quoted(sandbox: Sa
     report = report_of(state)
     assert {pair for pair, outcome in outcomes(report).items() if outcome == "failed"} == set(pairs(images, ["fra1"]))
     assert all("Region fra1 is not available for image transfers." in row.error for row in report.bad_rows)
-    assert all("request id" in row.error for row in report.bad_rows)
+    assert all("request ID" in row.error for row in report.bad_rows)
     assert report.totals == {"transferred": 4, "failed": 2}
 
 

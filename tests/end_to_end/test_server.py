@@ -96,7 +96,7 @@ def test_ctrl_c_ends_both_and_the_next_start_finds_the_same_database(shell: Shel
         elsewhere = shell.start(free_port())
         said, _ = elsewhere.communicate(timeout=LONGEST_START_SECONDS)
         assert elsewhere.returncode == 3
-        assert said == f"the database in {shell.folder} is in use by another server\n"
+        assert said == f"another server is using the database in {shell.folder}\n"
         # What Ctrl-C sends.
         os.killpg(server.pid, signal.SIGINT)
         said, _ = server.communicate(timeout=LONGEST_STOP_SECONDS)
@@ -126,6 +126,6 @@ def test_a_port_in_use_is_named_before_anything_is_started(shell: Shell) -> None
         said, _ = refused.communicate(timeout=LONGEST_START_SECONDS)
     assert refused.returncode == 3
     assert said == (
-        f"cannot listen on {LOOPBACK}:{port} (Address already in use): PREFECT_SERVER_API_PORT sets another port\n"
+        f"cannot listen on {LOOPBACK}:{port} (Address already in use): set PREFECT_SERVER_API_PORT to another port\n"
     )
     assert list(shell.folder.iterdir()) == []

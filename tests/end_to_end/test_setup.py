@@ -218,11 +218,11 @@ def test_without_a_token_it_says_where_to_put_one_and_changes_nothing(story: Sto
 
 
 def test_a_token_that_cannot_be_one_is_said_to_be_none(story: Story) -> None:
-    assert_that_it_says(story.impossible_token, "holds characters that no token has")
+    assert_that_it_says(story.impossible_token, "contains characters that are not allowed in a token")
 
 
 def test_a_token_that_cannot_be_one_is_not_passed_over_where_the_server_has_one(server: Server, story: Story) -> None:
-    assert_that_it_says(server.set_up(token="two words"), "holds characters that no token has")
+    assert_that_it_says(server.set_up(token="two words"), "contains characters that are not allowed in a token")
 
 
 def test_it_says_what_it_has_made(story: Story) -> None:
@@ -235,7 +235,7 @@ def test_it_says_what_it_has_made(story: Story) -> None:
     assert len(story.made["automations"]) == 4
 
 
-def test_a_second_time_it_says_already_so_and_changes_nothing(story: Story) -> None:
+def test_a_second_time_it_says_unchanged_and_changes_nothing(story: Story) -> None:
     assert story.second.returncode == 0, story.second.stderr
     assert verdicts(story.second.stdout) == dict.fromkeys(PARTS, "unchanged")
     assert story.made_again == story.made
@@ -246,7 +246,7 @@ def test_a_check_of_a_server_that_is_set_up_is_content_and_needs_no_token(story:
     assert verdicts(story.check_after.stdout) == dict.fromkeys(PARTS, "unchanged")
 
 
-def test_the_bucket_that_it_makes_is_the_one_that_runs_pour_into(server: Server, story: Story) -> None:
+def test_the_bucket_that_it_creates_is_the_one_that_runs_use(server: Server, story: Story) -> None:
     assert story.bucket_before is None
     level = server.do(PrefectLeakyBucket().add(100))
     assert level is not None

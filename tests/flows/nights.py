@@ -67,7 +67,7 @@ def go_wrong(
 def _least_seen(record: RequestLog, method: str, path: str) -> list[FaultKind]:
     """The kinds that such a request can suffer, those first that such requests have suffered least."""
     hits = Counter(seen.fault for seen in record.requests if seen.method == method)
-    return sorted((kind for kind in FaultKind if Fault(kind).befalls(method, path)), key=lambda kind: hits[kind])
+    return sorted((kind for kind in FaultKind if Fault(kind).matches(method, path)), key=lambda kind: hits[kind])
 
 
 @dataclass

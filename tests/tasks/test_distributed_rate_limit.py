@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from deployments.sandbox.request_log import peak
 from tasks.digitalocean.settings import RateLimit
 from tasks.distributed_rate_limit import (
-    LONGEST_QUESTION_SECONDS,
+    REPORT_TIMEOUT_SECONDS,
     SECONDS_WITHOUT,
-    SLOTS_A_REQUEST,
+    SLOTS_PER_REQUEST,
     DistributedRateLimit,
     burst_of,
-    requests_a_second,
-    slots_a_second,
+    requests_per_second,
+    slots_per_second,
 )
 from tests.virtual_time import VirtualClock, run
 
-Pour: TypeAlias = Callable[[int], Awaitable[float | None]]
+Add: TypeAlias = Callable[[int], Awaitable[float | None]]
 
 MINUTE = RateLimit(250, 60)
 PROCESSES = 3
@@ -51,22 +51,22 @@ class TickingClock(VirtualClock):
 
 
 class Bucket:
-    """What Prefect's server does with a rate limit: each time that somebody pours, it rounds down what has run out."""
+    """What Prefect's server does with a rate limit: each update rounds down the number of leaked slots."""
 
     def __init__(self, limit: RateLimit, longest_way: float = 0.0, seed: int = 0) -> None:
-        self._slots_a_second = slots_a_second([limit])
+        self._slots_per_second = slots_per_second([limit])
         self._longest_way = longest_way
         self._random = Random(seed)  # noqa: S311
         self._slots = 0
         self._updated = 0.0
-        self.pours: list[int] = []
+        self.additions: list[int] = []
 
     async def add(self, requests: int) -> float | None:
-        self.pours.append(requests)
+        self.additions.append(requests)
         await self._way()
-        run_out = math.floor(self._slots_a_second * (now() - self._updated))
-        self._slots, self._updated = max(0, self._slots - run_out) + requests * SLOTS_A_REQUEST, now()
-        level = self._slots / SLOTS_A_REQUEST
+        leaked = math.floor(self._slots_per_second * (now() - self._updated))
+        self._slots, self._updated = max(0, self._slots - leaked) + requests * SLOTS_PER_REQUEST, now()
+        level = self._slots / SLOTS_PER_REQUEST
         await self._way()
         return level
 
@@ -74,7 +74,7 @@ class Bucket:
         await asyncio.sleep(self._random.uniform(0, self._longest_way / 2))
 
 
-def process(add: Pour, limit: RateLimit = MINUTE) -> DistributedRateLimit:
+def process(add: Add, limit: RateLimit = MINUTE) -> DistributedRateLimit:
     return DistributedRateLimit([RateLimit(limit.requests * 20, 3600), limit], add, TickingClock())
 
 
@@ -83,13 +83,13 @@ async def send_at_full_speed(shared: DistributedRateLimit, until: float, sent: l
     with suppress(TimeoutError):
         async with asyncio.timeout(until - now()):
             while True:
-                await shared.turn()
+                await shared.acquire()
                 sent.append(now())
                 # Nothing is sent in no time at all.
                 await asyncio.sleep(0.001)
 
 
-def sent_by(add: Pour, limit: RateLimit, seconds: float, *, processes: int = 1) -> list[float]:
+def sent_by(add: Add, limit: RateLimit, seconds: float, *, processes: int = 1) -> list[float]:
     """When processes that want to send all the time may do so."""
 
     async def send() -> list[float]:
@@ -166,20 +166,20 @@ def test_a_short_burst_goes_at_once_also_where_the_server_takes_its_time() -> No
     assert sent[math.floor(burst_of(MINUTE)) - 1] < 1
 
 
-def test_what_others_have_poured_is_waited_for() -> None:
+def test_requests_of_others_are_waited_for() -> None:
     bucket = Bucket(MINUTE)
 
     async def send() -> float:
         await bucket.add(100)
         shared = process(bucket.add)
-        await shared.turn()
+        await shared.acquire()
         # The first request goes on what is known; its report tells of the others.
         await asyncio.sleep(0.001)
-        await shared.turn()
+        await shared.acquire()
         return now()
 
-    enough_has_run_out = (100 + 2 - burst_of(MINUTE)) / requests_a_second([MINUTE])
-    assert run(send()) == pytest.approx(enough_has_run_out, abs=0.1)
+    enough_has_leaked = (100 + 2 - burst_of(MINUTE)) / requests_per_second([MINUTE])
+    assert run(send()) == pytest.approx(enough_has_leaked, abs=0.1)
 
 
 async def _failing(requests: int) -> float | None:
@@ -192,14 +192,14 @@ async def _hanging(requests: int) -> float | None:
 
 
 @pytest.mark.parametrize("add", [_failing, _hanging])
-def test_a_server_that_fails_or_hangs_holds_nobody_up_who_keeps_the_limit(add: Pour) -> None:
+def test_a_server_that_fails_or_hangs_holds_nobody_up_who_keeps_the_limit(add: Add) -> None:
     sent = sent_by(add, MINUTE, 600)
     assert peak(60 - HAIR, sent) <= MINUTE.requests
     assert len(sent) >= 0.7 * 10 * MINUTE.requests
 
 
 @pytest.mark.parametrize("ill", [_failing, _hanging])
-def test_a_server_that_is_well_again_is_heard_again(ill: Pour) -> None:
+def test_a_server_that_is_well_again_is_heard_again(ill: Add) -> None:
     well_at = 100.0
     bucket = Bucket(MINUTE)
 
@@ -207,9 +207,9 @@ def test_a_server_that_is_well_again_is_heard_again(ill: Pour) -> None:
         return await (bucket.add if now() > well_at else ill)(requests)
 
     sent = sent_by(add, MINUTE, 600)
-    poured_since = sum(bucket.pours)
-    since = [each for each in sent if each > well_at + LONGEST_QUESTION_SECONDS]
-    assert poured_since >= len(since) - burst_of(MINUTE)
+    added_since = sum(bucket.additions)
+    since = [each for each in sent if each > well_at + REPORT_TIMEOUT_SECONDS]
+    assert added_since >= len(since) - burst_of(MINUTE)
 
 
 def test_where_there_is_no_bucket_nobody_is_held_up_and_it_is_looked_for_again_a_minute_later() -> None:
@@ -235,19 +235,19 @@ def test_a_bucket_that_is_made_meanwhile_is_kept_to() -> None:
     assert peak(60 - HAIR, later) <= MINUTE.requests
 
 
-def test_many_requests_cost_few_pours_and_each_is_poured_once() -> None:
+def test_many_requests_take_few_reports_and_each_is_added_once() -> None:
     bucket = Bucket(MINUTE, longest_way=0.1)
     sent = sent_by(bucket.add, MINUTE, 600)
-    assert len(bucket.pours) <= 10 * 60 + 1
-    assert len(sent) - burst_of(MINUTE) <= sum(bucket.pours) <= len(sent)
+    assert len(bucket.additions) <= 10 * 60 + 1
+    assert len(sent) - burst_of(MINUTE) <= sum(bucket.additions) <= len(sent)
 
 
-def test_who_sends_nothing_pours_nothing() -> None:
+def test_a_process_that_sends_nothing_adds_nothing() -> None:
     bucket = Bucket(MINUTE)
 
     async def send_one() -> None:
-        await process(bucket.add).turn()
+        await process(bucket.add).acquire()
         await asyncio.sleep(3600)
 
     run(send_one())
-    assert bucket.pours == [1]
+    assert bucket.additions == [1]

@@ -1,4 +1,4 @@
-"""What each endpoint does: a call on the account in, an answer out, no I/O."""
+"""The endpoints: each takes a call and returns a response, without I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from deployments.sandbox.bodies import account_body, region_body
 from deployments.sandbox.endpoints import actions, droplets, images, tags
 from deployments.sandbox.endpoints.call import Call, Endpoint
 from deployments.sandbox.errors import not_found
-from deployments.sandbox.responses import ResponseBody, json_answer
+from deployments.sandbox.responses import ResponseBody, json_response
 
 
 def list_regions(call: Call) -> ResponseBody:
@@ -16,11 +16,11 @@ def list_regions(call: Call) -> ResponseBody:
 
 def get_account(_: Call) -> ResponseBody:
     """`GET /v2/account`."""
-    return json_answer(200, {"account": account_body()})
+    return json_response(200, {"account": account_body()})
 
 
 def nothing_here(_: Call) -> ResponseBody:
-    """Every other address."""
+    """Every other path."""
     raise not_found()
 
 

@@ -1,4 +1,4 @@
-"""Actions: `/v2/images/{image_id}/actions`, and the feed of all of them, `/v2/actions`."""
+"""Actions: `/v2/images/{image_id}/actions`, and the account's feed, `/v2/actions`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from deployments.sandbox.bodies import action_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.endpoints.images import image_named, own_image_named
 from deployments.sandbox.errors import not_found, unprocessable
-from deployments.sandbox.responses import ResponseBody, json_answer
+from deployments.sandbox.responses import ResponseBody, json_response
 from deployments.sandbox.rules import why_not_convert, why_not_transfer
 
 
@@ -22,7 +22,7 @@ def get_image_action(call: Call) -> ResponseBody:
     image, action = image_named(call), _action(call)
     if (action.resource_type, action.resource_id) != ("image", image.id):
         raise not_found()
-    return json_answer(200, {"action": action_body(action, call.account)})
+    return json_response(200, {"action": action_body(action, call.account)})
 
 
 def post_image_action(call: Call) -> ResponseBody:
@@ -42,7 +42,7 @@ def post_image_action(call: Call) -> ResponseBody:
     else:
         raise unprocessable("Type is invalid. It must be one of: convert, transfer.")
     action = call.account.start(image, kind, slug, call.now, call.fate)
-    return json_answer(201, {"action": action_body(action, call.account)})
+    return json_response(201, {"action": action_body(action, call.account)})
 
 
 def list_actions(call: Call) -> ResponseBody:
@@ -53,7 +53,7 @@ def list_actions(call: Call) -> ResponseBody:
 
 def get_action(call: Call) -> ResponseBody:
     """`GET /v2/actions/{action_id}`."""
-    return json_answer(200, {"action": action_body(_action(call), call.account)})
+    return json_response(200, {"action": action_body(_action(call), call.account)})
 
 
 def _refuse(reason: str | None) -> None:

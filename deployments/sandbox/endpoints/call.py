@@ -1,4 +1,4 @@
-"""A request as the endpoints see it."""
+"""A parsed request, as endpoints get it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from deployments.sandbox.account import Account, Fate
 from deployments.sandbox.bodies import Body
 from deployments.sandbox.errors import bad_request, not_found, unprocessable
 from deployments.sandbox.pages import Page
-from deployments.sandbox.responses import ResponseBody, json_answer
+from deployments.sandbox.responses import ResponseBody, json_response
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, read as far as every endpoint needs it."""
+    """One request, parsed."""
 
     account: Account
     now: float
@@ -29,20 +29,20 @@ class Call:
     fate: Fate = field(default_factory=Fate)
 
     def body_field(self, name: str) -> object:
-        """A field of the request's body, None if it is absent.
+        """A field of the request's body; None if it is missing.
 
         Raises:
-            ApiError: If the body is not an object.
+            ApiError: The body is not an object.
         """
         if not isinstance(self.body, dict):
             raise bad_request("The request body must be a JSON object.")
         return self.body.get(name)
 
     def one_of(self, name: str, choices: Sequence[str]) -> str | None:
-        """A query parameter that has few values, None if it is absent.
+        """A query parameter with a fixed set of values; None if it is missing.
 
         Raises:
-            ApiError: If it has another value.
+            ApiError: It has another value.
         """
         value = self.query.get(name)
         if value is not None and value not in choices:
@@ -50,21 +50,21 @@ class Call:
         return value
 
     def listing(self, name: str, items: Sequence[Item], body: Callable[[Item], Body]) -> ResponseBody:
-        """Answer with the page of a list that was asked for."""
+        """Respond with the requested page of a list."""
         page = Page.asked_for(self.query, self.account.behavior.max_per_page)
         links = page.links(len(items), self.base_url + self.path, self.query)
         shown = [body(item) for item in page.of(items)]
-        return json_answer(200, {name: shown, "links": links, "meta": {"total": len(items)}})
+        return json_response(200, {name: shown, "links": links, "meta": {"total": len(items)}})
 
 
 Endpoint = Callable[[Call], ResponseBody]
 
 
 def find(known: Mapping[int, Item], text: str) -> Item:
-    """What a path or a body names by its id.
+    """Find an object by the ID in a path or body.
 
     Raises:
-        ApiError: If there is no such thing.
+        ApiError: It does not exist.
     """
     found = known.get(int(text)) if text.isascii() and text.isdigit() else None
     if found is None:

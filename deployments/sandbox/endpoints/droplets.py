@@ -1,4 +1,4 @@
-"""Droplets and what was made of them: `/v2/droplets`, `/v2/snapshots`."""
+"""Droplets and their images: `/v2/droplets`, `/v2/snapshots`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from deployments.sandbox.account import Droplet
 from deployments.sandbox.bodies import droplet_body, droplet_image_body, snapshot_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.errors import unprocessable
-from deployments.sandbox.responses import ResponseBody, json_answer
+from deployments.sandbox.responses import ResponseBody, json_response
 
 
 def list_droplets(call: Call) -> ResponseBody:
-    """`GET /v2/droplets`, in which only `type=gpus` shows GPU Droplets."""
+    """`GET /v2/droplets`, which shows GPU Droplets only with `type=gpus`."""
     kind = call.one_of("type", ("droplets", "gpus"))
     tag, name = call.query.get("tag_name"), call.query.get("name")
     if tag is not None and (kind or name is not None):
@@ -27,7 +27,7 @@ def list_droplets(call: Call) -> ResponseBody:
 
 def get_droplet(call: Call) -> ResponseBody:
     """`GET /v2/droplets/{droplet_id}`."""
-    return json_answer(200, {"droplet": droplet_body(_droplet(call), call.account, call.now)})
+    return json_response(200, {"droplet": droplet_body(_droplet(call), call.account, call.now)})
 
 
 def list_droplet_backups(call: Call) -> ResponseBody:

@@ -6,7 +6,7 @@ from deployments.sandbox.account import Deletion, Image
 from deployments.sandbox.bodies import image_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.errors import forbidden, unprocessable
-from deployments.sandbox.responses import NO_CONTENT, ResponseBody, json_answer
+from deployments.sandbox.responses import NO_CONTENT, ResponseBody, json_response
 from deployments.sandbox.rules import why_not_delete
 
 
@@ -25,11 +25,11 @@ def list_images(call: Call) -> ResponseBody:
 
 
 def get_image(call: Call) -> ResponseBody:
-    """`GET /v2/images/{image_id}`, where a public image may be named by its slug."""
+    """`GET /v2/images/{image_id}`, or `/v2/images/{slug}` for a public image."""
     name = call.params["image_id"]
     by_slug = (image for image in call.account.images.values() if image.public and image.slug == name)
     image = next(by_slug, None) or image_named(call)
-    return json_answer(200, {"image": image_body(image, call.now)})
+    return json_response(200, {"image": image_body(image, call.now)})
 
 
 def update_image(call: Call) -> ResponseBody:
@@ -45,7 +45,7 @@ def update_image(call: Call) -> ResponseBody:
     for name in editable:
         if changes[name] is not None:
             setattr(image, name, changes[name])
-    return json_answer(200, {"image": image_body(image, call.now)})
+    return json_response(200, {"image": image_body(image, call.now)})
 
 
 def delete_image(call: Call) -> ResponseBody:

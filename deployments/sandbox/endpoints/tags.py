@@ -8,7 +8,7 @@ from deployments.sandbox.account import Droplet, Image, Tag
 from deployments.sandbox.bodies import tag_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.errors import ApiError, not_found, unprocessable
-from deployments.sandbox.responses import NO_CONTENT, ResponseBody, json_answer
+from deployments.sandbox.responses import NO_CONTENT, ResponseBody, json_response
 
 MAX_LENGTH = 255
 TAG_NAME = re.compile(rf"[A-Za-z0-9_:-]{{1,{MAX_LENGTH}}}")
@@ -21,21 +21,21 @@ def list_tags(call: Call) -> ResponseBody:
 
 def get_tag(call: Call) -> ResponseBody:
     """`GET /v2/tags/{tag_id}`."""
-    return json_answer(200, {"tag": tag_body(_tag(call), call.base_url)})
+    return json_response(200, {"tag": tag_body(_tag(call), call.base_url)})
 
 
 def create_tag(call: Call) -> ResponseBody:
-    """`POST /v2/tags`; a name that differs only in case from a tag's names that tag."""
+    """`POST /v2/tags`; returns the existing tag if the name differs only in case."""
     name = call.body_field("name")
     if not isinstance(name, str) or not TAG_NAME.fullmatch(name):
         raise _bad_tag(name)
     known = {tag.lower(): tag for tag in call.account.tags}
     tag = call.account.tags.setdefault(known.get(name.lower(), name), Tag(name))
-    return json_answer(201, {"tag": tag_body(tag, call.base_url)})
+    return json_response(201, {"tag": tag_body(tag, call.base_url)})
 
 
 def tag_resources(call: Call) -> ResponseBody:
-    """`POST /v2/tags/{tag_id}/resources`: all of them, or none if one is refused."""
+    """`POST /v2/tags/{tag_id}/resources`: tags all of them, or none if one is refused."""
     tag, resources = _tag(call), _resources(call)
     if not call.account.behavior.taggable_backups:
         for _, resource in resources:

@@ -55,7 +55,7 @@ def test_what_went_wrong_in_several_regions_is_said_once_without_the_ids_of_the_
             image_id=7,
             region=region,
             outcome=Outcome.FAILED,
-            error=f"POST /v2/images/7/actions: 422 unprocessable_entity: No. (request id {region}-1)",
+            error=f"POST /v2/images/7/actions: 422 unprocessable_entity: No. (request ID {region}-1)",
         )
         for region in ("fra1", "nyc3")
     )
@@ -444,14 +444,14 @@ def test_case_36_a_reason_that_is_the_same_for_all_regions_of_an_image_is_one_pr
     error = "POST /v2/images/7/actions: 422 unprocessable_entity: No."
     rows = [
         *(row(4711, each, Outcome.FAILED, source="4711", error="there is no image 4711") for each in regions),
-        *(row(7, each, Outcome.FAILED, error=f"{error} (request id {each})") for each in regions[:2]),
+        *(row(7, each, Outcome.FAILED, error=f"{error} (request ID {each})") for each in regions[:2]),
         *(row(7, each) for each in regions[2:]),
         *(row(8, each, Outcome.TIMED_OUT) for each in regions),
     ]
     failed = report(*rows, regions=regions)
     assert [(each.image, each.where, each.error) for each in failed.problems] == [
         ("image 4711", "all 12 regions", "there is no image 4711"),
-        ("web (1), image 7", "reg0, reg1", f"{error} (request id reg0)"),
+        ("web (1), image 7", "reg0, reg1", f"{error} (request ID reg0)"),
         ("web (1), image 8", "all 12 regions", "timed out"),
     ]
     assert [line for line in coverage_description(failed).splitlines() if line.startswith("- ")] == [

@@ -18,7 +18,7 @@ class StoppedClock:
 
 def heard(date: str | None) -> datetime:
     clock = ServerClock(StoppedClock())
-    clock.hear({} if date is None else {"date": date})
+    clock.update({} if date is None else {"date": date})
     return clock.now()
 
 
