@@ -11,7 +11,6 @@ from prefect.exceptions import ObjectNotFound
 MISSING = "missing"
 ObjectT = TypeVar("ObjectT")
 
-MISSING = "missing"
 
 async def if_exists(reading: Awaitable[ObjectT]) -> ObjectT | None:
     """Await an object from Prefect's server; None if it does not exist."""
