@@ -288,6 +288,10 @@ class RateLimiter:
         """Estimate what others have spent of a shorter window since the last response, if they go on as before.
 
         At most half of the window, so that something is left even if the estimate is wrong.
+
+        Beside a client that sends 30, 100 or 150 requests a minute, with round trips of 0.25 to 2 s, 0.4 to 4 % of the
+        requests are answered with 429, and 2 to 17 % without this estimate, from the headers alone
+        (`test_beside_a_steady_neighbour_...` in tests/tasks/digitalocean/test_rate_limiter.py).
         """
         if not self._rate_of_others or self._last_response_at is None:
             return 0.0
