@@ -51,7 +51,7 @@ def test_a_run_filled_in_without_knowing_a_slug_shows_what_it_copied_and_where(
     screen.shows_table(
         ["Droplet", "Image", "Converted", "fra1", "sgp1"],
         [
-            [f"{droplet.name} ({droplet.id})", str(image), "+", "+"]
+            [f"{droplet.name} ({droplet.id})", str(image), "+", "+", "+"]
             for droplet, image in zip(droplets, images, strict=True)
         ],
     )
@@ -129,9 +129,9 @@ def test_copies_that_failed_come_first_with_the_reason_and_without_a_traceback(
     screen.shows_table(
         ["Droplet", "Image", "Converted", "fra1", "sgp1"],
         [
-            [f"{bad.name} ({bad.id})", str(image), "✗", "✗"],
-            [f"{good.name} ({good.id})", str(other), "+", "+"],
-            [f"{bare.name} ({bare.id})", "no backups", "", ""],
+            [f"{bad.name} ({bad.id})", str(image), "+", "✗", "✗"],
+            [f"{good.name} ({good.id})", str(other), "+", "+", "+"],
+            [f"{bare.name} ({bare.id})", "no backups", "", "", ""],
         ],
     )
 
