@@ -15,9 +15,9 @@ SECTION = re.compile(r"<!-- section: (?P<title>[^\n]+) -->\n(?P<body>.*?)\n<!-- 
 INTRODUCTION = """\
 # What a run survives
 
-The sandbox stands in for DigitalOcean and goes wrong on purpose; runs go through a real Prefect server and real HTTP.
-What came of them is judged by the sandbox's own record, never by what the client says of itself. Nothing here has been
-measured against DigitalOcean itself. The tables are written by the tests; what failed is named in them."""
+The sandbox stands in for DigitalOcean and fails on purpose; runs go through a real Prefect server and real HTTP. The
+results are judged by the sandbox's own request log, never by what the client reports. Nothing here has been measured
+against DigitalOcean itself. The tests write the tables, and name failures in them."""
 
 
 def write_section(title: str, text: str, page: Path = PAGE, *, command: str = COMMAND) -> None:

@@ -41,14 +41,13 @@ COLUMNS = (
     "| the process dies | requests seen | conversions, transfers it had started | what the next run started | it says |"
 )
 CONDITIONS = f"""\
-A process of its own, `python -m flows.replicate_backups`, with {len(SIZES)} Droplets and {len(REGIONS)} regions, is
-sent SIGKILL (once SIGTERM) at the moment when a request arrives at the sandbox. *Before*: the request is not carried
-out, as if it had never been sent. *After, unanswered*: it is carried out, and nobody is there to hear of it. What
-else was on its way at that moment is carried out as well. Then the same command runs once more, undisturbed. The
-test tells Prefect that a killed run has crashed, as a worker does, which ends its locks on images; without that, they
-end when the run counts as dead, as `make soak` shows. The sandbox accepts a second transfer beside the first, so that
-one would be seen. Each line was checked: the later run ends with status 0, each newest backup is a snapshot in every
-region, and each conversion and each transfer was started exactly once by the two runs together."""
+The process `python -m flows.replicate_backups`, with {len(SIZES)} Droplets and {len(REGIONS)} regions, receives SIGKILL
+(once SIGTERM) when a given request arrives at the sandbox. *Before*: the request is not carried out. *After,
+unanswered*: it is carried out, and its response is lost. Other requests in flight are carried out as well. Then the
+same command runs again, undisturbed. The test sets the killed run to Crashed, as a worker does, which ends its image
+locks; without that, they end when the run counts as dead, as `make soak` shows. The sandbox accepts a second transfer
+beside the first, so that one would be seen. Checked for each line: the second run ends with status 0, each newest
+backup is a snapshot in every region, and the two runs together started each conversion and each transfer once."""
 
 
 @pytest.fixture(scope="module")

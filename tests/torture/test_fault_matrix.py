@@ -14,18 +14,17 @@ from tests.torture.trials import COPYING, EACH_ONCE, FLOWS, PRUNING, SEEDS, Tria
 
 TITLE = "Faults"
 CONDITIONS = """\
-Each kind befalls 5% of the requests at random (not a 429 by itself, which stops all others for seconds), and one start
-of an action in any case, two where the action is started although the answer does not say so; "each kind once" befalls
-the first starts on each of as many images. What only a list can suffer befalls lists: the first one, or all that hold
-entries of all kinds of resources. Three seeds for `replicate_backups` and one for each other flow, two Droplets, three
-regions; for `prune_snapshots` every kind that a deletion can suffer, and its first deletion does. Runs with faults may
-fail; then the faults end, what would never end is finished by hand, and the flow runs again until it is Completed.
+Each kind of fault hits 5% of the requests at random (except 429s, which would stop all others for seconds) and always
+one start of an action, or two where the action starts although the response does not say so. "Each kind once" hits the
+first start on each of as many images. Faults of lists hit the first list, or all lists with entries of several kinds.
+Three seeds for `replicate_backups`, one for each other flow, two Droplets, three regions. For `prune_snapshots`: every
+kind that can hit a deletion, and always the first deletion. Runs with faults may fail. Then the faults end, actions
+that would never end are finished by hand, and the flow runs again until it is Completed.
 
-*Lost*: a chosen image that is then no snapshot or not in a region, or a snapshot that no rule keeps and that is still
-there. *Too much*: a transfer or conversion that another one had done or was under way to do, or that nobody asked for
-(the sandbox accepts a second transfer beside the first), or the deletion of anything that the rule keeps or that others
-made. *Silent*: something that is not as it should be and that no row and no state message names, or a row that says
-what is not so."""
+*Lost*: an image that is then not a snapshot or not in a region, or a snapshot that no rule keeps and that still exists.
+*Too much*: a transfer or conversion that was already done or in progress, or was not requested (the sandbox accepts a
+second transfer beside the first), or the deletion of a snapshot that the rule keeps or that others created. *Silent*: a
+problem that neither a row nor a state message names, or a row that is wrong."""
 
 IN_EVERY_TEST_RUN = Trial(EACH_ONCE, "replicate_backups", SEEDS[0])
 FULL = [

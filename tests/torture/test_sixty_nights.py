@@ -50,24 +50,24 @@ MAXIMA = {"most of a Droplet", "the rule keeps at most"}
 AT_RANDOM = frozenset(FaultKind) - LIMIT_FAULTS
 
 CONDITIONS = f"""\
-Each night every Droplet gets a backup, and those of a week ago rotate away; then a run copies the newest to two
-regions and prunes. One request in ten goes wrong at random, in every way the sandbox knows (through Prefect, without
-429s), and besides in one night the start of an action, in the next a deletion, each kind in its turn. A night that left
-something undone is run again, up to {MOST_RUNS_A_NIGHT} times, and then once without faults; what would never end is
-finished by hand before. One of two Droplets is destroyed on the way, and its snapshots stay.
+Each night every Droplet gets a backup, and backups of a week ago rotate away; then a run copies the newest to two
+regions and prunes. One request in ten fails at random, with every kind of fault (through Prefect, without 429s). Each
+night, faults also hit the start of an action or a deletion, each kind in turn. An incomplete night runs again, up to
+{MOST_RUNS_A_NIGHT} times, then once without faults; actions that would never end are finished by hand before. One of
+two Droplets is destroyed on the way, and its snapshots stay.
 
-Each morning was checked: the newest recovery point of each Droplet is a snapshot in every region; what is left of each
-Droplet's snapshots is what the rule keeps, no more and no less, computed in another way than the project does; at no
-time was there more than the night's own besides; nothing that bears no tag, or that others made, was ever deleted, and
-nothing twice; no conversion or transfer was started twice."""
+Checked each morning: the newest recovery point of each Droplet is a snapshot in every region; each Droplet's snapshots
+are exactly those that the rule keeps, computed in another way than the project does; at no time was there more than the
+night's own besides; no snapshot without the tag, or created by others, was ever deleted, and none twice; no conversion
+or transfer was started twice."""
 
 
 @dataclass
 class Table:
-    """What came of all nights, by how they were passed.
+    """The results of all nights, by how they were run.
 
     Attributes:
-        lines: Accounts and what came of them, by how; the number says how many nights each had.
+        lines: Accounts and their results, by how; the number says how many nights each had.
     """
 
     lines: dict[str, list[tuple[int, Nights]]] = field(default_factory=dict)
