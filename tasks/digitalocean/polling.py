@@ -1,172 +1,245 @@
-"""The cheapest way to look at many actions at once, and whether it is worth a request: pure decisions.
+"""When pending actions are polled, and by which requests: pure decisions.
 
-One request can show a single action, all actions of one image, or a page of the account's feed, newest first. Each
-costs the same, so the best look is the one that is expected to find the most actions finished.
+A request shows a page of the account's feed, all actions of one image, or one action, and each counts the same against
+the rate limits. So actions are polled in rounds, once half of them are due, by as few requests as show those that are.
+The older an action, the longer its interval, until it has lasted as long as others of its size did.
+
+Measured by `python -m tests.benchmarks.polling`: 20 Droplets (240 actions, an hour) cost 1.16 to 1.19 requests per
+action and 1.01 to 1.03 times the best possible makespan with 20 seeds, 1,000 Droplets (12,000 actions, 2.2 hours) 1.03
+and 1.04. To choose each request by the estimated probability that actions have finished cost 1.17 to 1.20 and 1.00 to
+1.03, with 1,000 Droplets 1.02 and 1.03, and half as much code again.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
-from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar
 
-# A look that finds so many actions finished is a good look at any time ...
-WORTHWHILE_FINDS = 16.0
-# ... or so many, while requests that start something are waiting for the rate limit.
-WORTHWHILE_FINDS_WHEN_CONTENDED = 40.0
-# ... or so many, when nothing has been looked at for long.
-WORTHWHILE_FINDS_WHEN_OVERDUE = 0.5
-# Where others wait for what finishes, it is looked for earlier: when this part of it is expected to have finished.
-PART_OF_BLOCKING = 0.3
-# Nothing is left but to find out when it is this likely that everything has finished.
-CHANCE_OF_ALL = 0.2
+from tasks.digitalocean.models import Action
 
-Place: TypeAlias = tuple[Literal["page", "image", "action"], int]
-PREFERENCE = {"action": 2, "image": 1, "page": 0}
+# The interval is the geometric mean of an action's age and this part of the longest one: half the age after five
+# minutes, a seventh of it after an hour. Half as long costs some 10 more polls an hour.
+PART_OF_LONGEST = 2 / 3
+# An action whose end other work waits for is polled again once its age has grown by this part, ...
+BLOCKING_PART_OF_AGE = 0.25
+# ... and one that has lasted as long as nine of ten like it by this part, so that the last one is noticed in time.
+OVERDUE_PART_OF_AGE = 0.03
+# No action that is due waits for the others for more than so many of the longest intervals.
+MOST_INTERVALS_LATE = 3
+# After so many polls in a row that did not show an action, each after a longer pause, it is looked up elsewhere. The
+# source is tried again after a while, of so many of the longest intervals at most.
+MOST_MISSES = 3
+MOST_INTERVALS_LEFT_OUT = 3
+MOST_DOUBLINGS = 10
+# Images without a known size, and tiny ones, are taken for this.
+SMALLEST_GIGABYTES = 1.0
+
+Source: TypeAlias = Literal["page", "image", "action"]
+# The one with the longest answer first.
+SOURCES: tuple[Source, ...] = ("page", "image", "action")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """An action to look at."""
+@dataclass(eq=False)
+class PendingAction:
+    """An action in progress; all moments are by the monotonic clock.
 
-    action_id: int
+    Attributes:
+        action: The action as it was last seen.
+        image_id: The image it runs on.
+        gigabytes: Size of the image, None where unknown.
+        started: When it started.
+        last_seen: When it was last seen in progress.
+        blocking: Whether other work waits for its end.
+        not_before: When it may be polled again after a poll that did not show it.
+        misses: How often in a row each source did not show it.
+        left_out: Until when a source is not asked for it.
+        not_found: How often in a row the API did not know it.
+    """
+
+    action: Action
     image_id: int
+    gigabytes: float | None
+    started: float
+    last_seen: float
+    blocking: bool = False
+    not_before: float = -math.inf
+    misses: Counter[Source] = field(default_factory=Counter)
+    left_out: dict[Source, float] = field(default_factory=dict)
+    not_found: int = 0
+
+    def sources(self, now: float) -> list[Source]:
+        """Where it may be looked up now."""
+        return [source for source in SOURCES if now >= self.left_out.get(source, -math.inf)]
+
+
+PendingT = TypeVar("PendingT", bound=PendingAction)
 
 
 @dataclass(frozen=True)
-class Look:
-    """One request, and what it is expected to show.
+class PollRequest(Generic[PendingT]):
+    """One request.
 
     Attributes:
-        place: A `page` of the account's feed by its number, the list of one `image`, or one `action`, by their ids.
-        shows: What it should show of that which was asked for.
-        finds: How many of those are expected to have finished.
+        source: Where actions are looked up.
+        key: Number of the page, or id of the image or action.
+        shows: The pending actions that it should show.
     """
 
-    place: Place
-    shows: frozenset[Subject]
-    finds: float
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What is waited for, and what a request is worth.
-
-    Attributes:
-        chances: The actions, and for each the chance that it has finished since it was last seen in progress.
-        blocking: Those whose end other work waits for.
-        unlisted: Those that no list shows, so that each has to be looked at alone.
-        contended: Whether requests that start something are waiting for the rate limit.
-        overdue: Whether nothing has been looked at for long.
-        forgotten: Whether nothing has been looked at for so long that what is expected no longer counts.
-    """
-
-    chances: Mapping[Subject, float]
-    blocking: frozenset[Subject] = frozenset()
-    unlisted: frozenset[Subject] = frozenset()
-    contended: bool = False
-    overdue: bool = False
-    forgotten: bool = False
-
-    def sought(self) -> Mapping[Subject, float]:
-        """Choose what should be found now, at whatever price; empty if nothing presses."""
-        if self.contended:
-            return {}
-        if self.forgotten:
-            return self.chances
-        blocking = {subject: self.chances[subject] for subject in self.blocking if subject in self.chances}
-        if blocking and sum(blocking.values()) >= PART_OF_BLOCKING * len(blocking):
-            return blocking
-        return self.chances if math.prod(self.chances.values()) >= CHANCE_OF_ALL else {}
-
-    def finds_wanted(self) -> float:
-        """How many actions a look has to find so that it is worth a request."""
-        if self.contended:
-            return WORTHWHILE_FINDS_WHEN_CONTENDED
-        return WORTHWHILE_FINDS_WHEN_OVERDUE if self.overdue else WORTHWHILE_FINDS
+    source: Source
+    key: int
+    shows: tuple[PendingT, ...]
 
 
 @dataclass
 class Feed:
-    """What is known of the account's feed: the ids that are in it, so that an action's page can be guessed.
+    """The ids known to be in the account's feed, from which an action's page follows.
 
     Args:
         page_size: Actions on a page.
-        readable: Whether the API lets us read it.
     """
 
     page_size: int
-    readable: bool = True
-    _ids: list[int] = field(default_factory=list)
+    _newest_first: list[int] = field(default_factory=list)
 
     def note(self, action_ids: Iterable[int]) -> None:
         """Remember that these actions are in the feed, ours or others'."""
         for action_id in action_ids:
-            place = bisect_right(self._ids, action_id)
-            if place == 0 or self._ids[place - 1] != action_id:
-                insort(self._ids, action_id)
+            place = self._place(action_id)
+            if self._newest_first[place : place + 1] != [action_id]:
+                self._newest_first.insert(place, action_id)
 
     def page_of(self, action_id: int) -> int:
-        """Guess the page an action is on, from the number of newer ones known."""
-        newer = len(self._ids) - bisect_right(self._ids, action_id)
-        return newer // self.page_size + 1
+        """Number of the page that an action is on, from 1, as far as newer ones are known."""
+        return self._place(action_id) // self.page_size + 1
+
+    def _place(self, action_id: int) -> int:
+        return bisect_left(self._newest_first, -action_id, key=lambda each: -each)
 
 
-def next_look(
-    situation: Situation,
-    feed: Feed,
-    taken: Container[Place] = (),
-) -> Look | None:
-    """Decide whether a look is worth a request now, and which.
-
-    Args:
-        situation: What is waited for.
-        feed: What is known of the account's feed.
-        taken: Looks that were taken just now.
-
-    Returns:
-        The look; None where it is better to wait until there is more to find.
-    """
-    if sought := situation.sought():
-        return choose_look(sought, situation.unlisted, feed, taken)
-    enough = situation.finds_wanted()
-    if sum(situation.chances.values()) < enough:
-        return None
-    look = choose_look(situation.chances, situation.unlisted, feed, taken)
-    return look if look and look.finds >= enough else None
-
-
-def choose_look(
-    chances: Mapping[Subject, float], unlisted: Container[Subject], feed: Feed, taken: Container[Place] = ()
-) -> Look | None:
-    """Choose the look that is expected to find the most.
+@dataclass
+class Cadence:
+    """How often actions are polled; all moments are by the monotonic clock.
 
     Args:
-        chances: The actions to look at, and for each the chance that it has finished.
-        unlisted: Those that only a look at them alone will show.
-        feed: What is known of the account's feed.
-        taken: Looks that were taken just now.
+        shortest: The shortest interval between two polls of an action, in seconds.
+        longest: The longest interval, in seconds, until an action is one and a half times as old; then it grows on.
+    """
+
+    shortest: float
+    longest: float
+    _finished: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def learn(self, pending: PendingAction, seconds: float) -> None:
+        """Take note of how long an action took that has finished."""
+        insort(self._finished[pending.action.type], seconds / _size(pending.gigabytes))
+
+    def typical(self, action_type: str, gigabytes: float | None) -> float | None:
+        """Estimate how long an action takes at most, as nine of ten of its type did in proportion to the image's size.
+
+        Args:
+            action_type: Such as `transfer`.
+            gigabytes: Size of its image, None where unknown.
+
+        Returns:
+            Seconds; None as long as nothing of the type has finished.
+        """
+        finished = self._finished[action_type]
+        return finished[len(finished) * 9 // 10] * _size(gigabytes) if finished else None
+
+    def due_at(self, pending: PendingAction, now: float) -> float:
+        """Tell when an action is to be polled again.
+
+        Args:
+            pending: The action.
+            now: The moment.
+
+        Returns:
+            The moment; in the future where no source can be asked for it now.
+        """
+        sources = pending.sources(now)
+        if not sources:
+            return min(pending.left_out.values())
+        age = pending.last_seen - pending.started
+        if "page" not in sources:
+            interval = age  # no other request shows so many
+        elif pending.blocking:
+            interval = BLOCKING_PART_OF_AGE * age
+        else:
+            interval = math.sqrt(PART_OF_LONGEST * self.longest * age)
+        typical = self.typical(pending.action.type, pending.gigabytes)
+        if typical is not None and not pending.blocking:
+            interval = min(interval, max(typical - age, OVERDUE_PART_OF_AGE * age))
+        return max(pending.last_seen + max(interval, self.shortest), pending.not_before)
+
+    def due(self, pending: Iterable[PendingT], now: float) -> set[PendingT]:
+        """Choose the actions that are to be polled now."""
+        return {each for each in pending if self.due_at(each, now) <= now}
+
+    def next_round(self, pending: Iterable[PendingAction], now: float) -> float:
+        """Tell when to poll: as soon as half of the actions are due, or half of the blocking ones.
+
+        Args:
+            pending: The actions.
+            now: The moment.
+
+        Returns:
+            The moment, which may have passed; infinity where nothing is pending.
+        """
+        due = sorted((self.due_at(each, now), each.blocking) for each in pending)
+        blocking = [moment for moment in due if moment[1]]
+        halves = [group[(len(group) - 1) // 2][0] for group in (due, blocking) if group]
+        return min(*halves, due[0][0] + MOST_INTERVALS_LATE * self.longest) if due else math.inf
+
+    def note_miss(self, pending: PendingAction, source: Source, now: float) -> None:
+        """Have an action polled later that a poll did not show, or elsewhere where that has happened often.
+
+        Args:
+            pending: The action.
+            source: Where it was looked up.
+            now: The moment.
+        """
+        pending.misses[source] += 1
+        pause = self.shortest * 2.0 ** min(pending.misses[source], MOST_DOUBLINGS)
+        if pending.misses[source] < MOST_MISSES:
+            pending.not_before = now + min(pause, self.longest)
+        else:
+            most = 1 if source == "action" else MOST_INTERVALS_LEFT_OUT
+            pending.left_out[source] = now + min(pause, most * self.longest)
+
+
+def choose_request(
+    due: Collection[PendingT], pending: Iterable[PendingT], feed: Feed, now: float
+) -> PollRequest[PendingT] | None:
+    """Choose the request that shows most of what is due, and of such the one that shows most of what is not.
+
+    Args:
+        due: The actions to poll.
+        pending: These and all others.
+        feed: Tells on which page an action is.
+        now: The moment.
 
     Returns:
-        The look, None when there is none left. On a draw a single action is preferred to an image's list, because its
-        answer is short, and an image's list to a page of the feed.
+        The request; None where nothing is due. On a draw it is the one with the shortest answer.
     """
-    shown: dict[Place, list[Subject]] = defaultdict(list)
-    finds: dict[Place, float] = defaultdict(float)
-    for subject, chance in chances.items():
-        places: list[Place] = [("action", subject.action_id)]
-        if subject not in unlisted:
-            places.append(("image", subject.image_id))
-            if feed.readable:
-                places.append(("page", feed.page_of(subject.action_id)))
-        for place in places:
-            shown[place].append(subject)
-            finds[place] += chance
-    left = [(round(finds[place], 6), PREFERENCE[place[0]], place) for place in shown if place not in taken]
-    if not left:
+    if not due:
         return None
-    _, _, place = max(left)
-    return Look(place, frozenset(shown[place]), finds[place])
+    shown: dict[tuple[Source, int], list[PendingT]] = defaultdict(list)
+    for each in pending:
+        action_id = each.action.id
+        keys: dict[Source, int] = {"page": feed.page_of(action_id), "image": each.image_id, "action": action_id}
+        for source in each.sources(now):
+            shown[source, keys[source]].append(each)
+
+    def value(place: tuple[Source, int]) -> tuple[int, int, int]:
+        return sum(each in due for each in shown[place]), len(shown[place]), SOURCES.index(place[0])
+
+    best = max(shown, key=value)
+    return PollRequest(*best, tuple(shown[best]))
+
+
+def _size(gigabytes: float | None) -> float:
+    return max(gigabytes or 0.0, SMALLEST_GIGABYTES)

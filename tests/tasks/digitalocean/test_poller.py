@@ -50,7 +50,7 @@ def test_every_action_is_waited_for_to_its_end(latency: float) -> None:
         assert [action.id for action in finished] == [action.id for _, action in started]
         assert all(action.completed for action in finished)
         assert all(action.status == "completed" for action in world.record.actions)
-        # Not sooner than it ended, and not much later than the longest pause between two looks.
+        # Not sooner than it ended, and not much later than the longest interval.
         assert 0 <= lateness(world) <= 120 + 60
 
     run(wait())
@@ -125,12 +125,12 @@ def test_who_waits_alone_for_one_action_does_not_ask_often() -> None:
     run(wait())
 
 
-def test_no_two_looks_are_closer_than_the_shortest_pause_to_a_lone_action() -> None:
+def test_no_two_polls_of_a_lone_action_are_closer_than_the_shortest_interval() -> None:
     async def wait() -> None:
         world = World(poll_interval_seconds=20, poll_interval_max_seconds=60)
         await wait_for(world, await start(world, world.images("snapshot")[:1], ["atl1"]))
-        looks = [seen.at for seen in world.record.requests if seen.method == "GET"]
-        assert all(later - earlier >= 19 for earlier, later in pairwise(looks))
+        polls = [seen.at for seen in world.record.requests if seen.method == "GET"]
+        assert all(later - earlier >= 19 for earlier, later in pairwise(polls))
 
     run(wait())
 
@@ -199,7 +199,7 @@ def test_small_pages_lose_no_action() -> None:
         FaultKind.SLOW,
     ],
 )
-def test_looks_that_fail_are_taken_again(kind: FaultKind) -> None:
+def test_polls_that_fail_are_sent_again(kind: FaultKind) -> None:
     async def wait() -> None:
         world = World(http_retry_max=1)
         started = await start(world, world.images("snapshot")[:1])
@@ -239,7 +239,22 @@ def test_who_gives_up_waiting_leaves_the_others_waiting() -> None:
     run(wait())
 
 
-def test_when_nobody_waits_any_more_nobody_looks() -> None:
+def test_a_wait_that_begins_anew_while_the_action_is_being_polled_is_served() -> None:
+    async def wait() -> None:
+        world = World(latency=5)
+        ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
+        polled = len(world.record.requests)
+        waiting = asyncio.create_task(world.poller.wait(image.id, action))
+        while len(world.record.requests) == polled:  # noqa: ASYNC110  # the sandbox sets no event
+            await asyncio.sleep(1)
+        waiting.cancel()
+        assert (await world.poller.wait(image.id, action)).completed
+        assert waiting.cancelled()
+
+    run(wait())
+
+
+def test_when_nobody_waits_any_more_nobody_polls() -> None:
     async def wait() -> None:
         world = World()
         world.faults.add(Fault(FaultKind.ACTION_ENDLESS, times=None))
@@ -312,7 +327,7 @@ def test_an_error_that_nobody_foresaw_reaches_whoever_waits() -> None:
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(outcome, Surprise) for outcome in outcomes)
         del world.limits.standing
-        # And the waiter is not broken by it.
+        # And the poller is not broken by it.
         assert all(action.completed for action in await wait_for(world, started))
 
     run(wait())
@@ -353,7 +368,7 @@ def test_an_api_with_short_pages_costs_little_more() -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_without_access_to_the_accounts_actions_the_images_are_looked_at(
+def test_without_access_to_the_accounts_actions_the_images_lists_are_polled(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     carry = Wire.handle_async_request

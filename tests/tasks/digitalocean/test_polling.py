@@ -1,192 +1,279 @@
-"""Which look is the cheapest, and whether it is worth a request."""
+"""When actions are polled, and by which requests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.digitalocean.polling import Feed, Look, Place, Situation, Subject, choose_look, next_look
+from tasks.digitalocean import Action
+from tasks.digitalocean.polling import (
+    MOST_INTERVALS_LATE,
+    MOST_INTERVALS_LEFT_OUT,
+    MOST_MISSES,
+    OVERDUE_PART_OF_AGE,
+    SOURCES,
+    Cadence,
+    Feed,
+    PendingAction,
+    PollRequest,
+    Source,
+    choose_request,
+)
+from tests.tasks.digitalocean.api_examples import RUNNING_ACTION
 
 PAGE_SIZE = 4
-SUBJECTS = st.dictionaries(st.integers(1, 60), st.integers(1, 8), max_size=40).map(
-    lambda images: [Subject(action_id, image_id) for action_id, image_id in images.items()]
-)
-CHANCES = st.sampled_from([0.0, 0.1, 0.5, 1.0])
+SHORTEST, LONGEST = 5.0, 120.0
+ACTION = Action.model_validate(RUNNING_ACTION)
+AGES = st.floats(0, 1e6)
+SIZES = st.one_of(st.none(), st.floats(0, 500))
+
+
+def pending_action(
+    action_id: int = 1, image_id: int = 1, age: float = 0.0, *, gigabytes: float | None = None, blocking: bool = False
+) -> PendingAction:
+    """An action that started at 0 and was last seen in progress at an age."""
+    action = ACTION.model_copy(update={"id": action_id, "type": "transfer"})
+    return PendingAction(action, image_id, gigabytes, started=0.0, last_seen=age, blocking=blocking)
+
+
+def feed_of(*action_ids: int, page_size: int = PAGE_SIZE) -> Feed:
+    feed = Feed(page_size)
+    feed.note(action_ids)
+    return feed
+
+
+# Which request
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[dict[Subject, float], frozenset[Subject], Feed]:
-    """Actions with their chances, those that no list shows, and a feed in which others' actions are, too."""
-    subjects = draw(SUBJECTS)
-    chances = {subject: draw(CHANCES) for subject in subjects}
-    unlisted = frozenset(subject for subject in subjects if draw(st.integers(0, 4)) == 0)
-    feed = Feed(PAGE_SIZE)
-    feed.note(subject.action_id for subject in subjects)
-    feed.note(draw(st.lists(st.integers(1, 60), max_size=30)))
-    return chances, unlisted, feed
+def situations(draw: st.DrawFn) -> tuple[set[PendingAction], list[PendingAction], Feed]:
+    """Actions that are due, these and others, and a feed in which others' actions are, too."""
+    images = draw(st.dictionaries(st.integers(1, 60), st.integers(1, 8), max_size=40))
+    pending = [pending_action(action_id, image_id) for action_id, image_id in images.items()]
+    for each in pending:
+        each.left_out = dict.fromkeys(draw(st.sets(st.sampled_from(("page", "image")))), math.inf)
+    due = {each for each in pending if draw(st.booleans())}
+    feed = feed_of(*images, *draw(st.lists(st.integers(1, 60), max_size=30)))
+    return due, pending, feed
 
 
-SITUATIONS = situations()
+def keys_of(each: PendingAction, feed: Feed) -> dict[Source, int]:
+    return {"page": feed.page_of(each.action.id), "image": each.image_id, "action": each.action.id}
 
 
-def shown_at(
-    place: Place, chances: Mapping[Subject, float], unlisted: frozenset[Subject], feed: Feed
-) -> frozenset[Subject]:
-    """What a look is expected to show, by the rules of the API."""
-    kind, key = place
-    if kind == "action":
-        return frozenset(each for each in chances if each.action_id == key)
-    listed = [each for each in chances if each not in unlisted]
-    if kind == "image":
-        return frozenset(each for each in listed if each.image_id == key)
-    return frozenset(each for each in listed if feed.page_of(each.action_id) == key)
+def shown_by(source: Source, key: int, pending: list[PendingAction], feed: Feed) -> set[PendingAction]:
+    """What a request should show, by the rules of the API."""
+    return {each for each in pending if source in each.sources(0.0) and keys_of(each, feed)[source] == key}
 
 
-def all_places(chances: Mapping[Subject, float], feed: Feed) -> set[Place]:
-    places: set[Place] = set()
-    for each in chances:
-        places |= {("action", each.action_id), ("image", each.image_id), ("page", feed.page_of(each.action_id))}
-    return places
-
-
-@given(SITUATIONS)
-def test_the_look_that_is_chosen_finds_the_most(
-    situation: tuple[dict[Subject, float], frozenset[Subject], Feed],
-) -> None:
-    chances, unlisted, feed = situation
-    look = choose_look(chances, unlisted, feed)
-    if look is None:
-        assert not chances
-        return
-    assert look.shows == shown_at(look.place, chances, unlisted, feed)
-    most = max(
-        sum(chances[each] for each in shown_at(place, chances, unlisted, feed)) for place in all_places(chances, feed)
-    )
-    assert abs(look.finds - most) < 1e-5
-
-
-@given(SITUATIONS)
-def test_every_action_is_shown_in_the_end_and_no_place_is_looked_at_twice(
-    situation: tuple[dict[Subject, float], frozenset[Subject], Feed],
-) -> None:
-    chances, unlisted, feed = situation
-    due, taken = dict(chances), set[Place]()
-    while look := choose_look(due, unlisted, feed, taken):
-        assert look.place not in taken
-        assert look.shows
-        taken.add(look.place)
-        due = {subject: chance for subject, chance in due.items() if subject not in look.shows}
+def requests_for(
+    due: set[PendingAction], pending: list[PendingAction], feed: Feed
+) -> list[tuple[PollRequest[PendingAction], set[PendingAction]]]:
+    """The requests that show all that is due, and what was due before each."""
+    requests = []
+    while request := choose_request(due, pending, feed, 0.0):
+        requests.append((request, due))
+        assert due.intersection(request.shows)
+        due = due.difference(request.shows)
     assert not due
-    assert len(taken) <= len(chances)
+    return requests
 
 
-@given(SITUATIONS)
-def test_what_no_look_shows_is_at_last_looked_at_by_its_id(
-    situation: tuple[dict[Subject, float], frozenset[Subject], Feed],
+@given(situations())
+def test_each_request_shows_the_most_of_what_is_due(
+    situation: tuple[set[PendingAction], list[PendingAction], Feed],
 ) -> None:
-    """The lists may be empty, for all the API promises: the looks still come to an end."""
-    chances, unlisted, feed = situation
-    taken = set[Place]()
-    while look := choose_look(chances, unlisted, feed, taken):
-        assert look.place not in taken
-        taken.add(look.place)
-    assert {("action", subject.action_id) for subject in chances} <= taken
+    due, pending, feed = situation
+    for request, still_due in requests_for(due, pending, feed):
+        assert set(request.shows) == shown_by(request.source, request.key, pending, feed)
+        most = max(
+            len(shown_by(source, key, pending, feed) & still_due)
+            for each in pending
+            for source, key in keys_of(each, feed).items()
+        )
+        assert len(still_due.intersection(request.shows)) == most
 
 
-def test_a_single_action_is_looked_at_by_its_id() -> None:
-    feed = Feed(200)
-    feed.note([7])
-    only = Subject(7, 1)
-    assert choose_look({only: 0.5}, (), feed) == Look(("action", 7), frozenset({only}), 0.5)
+def test_a_single_action_is_looked_up_by_its_id() -> None:
+    only = pending_action(7)
+    assert choose_request({only}, [only], feed_of(7), 0.0) == PollRequest("action", 7, (only,))
 
 
-def test_actions_of_one_image_are_looked_at_in_its_list_and_of_many_in_the_feed() -> None:
-    feed = Feed(200)
-    feed.note(range(1, 7))
-    of_one = {Subject(action_id, 1): 0.5 for action_id in (1, 2)}
-    look = choose_look(of_one, (), feed)
-    assert look is not None
-    assert look.place == ("image", 1)
-    look = choose_look({**of_one, **{Subject(action_id, action_id): 0.5 for action_id in (3, 4, 5)}}, (), feed)
-    assert look is not None
-    assert (look.place, len(look.shows)) == (("page", 1), 5)
+def test_actions_of_one_image_are_looked_up_in_its_list_and_of_many_in_the_feed() -> None:
+    of_one = [pending_action(action_id, 1) for action_id in (1, 2)]
+    request = choose_request(set(of_one), of_one, feed_of(1, 2), 0.0)
+    assert request == PollRequest("image", 1, tuple(of_one))
+    of_many = [*of_one, *(pending_action(action_id, action_id) for action_id in (3, 4))]
+    request = choose_request(set(of_many), of_many, feed_of(1, 2, 3, 4), 0.0)
+    assert request == PollRequest("page", 1, tuple(of_many))
 
 
-def test_what_is_in_no_list_is_looked_at_alone() -> None:
-    feed = Feed(200)
-    subjects = {Subject(action_id, 1): 1.0 for action_id in range(1, 5)}
-    feed.note(subject.action_id for subject in subjects)
-    look = choose_look(subjects, frozenset(subjects), feed)
-    assert look is not None
-    assert look.place[0] == "action"
+def test_of_two_requests_for_what_is_due_the_one_that_shows_others_as_well_is_sent() -> None:
+    due, other = pending_action(1, 1), pending_action(2, 2)
+    request = choose_request({due}, [due, other], feed_of(1, 2), 0.0)
+    assert request is not None
+    assert request.source == "page"
 
 
 @given(ids=st.lists(st.integers(1, 1000), max_size=100), wanted=st.integers(1, 1000))
 def test_the_page_of_an_action_follows_from_the_newer_ones(ids: list[int], wanted: int) -> None:
-    feed = Feed(PAGE_SIZE)
-    feed.note(ids)
+    feed = feed_of(*ids)
     feed.note(ids)
     newest_first = sorted({*ids, wanted}, reverse=True)
     assert feed.page_of(wanted) == newest_first.index(wanted) // PAGE_SIZE + 1
 
 
-# Whether to look at all
+# When
 
 
-def situation_of(
-    count: int, chance: float, *, contended: bool = False, overdue: bool = False
-) -> tuple[Situation, Feed]:
-    feed = Feed(200)
-    subjects = [Subject(action_id, action_id) for action_id in range(1, count + 1)]
-    feed.note(subject.action_id for subject in subjects)
-    return Situation(dict.fromkeys(subjects, chance), contended=contended, overdue=overdue), feed
+def interval(cadence: Cadence, pending: PendingAction) -> float:
+    return cadence.due_at(pending, pending.last_seen) - pending.last_seen
 
 
-def test_without_anything_to_wait_for_there_is_no_look() -> None:
-    assert next_look(*situation_of(0, 1.0)) is None
-    assert next_look(*situation_of(0, 1.0, overdue=True)) is None
-
-
-def test_nothing_is_looked_at_that_cannot_have_finished() -> None:
-    assert next_look(*situation_of(150, 0.0)) is None
-
-
-def test_what_has_surely_finished_is_looked_at() -> None:
-    for count in (1, 2, 150):
-        look = next_look(*situation_of(count, 1.0))
-        assert look is not None
-        assert len(look.shows) == count
-
-
-def test_a_look_for_little_is_put_off_until_it_is_overdue() -> None:
-    assert next_look(*situation_of(20, 0.1)) is None
-    assert next_look(*situation_of(20, 0.1, overdue=True)) is not None
-
-
-def test_requests_that_start_something_go_before_looks_that_find_little() -> None:
-    assert next_look(*situation_of(30, 0.9)) is not None
-    assert next_look(*situation_of(30, 0.9, contended=True)) is None
-    assert next_look(*situation_of(150, 0.9, contended=True)) is not None
-
-
-def test_what_other_work_waits_for_is_looked_at_sooner() -> None:
-    situation, feed = situation_of(20, 0.4)
-    assert next_look(situation, feed) is None
-    waited_for = next(iter(situation.chances))
-    look = next_look(Situation(situation.chances, blocking=frozenset({waited_for})), feed)
-    assert look is not None
-    assert waited_for in look.shows
-
-
-@given(SITUATIONS, st.booleans(), st.booleans())
-def test_a_round_of_looks_always_comes_to_an_end(
-    drawn: tuple[dict[Subject, float], frozenset[Subject], Feed], contended: bool, overdue: bool
+@given(ages=st.lists(AGES, min_size=2), blocking=st.booleans())
+def test_the_older_an_action_the_longer_the_interval_and_never_shorter_than_the_shortest(
+    ages: list[float], blocking: bool
 ) -> None:
-    chances, unlisted, feed = drawn
-    situation = Situation(chances, frozenset(chances), unlisted, contended, overdue)
-    taken = set[Place]()
-    while look := next_look(situation, feed, taken):
-        assert look.place not in taken
-        taken.add(look.place)
+    cadence = Cadence(SHORTEST, LONGEST)
+    intervals = [interval(cadence, pending_action(age=age, blocking=blocking)) for age in sorted(ages)]
+    assert all(later > earlier - 1e-6 for earlier, later in pairwise(intervals))
+    assert min(intervals) > SHORTEST - 1e-6
+
+
+def test_the_longest_interval_is_kept_until_an_action_is_half_as_old_again() -> None:
+    cadence = Cadence(SHORTEST, LONGEST)
+    assert interval(cadence, pending_action(age=1.5 * LONGEST)) == LONGEST
+    assert LONGEST < interval(cadence, pending_action(age=3600)) < 3600 / 6
+
+
+def test_what_other_work_waits_for_is_polled_more_often() -> None:
+    cadence = Cadence(SHORTEST, LONGEST)
+    assert interval(cadence, pending_action(age=60, blocking=True)) == 15
+    assert interval(cadence, pending_action(age=60)) > 60
+
+
+@given(age=AGES, gigabytes=SIZES)
+def test_what_has_lasted_as_long_as_others_did_is_polled_soon(age: float, gigabytes: float | None) -> None:
+    cadence = Cadence(SHORTEST, LONGEST)
+    cadence.learn(pending_action(gigabytes=2), 20.0)
+    typical = cadence.typical("transfer", gigabytes)
+    assert typical is not None
+    soon = max(typical - age, OVERDUE_PART_OF_AGE * age, SHORTEST)
+    assert interval(cadence, pending_action(age=age, gigabytes=gigabytes)) < soon + 1e-6
+
+
+def test_what_no_list_shows_is_polled_when_its_age_has_doubled() -> None:
+    pending = pending_action(age=3000)
+    pending.left_out = {"page": math.inf, "image": math.inf}
+    assert interval(Cadence(SHORTEST, LONGEST), pending) == 3000
+
+
+def test_there_is_a_round_when_half_of_the_actions_are_due_or_of_those_that_other_work_waits_for() -> None:
+    cadence = Cadence(SHORTEST, LONGEST)
+    old, young = [pending_action(age=age) for age in (900, 950)], [pending_action(age=age) for age in (1, 2)]
+    for each in [*old, *young]:
+        each.last_seen, each.started = 1000, 1000 - each.last_seen
+    halves = sorted(cadence.due_at(each, 1000) for each in [*old, *young])
+    assert cadence.next_round([*old, *young], 1000) == halves[1]
+    blocking = pending_action(age=1000, blocking=True)
+    blocking.started = 970
+    assert cadence.next_round([*old, blocking], 1000) == 1007.5
+
+
+def test_no_action_waits_for_others_for_long() -> None:
+    cadence = Cadence(SHORTEST, LONGEST)
+    old = [pending_action(age=1e6) for _ in range(10)]
+    young = pending_action(age=1e6)
+    young.started = 1e6
+    assert cadence.next_round([*old, young], 1e6) == 1e6 + SHORTEST + MOST_INTERVALS_LATE * LONGEST
+
+
+@given(
+    drawn=st.lists(st.tuples(st.floats(0, 300), st.dictionaries(st.sampled_from(SOURCES), st.integers(295, 310)))),
+    now=st.integers(300, 315),
+)
+def test_when_a_round_begins_something_is_due(drawn: list[tuple[float, dict[Source, float]]], now: float) -> None:
+    """Otherwise the poller would go round and round without sending anything."""
+    cadence = Cadence(SHORTEST, LONGEST)
+    pending = [pending_action(age=age) for age, _ in drawn]
+    for each, (_, left_out) in zip(pending, drawn, strict=True):
+        each.left_out = left_out
+    assert cadence.due(pending, now) or cadence.next_round(pending, now) > now
+
+
+def test_where_nothing_is_pending_there_is_no_round() -> None:
+    assert Cadence(SHORTEST, LONGEST).next_round([], 0.0) == math.inf
+
+
+# What a poll does not show
+
+
+def test_a_source_that_fails_is_asked_again_before_it_is_left_out() -> None:
+    cadence, pending = Cadence(SHORTEST, LONGEST), pending_action()
+    now = 0.0
+    for _ in range(MOST_MISSES - 1):
+        cadence.note_miss(pending, "page", now)
+        assert cadence.due_at(pending, now) > now + SHORTEST
+        now = cadence.due_at(pending, now)
+        assert "page" in pending.sources(now)
+    cadence.note_miss(pending, "page", now)
+    assert pending.sources(now) == ["image", "action"]
+    assert cadence.due_at(pending, now) <= now
+    assert "page" in pending.sources(now + MOST_INTERVALS_LEFT_OUT * LONGEST)
+
+
+@given(st.lists(st.sampled_from(["page", "image", "action"]), max_size=60))
+def test_no_misses_keep_an_action_from_being_polled_for_long(misses: list[Source]) -> None:
+    cadence, pending = Cadence(SHORTEST, LONGEST), pending_action()
+    now = 0.0
+    for source in misses:
+        cadence.note_miss(pending, source, now)
+        due = cadence.due_at(pending, now)
+        assert due <= now + LONGEST
+        now = max(now, due)
+        assert pending.sources(now)
+
+
+@given(situations())
+def test_a_round_ends_although_no_source_shows_anything(
+    situation: tuple[set[PendingAction], list[PendingAction], Feed],
+) -> None:
+    due, pending, feed = situation
+    cadence, now, requests = Cadence(SHORTEST, LONGEST), SHORTEST, 0
+    while request := choose_request(due, pending, feed, now):
+        for each in due.intersection(request.shows):
+            cadence.note_miss(each, request.source, now)
+        due = cadence.due(due, now)
+        requests += 1
+        assert requests <= 3 * len(pending)
+
+
+# How long actions take
+
+
+@given(finished=st.lists(st.tuples(SIZES, st.floats(0, 1e5)), max_size=20), gigabytes=SIZES)
+def test_each_type_of_action_has_a_pace_of_its_own(
+    finished: list[tuple[float | None, float]], gigabytes: float | None
+) -> None:
+    cadence = Cadence(SHORTEST, LONGEST)
+    for size, seconds in finished:
+        cadence.learn(pending_action(gigabytes=size), seconds)
+    assert cadence.typical("convert", gigabytes) is None
+    assert (cadence.typical("transfer", gigabytes) is None) == (not finished)
+
+
+def test_nine_of_ten_actions_take_no_longer_than_is_typical() -> None:
+    cadence = Cadence(SHORTEST, LONGEST)
+    for rate in range(1, 11):
+        cadence.learn(pending_action(gigabytes=2.0), rate * 2.0)
+    assert cadence.typical("transfer", 5.0) == 50.0
+
+
+def test_an_image_without_a_size_is_none_to_divide_by() -> None:
+    for nothing in (None, 0.0):
+        cadence = Cadence(SHORTEST, LONGEST)
+        cadence.learn(pending_action(gigabytes=nothing), 60.0)
+        assert cadence.typical("transfer", nothing) == 60.0
