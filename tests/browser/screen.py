@@ -27,6 +27,11 @@ class Screen:
     def __init__(self, page: Page, ui: str) -> None:
         self.page = page
         self._ui = ui
+        # Prefect's UI shows a notice when its server answers with 5xx, as it does while SQLite is locked. The notice
+        # covers buttons until it is closed, so it is closed, as a user would.
+        page.add_locator_handler(
+            page.get_by_text("Something went wrong").first, self._close_notices, no_wait_after=True
+        )
 
     def open_run_form(self, flow: str, deployment: str) -> None:
         """Go from the list of deployments to the run form of one of them."""
@@ -125,3 +130,7 @@ class Screen:
         expect(lines).to_have_count(1 + len(rows))
         for place, row in enumerate(rows, start=1):
             expect(lines.nth(place).get_by_role("cell")).to_have_text(row, use_inner_text=True)
+
+    def _close_notices(self) -> None:
+        # Not a click of the mouse: the ring that counts down lies over the button.
+        self.page.locator(".p-toast__close-btn").evaluate_all("buttons => buttons.forEach(button => button.click())")

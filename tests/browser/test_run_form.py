@@ -92,6 +92,21 @@ def test_ids_and_regions_are_typed_with_commas_spaces_and_capitals(screen: Scree
     screen.shows("DigitalOcean does not list ric1 as available for image transfers.")
 
 
+def test_a_run_is_started_after_the_server_could_not_take_it_at_first(screen: Screen, installed: Installation) -> None:
+    screen.page.route("**/create_flow_run", lambda route: route.fulfill(status=503), times=1)
+    screen.open_run_form("transfer-images", "manual")
+    screen.take("image_ids", "Type or paste")
+    screen.fill("image_ids", str(newest_backup_of(installed, droplets_with(installed, "dr")[0])))
+    screen.switch("dry_run")
+    screen.submit()
+    # Of the two notices, this one leaves by itself; the other moves to its place, over the button.
+    passing = screen.page.get_by_text("trying to create a flow run").first
+    passing.wait_for()
+    passing.wait_for(state="detached")
+    screen.start_run()
+    assert screen.end_of_run() == "Completed"
+
+
 def test_what_cannot_be_a_tag_is_refused_in_the_form(screen: Screen) -> None:
     screen.open_run_form("replicate-backups", "manual")
     screen.take("droplet_tag", "Only those with the tag")
