@@ -1,23 +1,14 @@
 """Converts the backups you name to snapshots."""
 
-from collections.abc import Iterable
-
 from prefect import flow
 
 from flows.command_line import run_from_command_line
-from flows.image_locks import locked
 from flows.names import images_run_name
 from flows.parameters import ImageIds, TimeoutMinutes
-from flows.replication.image_selection import named_images
-from flows.replication.planning import plan_conversions
-from flows.replication.rows import rows_of_missing
-from flows.replication.run import actions_on, announce_plan, carry_out
+from flows.replication.image_selection import Targets, named_images
+from flows.replication.run import replicate
 from flows.reporting.report import ReplicationReport
-from flows.results import explains_result, finish
-from tasks.connection import connect
-from tasks.digitalocean import Image, deadline, track_usage
-
-CONVERSIONS_KEY = "conversions"
+from flows.results import explains_result
 
 
 @flow(name="convert-backups", flow_run_name=images_run_name)
@@ -43,33 +34,12 @@ def convert_backups(
         Incomplete: Some images were not converted; its `report` says which and why.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
-    connection = connect()
-    with (
-        track_usage() as counter,
-        deadline(timeout_minutes * 60) as limit,
-        locked(
-            lambda: named_images(image_ids, connection),
-            lambda selection: [each.id for each in backups_among(selection.images)],
-        ) as selection,
-    ):
-        known = actions_on(backups_among(selection.images), connection)
-        plan = plan_conversions(selection.candidates, known.actions, known.unread)
-        announce_plan(plan, connection)
-        result = carry_out(plan, connection, limit, wait=wait)
-    report = ReplicationReport(
-        conversions=result.conversions + rows_of_missing(selection, ()),
-        added_gib=plan.added_gib,
-        added_unsized=plan.unsized_conversions,
-        price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
-        usage=counter.usage,
-        interrupted=result.interrupted,
+    return replicate(
+        lambda connection: named_images(image_ids, connection),
+        lambda _connection: Targets(()),
+        wait=wait,
+        timeout_minutes=timeout_minutes,
     )
-    return finish(report, CONVERSIONS_KEY)
-
-
-def backups_among(images: Iterable[Image]) -> list[Image]:
-    """Return only the backups."""
-    return [image for image in images if image.type == "backup"]
 
 
 if __name__ == "__main__":

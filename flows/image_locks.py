@@ -28,7 +28,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from flows.liveness import Heartbeat, current_heartbeat, is_dead, runs_in
 from flows.prefect_client import PREFECT_ERRORS, client_without_retries
 from flows.prefect_settings import DEAD_AFTER, HEARTBEAT
-from tasks.digitalocean import run_blocking
+from tasks.api_task import run_blocking
 
 MUTEX = "digitalocean-image-actions"
 MUTEX_SLOTS = 1

@@ -18,8 +18,9 @@ from flows.results import explains_result, finish
 from flows.retention.rule import RetentionRule
 from flows.retention.stock import Decision, decide, read_stock
 from flows.waiting import waiting_for
+from tasks.api_task import run_blocking
 from tasks.connection import connect
-from tasks.digitalocean import APIError, Connection, Forbidden, ScopeMissing, Unauthorized, run_blocking, track_usage
+from tasks.digitalocean import APIError, Connection, Forbidden, ScopeMissing, Unauthorized, track_usage
 from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.snapshots import delete_snapshot
 

@@ -8,7 +8,7 @@ from flows.inventory import take_inventory
 from flows.names import replication_run_name
 from flows.parameters import ContradictoryParameters, DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
 from flows.prune_snapshots import prune_snapshots
-from flows.replication.image_selection import named_images, newest_backups
+from flows.replication.image_selection import choose_targets, named_images, newest_backups
 from flows.replication.recovery_points import Selection
 from flows.replication.run import replicate
 from flows.reporting.report import ReplicationReport
@@ -69,7 +69,13 @@ def replicate_backups(
             return named
         return named + newest_backups(take_inventory(droplet_tag, connection), connection, newest)
 
-    report = replicate(choose, regions, wait=wait, timeout_minutes=timeout_minutes, dry_run=dry_run)
+    report = replicate(
+        choose,
+        lambda connection: choose_targets(regions, connection),
+        wait=wait,
+        timeout_minutes=timeout_minutes,
+        dry_run=dry_run,
+    )
     if prune:
         with deadline(timeout_minutes * 60 - report.usage.seconds):
             _prune(droplet_tag, regions, dry_run=dry_run)

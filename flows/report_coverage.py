@@ -62,6 +62,7 @@ def report_coverage(
             rows=tuple(
                 _with_age(row, copies.get((row.droplet_id, row.region)), now, max_age_hours)
                 for row in planned_rows(plan)
+                if row.region
             )
             + rows_of_missing(selection, targets.regions),
             regions=targets.regions,

@@ -6,7 +6,7 @@ from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.names import replication_run_name
 from flows.parameters import ImageIds, Regions, TimeoutMinutes
-from flows.replication.image_selection import named_images
+from flows.replication.image_selection import choose_targets, named_images
 from flows.replication.run import replicate
 from flows.reporting.report import ReplicationReport
 from flows.results import explains_result
@@ -48,7 +48,7 @@ def transfer_images(
     """
     return replicate(
         lambda connection: named_images(image_ids, connection),
-        regions,
+        lambda connection: choose_targets(regions, connection),
         wait=wait,
         timeout_minutes=timeout_minutes,
         dry_run=dry_run,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import wait
 from datetime import datetime
 from traceback import walk_tb
 from typing import Any, ParamSpec, TypeVar, cast
@@ -18,23 +20,45 @@ from prefect.exceptions import MissingContextError
 from prefect.tasks import exponential_backoff
 
 from tasks.connection import connect
-from tasks.digitalocean import APIError, Connection, Forbidden, run_blocking
+from tasks.digitalocean import APIError, Connection, Forbidden, start_in_background
+from tasks.digitalocean.deadline import current_deadline
 from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.digitalocean.settings import MOST_RETRIES
 
 # Longer than a request usually takes; also the longest wait after Ctrl-C.
 LONGEST_ENDING_SECONDS = 10.0
+SECONDS_BETWEEN_WAKINGS = 1.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 
+def run_blocking(work: Coroutine[Any, Any, R]) -> R:
+    """Run work in the connections' event loop and block this thread until it is done.
+
+    Raises:
+        DeadlineExceeded: The run's time limit was reached first.
+    """
+    limit = current_deadline()
+    future = start_in_background(work)
+    try:
+        while not future.done():
+            patience = limit.patience if limit else math.inf
+            if limit and not patience:
+                raise limit.exceeded()
+            # In short waits, so that exceptions thrown into this thread are raised.
+            wait([future], min(SECONDS_BETWEEN_WAKINGS, patience))
+        return future.result()
+    finally:
+        # If this thread was interrupted, the work must stop too.
+        future.cancel()
+
+
 class ApiTask(Task[P, R]):
     """A task with an async function that can be called from sync and async code.
 
     In a sync flow a call returns the result, in an async flow an awaitable; `.submit()` and `.map()` work in both.
-    `.aio()` always returns an awaitable.
     """
 
     repeats = True
@@ -43,12 +67,8 @@ class ApiTask(Task[P, R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task; returns the result in sync code, an awaitable in async code."""
-        run = self.aio(*args, **kwargs)
+        run = cast(Coroutine[Any, Any, R], super().__call__(*args, **kwargs))
         return run if _called_from_async_code() else run_blocking(run)
-
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Run the task from async code."""
-        return cast(Coroutine[Any, Any, R], super().__call__(*args, **kwargs))
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task to its end, even if Prefect fails or the caller is cancelled.
@@ -63,7 +83,7 @@ class ApiTask(Task[P, R]):
         if FlowRunContext.get() is None:
             return await self.directly(*args, **kwargs)
         since = _connection_of(kwargs).client.server_clock.now()
-        under_way = asyncio.ensure_future(self.aio(*args, **kwargs))
+        under_way = asyncio.ensure_future(cast(Awaitable[R], super().__call__(*args, **kwargs)))
         try:
             return await asyncio.shield(under_way)
         except asyncio.CancelledError:

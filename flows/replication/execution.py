@@ -6,13 +6,15 @@ import asyncio
 import itertools
 import logging
 import math
+import threading
+from asyncio import Event
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
-from threading import Event
 
 from flows.replication.image_state import ImageState, Started
 from flows.replication.planning import ImagePlan, ReplicationPlan
+from flows.replication.progress import Progress
 from flows.replication.refusals import Refusals
 from flows.replication.rows import row_of
 from flows.reporting.report import Outcome, Row
@@ -53,79 +55,37 @@ class ImageDeleted(Exception):
         super().__init__(f"image {image_id} was deleted during the run")
 
 
-@dataclass
-class Progress:
-    """The progress of a run.
-
-    Attributes:
-        total: Number of copies; of conversions if `counts_conversions`.
-        rows: The steps whose outcome is known, by image and region; the region is None for a conversion.
-        actions: The latest action of each step that was started or adopted.
-        conversions_left: Number of images still to convert.
-        smallest_gigabytes: Size of the smallest image, whose transfers start last.
-        counts_conversions: Whether the run only converts images.
-    """
-
-    total: int = 0
-    rows: dict[tuple[int, str | None], Row] = field(default_factory=dict)
-    actions: dict[tuple[int, str | None], Action] = field(default_factory=dict)
-    conversions_left: int = 0
-    smallest_gigabytes: float = 0.0
-    counts_conversions: bool = False
-
-    @property
-    def done(self) -> int:
-        """Number of copies or conversions whose outcome is known."""
-        return sum((region is None) == self.counts_conversions for _, region in self.rows)
-
-    @property
-    def percent(self) -> float:
-        """The percentage whose outcome is known."""
-        return 100.0 * self.done / self.total if self.total else 0.0
-
-    @property
-    def running(self) -> int:
-        """Transfers in flight."""
-        return sum(region is not None for _, region in self.actions.keys() - self.rows.keys())
-
-    @property
-    def unstarted(self) -> int:
-        """Transfers still to be started."""
-        return 0 if self.counts_conversions else self.total - self.done - self.running
-
-
 class Execution:
     """Carries out one plan. Each action starts as a Prefect task run, when the rate limiter permits it.
 
     Args:
         plan: What is missing.
         connection: The API.
-        progress: Where to record outcomes.
         wait: Whether to wait until the actions have ended. Conversions followed by transfers are always waited for.
         untagged: IDs of images that could not be tagged as backups, and are tagged once they are snapshots.
+
+    Attributes:
+        progress: The outcomes so far.
+        ended: Set at the end of the run.
     """
 
     def __init__(
-        self,
-        plan: ReplicationPlan,
-        connection: Connection,
-        progress: Progress,
-        *,
-        wait: bool,
-        untagged: Collection[int] = (),
+        self, plan: ReplicationPlan, connection: Connection, *, wait: bool, untagged: Collection[int] = ()
     ) -> None:
         self._plan = plan
         self._connection = connection
         self._settings = connection.settings
-        self._progress = progress
+        self.progress = Progress()
         self._wait = wait
         self._untagged = untagged
         self._token_refused: APIError | None = None
         self._refusals = Refusals()
         self._unlocked: set[int] = set()
+        self._converted: dict[int, Event] = defaultdict(Event)
+        self._first_tried: dict[int, Event] = defaultdict(Event)
         # How long to wait for a converted image to be unlocked; learned from refusals.
         self._settling_seconds = connection.settings.poll_interval_seconds
-        self.ended = Event()
+        self.ended = threading.Event()
 
     async def run(self, timeout_seconds: float, reporting: AbstractAsyncContextManager[object] = nullcontext()) -> None:  # noqa: B008  # it holds no state
         """Carry out the plan.
@@ -138,27 +98,28 @@ class Execution:
         try:
             async with reporting:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as images:
+                    async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as steps:
                         for plan in self._plan.images:
-                            images.create_task(self._replicate(plan))
+                            if plan.converts:
+                                steps.create_task(self._convert(plan))
+                            for region in (*plan.under_way, *plan.transfer_to):
+                                steps.create_task(self._step(plan, region))
         finally:
             self.ended.set()
 
-    def copies(self) -> tuple[Row, ...]:
-        """The outcome of each copy, in the plan's order; timed out if it has not arrived."""
-        return tuple(self._row(plan, region) for plan in self._plan.images for region in self._plan.regions)
-
-    def conversions(self) -> tuple[Row, ...]:
-        """The outcome of each conversion, in the plan's order; of each image if the plan has no regions."""
-        wanted = (plan for plan in self._plan.images if plan.converts or not self._plan.regions)
-        return tuple(self._row(plan, None) for plan in wanted)
+    def rows(self) -> tuple[Row, ...]:
+        """The outcome of each copy and of each conversion, in the plan's order; timed out if it has not completed."""
+        copies = [(plan, region) for plan in self._plan.images for region in self._plan.regions]
+        # Without regions, the conversions are what the run is for.
+        conversions = [(plan, None) for plan in self._plan.images if plan.converts or not self._plan.regions]
+        return tuple(self._row(plan, region) for plan, region in (*copies, *conversions))
 
     def _record_known_outcomes(self) -> None:
         plans, regions = self._plan.images, self._plan.regions
-        self._progress.counts_conversions = not regions
-        self._progress.total = len(plans) * len(regions or (None,))
-        self._progress.conversions_left = self._plan.conversions
-        self._progress.smallest_gigabytes = min((each.image.size_gigabytes or 0.0 for each in plans), default=0.0)
+        self.progress.counts_conversions = not regions
+        self.progress.total = len(plans) * len(regions or (None,))
+        self.progress.conversions_left = self._plan.conversions
+        self.progress.smallest_gigabytes = min((each.image.size_gigabytes or 0.0 for each in plans), default=0.0)
         for plan in plans:
             if plan.refusal:
                 self._record(plan, regions or (None,), Outcome.FAILED, error=plan.refusal)
@@ -166,42 +127,42 @@ class Execution:
                 self._record(plan, [None], Outcome.ALREADY_THERE)
             self._record(plan, plan.there, Outcome.ALREADY_THERE)
 
-    async def _replicate(self, plan: ImagePlan) -> None:
-        """Copy one image to all its regions, as a snapshot."""
-        async with asyncio.TaskGroup() as copies:
-            for region in plan.under_way:
-                copies.create_task(self._step(plan, region))
-            if plan.converts and not await self._convert(plan, copies):
-                return
-            first = asyncio.Event()
-            for region in plan.transfer_to:
-                copies.create_task(self._step(plan, region, first))
-                if plan.converts:
-                    # The image may still be locked. Try one region first, so that not all are refused.
-                    await first.wait()
-
-    async def _convert(self, plan: ImagePlan, tasks: asyncio.TaskGroup) -> bool:
-        """Convert a backup to a snapshot; returns whether it can be transferred."""
+    async def _convert(self, plan: ImagePlan) -> None:
+        """Convert a backup to a snapshot, and tag it if it could not be tagged before."""
         await self._step(plan, None)
-        self._progress.conversions_left -= plan.convert
-        row = self._progress.rows[plan.image.id, None]
+        self.progress.conversions_left -= plan.convert
+        row = self.progress.rows[plan.image.id, None]
         if row.outcome == Outcome.FAILED:
             self._record(plan, plan.transfer_to, Outcome.FAILED, error=f"not converted: {row.error}")
-            return False
-        if plan.image.id in self._untagged and row.outcome != Outcome.STARTED:
-            tasks.create_task(self._tag_converted(plan.image.id))
-        if plan.transfer_to:
-            await asyncio.sleep(self._settling_seconds)
+        self._converted[plan.image.id].set()
+        if plan.image.id in self._untagged and row.outcome not in (Outcome.FAILED, Outcome.STARTED):
+            await self._tag_converted(plan.image.id)
+
+    async def _becomes_transferable(self, plan: ImagePlan, region: str) -> bool:
+        """Wait until an image is a snapshot; returns whether it is one.
+
+        After a conversion, the image may still be locked. Try one region first, so that not all are refused.
+        """
+        if plan.converts:
+            await self._converted[plan.image.id].wait()
+            if (plan.image.id, region) in self.progress.rows:
+                return False
+            if region == plan.transfer_to[0]:
+                await asyncio.sleep(self._settling_seconds)
+            else:
+                await self._first_tried[plan.image.id].wait()
         return True
 
-    async def _step(self, plan: ImagePlan, region: str | None, first_started: asyncio.Event | None = None) -> None:
+    async def _step(self, plan: ImagePlan, region: str | None) -> None:
         """Carry out one step of the plan and record its outcome; a failure never stops the other steps.
 
         Args:
             plan: The image's part of the plan.
             region: Where to copy the image; None to convert it.
-            first_started: Set once the action has started or failed to start.
         """
+        if region in plan.transfer_to and not await self._becomes_transferable(plan, region):
+            return None
+        tried = self._first_tried[plan.image.id] if region in plan.transfer_to[:1] else Event()
         clock = asyncio.get_running_loop()
         request: ImageActionRequest = ConvertImage() if region is None else TransferImage(region=region)
         running = plan.converting if region is None else plan.under_way.get(region)
@@ -213,9 +174,8 @@ class Execution:
                 if started.action is None:
                     return self._record(plan, [region], Outcome.ALREADY_THERE)
                 began = clock.time()
-                self._progress.actions[plan.image.id, region] = started.action
-                if first_started:
-                    first_started.set()
+                self.progress.actions[plan.image.id, region] = started.action
+                tried.set()
                 if not self._wait and not (region is None and plan.transfer_to):
                     return self._record(plan, [region], Outcome.STARTED)
                 if await self._completes(plan, request, started.action):
@@ -230,8 +190,7 @@ class Execution:
             outcome = Outcome.ADOPTED if started.adopted else done
             self._record(plan, [region], outcome, seconds=round(clock.time() - began, 1))
         finally:
-            if first_started:
-                first_started.set()
+            tried.set()
 
     async def _start(self, plan: ImagePlan, request: ImageActionRequest, priority: Priority) -> Started:
         """Start an action, unless it is in progress or completed already.
@@ -384,15 +343,15 @@ class Execution:
         error: str = "",
     ) -> None:
         for region in regions:
-            action = self._progress.actions.get((plan.image.id, region))
+            action = self.progress.actions.get((plan.image.id, region))
             row = row_of(plan, region, outcome, action=action, seconds=seconds, error=error)
-            self._progress.rows[plan.image.id, region] = row
+            self.progress.rows[plan.image.id, region] = row
 
     def _row(self, plan: ImagePlan, region: str | None) -> Row:
-        action = self._progress.actions.get((plan.image.id, region))
+        action = self.progress.actions.get((plan.image.id, region))
         why = "still in progress: the next run adopts it" if action else "not started: the next run starts it"
         timed_out = row_of(plan, region, Outcome.TIMED_OUT, action=action, error=why)
-        return self._progress.rows.get((plan.image.id, region), timed_out)
+        return self.progress.rows.get((plan.image.id, region), timed_out)
 
 
 def described(error: Exception) -> str:

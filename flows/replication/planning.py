@@ -84,14 +84,13 @@ class ReplicationPlan:
         return sum(each.convert and each.image.size_gigabytes is None for each in self.images)
 
 
-def incomplete_images(candidates: Iterable[Candidate], regions: Iterable[str]) -> list[Image]:
-    """List the images that may be missing in a region, whose actions therefore matter."""
+def images_to_change(candidates: Iterable[Candidate], regions: Iterable[str]) -> list[Image]:
+    """List the images that may be missing in a region, or without regions the backups: their actions matter."""
     wanted = set(regions)
-    return [
-        each.image
-        for each in candidates
-        if not each.image.public and not (each.image.available and wanted <= set(each.image.regions))
-    ]
+    images = [each.image for each in candidates if not each.image.public]
+    if not wanted:
+        return [image for image in images if image.type == "backup"]
+    return [image for image in images if not (image.available and wanted <= set(image.regions))]
 
 
 def plan_replication(
@@ -101,11 +100,11 @@ def plan_replication(
     now: datetime,
     unread: Mapping[int, str] | None = None,
 ) -> ReplicationPlan:
-    """Compute what to do so that every image is in every region.
+    """Compute what to do so that every image is a snapshot in every region.
 
     Args:
         candidates: The images.
-        regions: Slugs of the regions.
+        regions: Slugs of the regions; none to only convert backups to snapshots.
         actions: The known actions on these images.
         now: The time, to find actions that have just completed.
         unread: Why the actions of some images are unknown, by image ID. Nothing is planned for these images, because
@@ -126,37 +125,13 @@ def plan_replication(
     return ReplicationPlan(tuple(plans), tuple(regions))
 
 
-def plan_conversions(
-    candidates: Iterable[Candidate], actions: Iterable[Action], unread: Mapping[int, str]
-) -> ReplicationPlan:
-    """Compute what to do so that every image is a snapshot; the plan has no regions.
-
-    Args:
-        candidates: The images.
-        actions: The known actions on these images.
-        unread: Why the actions of some images are unknown, by image ID. These images are not converted.
-    """
-    known = list(actions)
-    plans = []
-    for each in candidates:
-        own = [action for action in known if action.resource_id == each.image.id]
-        if each.image.type == "snapshot" and not each.image.public:
-            plans.append(ImagePlan(each))
-        elif refusal := conversion_refusal_of(each.image, own) or unread.get(each.image.id, ""):
-            plans.append(ImagePlan(each, refusal=refusal))
-        else:
-            converting = running(own, ConvertImage())
-            plans.append(ImagePlan(each, convert=converting is None, converting=converting))
-    return ReplicationPlan(tuple(plans), ())
-
-
 def _plan_unread(candidate: Candidate, regions: tuple[str, ...], why: str) -> ImagePlan:
     return ImagePlan(candidate, there=tuple(each for each in regions if each in candidate.image.regions), refusal=why)
 
 
 def _plan_image(candidate: Candidate, regions: tuple[str, ...], actions: Sequence[Action], now: datetime) -> ImagePlan:
     image = candidate.image
-    if refusal := refusal_of(image, actions):
+    if refusal := refusal_of(image, actions, to_copy=bool(regions)):
         return ImagePlan(candidate, refusal=refusal)
     current = [action for action in actions if action.in_progress or just_done(action, now)]
     done = {action.region_slug for action in current if action.completed and action.type == "transfer"}
@@ -178,30 +153,28 @@ def _plan_image(candidate: Candidate, regions: tuple[str, ...], actions: Sequenc
         there=there,
         under_way=under_way,
         transfer_to=transfer_to,
-        convert=is_backup and bool(transfer_to) and converting is None,
-        converting=converting if transfer_to else None,
+        convert=is_backup and converting is None and bool(transfer_to or not regions),
+        converting=converting if transfer_to or not regions else None,
     )
 
 
-def refusal_of(image: Image, actions: Iterable[Action] = ()) -> str:
-    """Say why an image cannot be copied; empty if that is up to the API.
+def refusal_of(image: Image, actions: Iterable[Action] = (), *, to_copy: bool = True) -> str:
+    """Say why an image cannot be copied, or become a snapshot; empty if that is up to the API.
 
     Args:
         image: A backup, a snapshot or a custom image can be copied.
         actions: Actions on it, because its status may differ while one is in progress.
+        to_copy: Whether to copy it; only to convert it if not.
     """
     if image.public:
         return "it is a public image, which DigitalOcean keeps in every region"
+    if not to_copy and image.type == "snapshot":
+        return ""
+    if not to_copy and image.type != "backup":
+        return f"it is a {image.type} image: only backups can be converted to snapshots"
     if not image.available and not any(action.in_progress for action in actions):
         return f"its status is {image.status}: try again once it is available"
     return ""
-
-
-def conversion_refusal_of(image: Image, actions: Iterable[Action] = ()) -> str:
-    """Say why an image cannot be converted; empty if that is up to the API."""
-    if image.type != "backup" and not image.public:
-        return f"it is a {image.type} image: only backups can be converted to snapshots"
-    return refusal_of(image, actions)
 
 
 def running(actions: Iterable[Action], request: ImageActionRequest) -> Action | None:

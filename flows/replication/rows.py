@@ -42,17 +42,13 @@ def row_of(
 
 
 def planned_rows(plan: ReplicationPlan) -> tuple[Row, ...]:
-    """Make the rows of a plan's copies, for a dry run."""
-    return tuple(_planned(each, region) for each in plan.images for region in plan.regions)
-
-
-def planned_conversions(plan: ReplicationPlan) -> tuple[Row, ...]:
-    """Make the rows of a plan's conversions, for a dry run."""
-    return tuple(
+    """Make the rows of a plan's copies and conversions, for a dry run."""
+    conversions = (
         row_of(each, None, Outcome.PLANNED if each.convert else Outcome.ADOPTED, action=each.converting)
         for each in plan.images
         if each.converts
     )
+    return (*(_planned(each, region) for each in plan.images for region in plan.regions), *conversions)
 
 
 def _planned(plan: ImagePlan, region: str) -> Row:

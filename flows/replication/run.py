@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 from prefect import get_run_logger
 
 from flows.image_locks import locked
-from flows.replication.execution import Execution, Progress
-from flows.replication.image_selection import choose_targets
-from flows.replication.planning import ReplicationPlan, incomplete_images, plan_replication
-from flows.replication.progress import LONGEST_REPORT_SECONDS, reported
+from flows.replication.execution import Execution
+from flows.replication.image_selection import Targets
+from flows.replication.planning import ReplicationPlan, images_to_change, plan_replication
+from flows.replication.progress_report import LONGEST_REPORT_SECONDS, reported
 from flows.replication.recovery_points import Selection
-from flows.replication.rows import planned_conversions, planned_rows, rows_of_missing
-from flows.reporting.report import ReplicationReport, Row, added_snapshots, count
+from flows.replication.rows import planned_rows, rows_of_missing
+from flows.reporting.report import ReplicationReport, added_snapshots, count
 from flows.results import finish
 from flows.waiting import waiting_for
 from tasks.account_actions import KnownActions, list_actions_on
-from tasks.api_task import LONGEST_ENDING_SECONDS
+from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
 from tasks.connection import connect
 from tasks.digitalocean import (
     APIError,
     Connection,
-    Deadline,
     DeadlineExceeded,
     Forbidden,
-    Image,
     Unauthorized,
     deadline,
-    run_blocking,
     track_usage,
 )
 from tasks.tags import tag_images
@@ -38,22 +34,23 @@ from tasks.tags import tag_images
 # After Ctrl-C, a start in progress ends first, then there is one more report.
 LONGEST_INTERRUPTION_SECONDS = LONGEST_ENDING_SECONDS + LONGEST_REPORT_SECONDS
 COVERAGE_KEY = "replication-coverage"
+CONVERSIONS_KEY = "conversions"
 
 
 def replicate(
-    choose: Callable[[Connection], Selection],
-    regions: Sequence[str] | None,
+    choose_images: Callable[[Connection], Selection],
+    choose_regions: Callable[[Connection], Targets],
     *,
     wait: bool,
     timeout_minutes: float,
-    dry_run: bool,
+    dry_run: bool = False,
 ) -> ReplicationReport:
     """Copy images to regions: find what is missing, start it, wait for it, and report.
 
     Args:
-        choose: Reads the account and chooses the images.
-        regions: Slugs of the regions; None for all that are available for image transfers.
-        wait: Whether to wait until the transfers have completed.
+        choose_images: Reads the account and chooses the images.
+        choose_regions: Chooses the regions; none to only convert backups to snapshots.
+        wait: Whether to wait until the actions have completed.
         timeout_minutes: Time limit of the run, including the time it reads and waits for other runs.
         dry_run: Whether to change nothing.
 
@@ -61,26 +58,35 @@ def replicate(
         Incomplete: Some copies did not arrive.
         DeadlineExceeded: The time limit was reached before there was a plan.
     """
-    connection = connect()
+    connection, interrupted = connect(), False
     with track_usage() as counter, deadline(timeout_minutes * 60) as limit:
-        targets = choose_targets(wanted=regions, connection=connection)
+        targets = choose_regions(connection)
+
+        def choose() -> Selection:
+            return choose_images(connection)
 
         def to_change(selection: Selection) -> list[int]:
-            return [image.id for image in incomplete_images(selection.candidates, targets.regions)]
+            return [image.id for image in images_to_change(selection.candidates, targets.regions)]
 
-        with nullcontext(choose(connection)) if dry_run else locked(lambda: choose(connection), to_change) as selection:
-            known = actions_on(incomplete_images(selection.candidates, targets.regions), connection)
-            now = connection.client.server_clock.now()
-            plan = plan_replication(selection.candidates, targets.regions, known.actions, now, unread=known.unread)
+        with nullcontext(choose()) if dry_run else locked(choose, to_change) as selection:
+            plan = make_plan(selection, targets.regions, connection)
             announce_plan(plan, connection)
-            result = (
-                PlanResult(planned_rows(plan), planned_conversions(plan))
-                if dry_run
-                else carry_out(plan, connection, limit, wait=wait)
-            )
+            if dry_run:
+                rows = planned_rows(plan)
+            else:
+                untagged = tag_before_conversion(plan, connection)
+                limit.lift()
+                execution = Execution(plan, connection, wait=wait, untagged=untagged)
+                try:
+                    run_blocking(execution.run(limit.seconds_left, reported(execution.progress, connection)))
+                except KeyboardInterrupt:
+                    interrupted = True
+                    execution.ended.wait(LONGEST_INTERRUPTION_SECONDS)
+                rows = execution.rows()
+    rows += rows_of_missing(selection, targets.regions)
     report = ReplicationReport(
-        rows=result.copies + rows_of_missing(selection, targets.regions),
-        conversions=result.conversions,
+        rows=tuple(row for row in rows if row.region),
+        conversions=tuple(row for row in rows if not row.region),
         regions=targets.regions,
         doubtful_regions=targets.doubtful,
         without_backups=selection.without_backups,
@@ -90,24 +96,19 @@ def replicate(
         added_unsized=plan.unsized_conversions,
         price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
         usage=counter.usage,
-        interrupted=result.interrupted,
+        interrupted=interrupted,
     )
-    return finish(report, COVERAGE_KEY)
+    return finish(report, COVERAGE_KEY if targets.regions else CONVERSIONS_KEY)
 
 
-@dataclass(frozen=True)
-class PlanResult:
-    """The outcomes of a plan.
-
-    Attributes:
-        copies: One row per image and region.
-        conversions: One row per conversion.
-        interrupted: Whether Ctrl-C ended the run early.
-    """
-
-    copies: tuple[Row, ...]
-    conversions: tuple[Row, ...]
-    interrupted: bool = False
+def make_plan(selection: Selection, regions: tuple[str, ...], connection: Connection) -> ReplicationPlan:
+    """Read the actions on the chosen images, and compute what is missing."""
+    incomplete, known = images_to_change(selection.candidates, regions), KnownActions()
+    if incomplete:
+        with waiting_for("Reading the actions on images", connection):
+            known = list_actions_on(incomplete, connection=connection)
+    now = connection.client.server_clock.now()
+    return plan_replication(selection.candidates, regions, known.actions, now, unread=known.unread)
 
 
 def announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
@@ -125,13 +126,7 @@ def announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
     )
 
 
-def actions_on(images: Sequence[Image], connection: Connection) -> KnownActions:
-    """List the known actions on images."""
-    with waiting_for("Reading the actions on images", connection):
-        return list_actions_on(images, connection=connection) if images else KnownActions()
-
-
-def tag_before_conversion(images: Iterable[Image], connection: Connection) -> frozenset[int]:
+def tag_before_conversion(plan: ReplicationPlan, connection: Connection) -> frozenset[int]:
     """Tag images before their conversion, so that the next run recognizes them as recovery points.
 
     Returns:
@@ -142,7 +137,7 @@ def tag_before_conversion(images: Iterable[Image], connection: Connection) -> fr
         Forbidden: The token is not allowed to tag images.
     """
     tag = connection.settings.managed_tag
-    untagged = [image.id for image in images if tag not in image.tags]
+    untagged = [each.image.id for each in plan.images if each.converts and tag not in each.image.tags]
     try:
         with waiting_for("Tagging images", connection):
             return tag_images(tag, untagged, connection=connection) if untagged else frozenset()
@@ -151,17 +146,3 @@ def tag_before_conversion(images: Iterable[Image], connection: Connection) -> fr
     except (APIError, DeadlineExceeded) as error:
         get_run_logger().warning("Could not tag %s before conversion: %s", count(len(untagged), "image"), error)
         return frozenset(untagged)
-
-
-def carry_out(plan: ReplicationPlan, connection: Connection, limit: Deadline, *, wait: bool) -> PlanResult:
-    """Carry out a plan, and report progress."""
-    untagged = tag_before_conversion([each.image for each in plan.images if each.converts], connection)
-    limit.lift()
-    progress, interrupted = Progress(), False
-    execution = Execution(plan, connection, progress, wait=wait, untagged=untagged)
-    try:
-        run_blocking(execution.run(limit.seconds_left, reported(progress, connection)))
-    except KeyboardInterrupt:
-        execution.ended.wait(LONGEST_INTERRUPTION_SECONDS)
-        interrupted = True
-    return PlanResult(execution.copies(), execution.conversions(), interrupted)

@@ -1,6 +1,6 @@
 """The client for the DigitalOcean API; independent of Prefect."""
 
-from tasks.digitalocean.connection import Connection, connection_for, run_blocking, start_in_background
+from tasks.digitalocean.connection import Connection, connection_for, start_in_background
 from tasks.digitalocean.deadline import Deadline, deadline
 from tasks.digitalocean.errors import (
     APIError,
@@ -72,7 +72,6 @@ __all__ = [
     "connection_for",
     "deadline",
     "load_settings",
-    "run_blocking",
     "start_in_background",
     "track_usage",
 ]

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import math
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
 from tasks.digitalocean.client import DigitalOceanClient
-from tasks.digitalocean.deadline import current_deadline
 from tasks.digitalocean.poller import ActionPoller
 from tasks.digitalocean.rate_limiter import DistributedLimit
 from tasks.digitalocean.settings import Settings
 
 ResultT = TypeVar("ResultT")
 LONGEST_CLOSE_SECONDS = 2
-SECONDS_BETWEEN_WAKINGS = 1.0
 
 # Makes sure that connections and the event loop are created only once, also with many threads.
 _creating = threading.RLock()
@@ -53,27 +50,6 @@ class Connection:
 def start_in_background(work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
     """Start work in the connections' event loop without waiting for it."""
     return asyncio.run_coroutine_threadsafe(work, _loop())
-
-
-def run_blocking(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run work in the connections' event loop and block this thread until it is done.
-
-    Raises:
-        DeadlineExceeded: The run's time limit was reached first.
-    """
-    limit = current_deadline()
-    future = start_in_background(work)
-    try:
-        while not future.done():
-            patience = limit.patience if limit else math.inf
-            if limit and not patience:
-                raise limit.exceeded()
-            # In short waits, so that exceptions thrown into this thread are raised.
-            wait([future], min(SECONDS_BETWEEN_WAKINGS, patience))
-        return future.result()
-    finally:
-        # If this thread was interrupted, the work must stop too.
-        future.cancel()
 
 
 _connections: dict[Settings, Connection] = {}

@@ -14,7 +14,7 @@ from prefect.logging.configuration import setup_logging
 setup_logging()
 from prefect.logging import get_logger
 from flows.output import outlive_readers
-from tasks.digitalocean import run_blocking
+from tasks.api_task import run_blocking
 logger = get_logger("flow_runs")
 logger.addFilter(lambda record: setattr(record, "flow_run_name", "a run") or True)
 if "outlive" in sys.argv:

@@ -12,8 +12,8 @@ from starlette.routing import Router
 from deployments.sandbox import Account, sandbox_app
 from deployments.sandbox import Image as SandboxImage
 from flows.inventory import unlisted_images
-from flows.replication.execution import Execution, Progress
-from flows.replication.planning import ReplicationPlan, incomplete_images, plan_replication
+from flows.replication.execution import Execution
+from flows.replication.planning import ReplicationPlan, images_to_change, plan_replication
 from flows.replication.recovery_points import (
     Candidate,
     Selection,
@@ -129,7 +129,7 @@ async def plan_for(
 ) -> ReplicationPlan:
     """Compute what is missing, from fresh looks."""
     targets = target_regions(await connection.client.list_regions(), regions)
-    missing = incomplete_images(candidates, targets)
+    missing = images_to_change(candidates, targets)
     known = await list_actions_on.directly(missing, connection=connection) if missing else KnownActions()
     now = datetime.fromtimestamp(connection.client.clock.unix(), UTC)
     return plan_replication(candidates, targets, known.actions, now, unread=known.unread)
@@ -141,15 +141,14 @@ async def carry_out(
     *,
     wait: bool = True,
     seconds: float = LONGEST_SECONDS,
-    progress: Progress | None = None,
 ) -> dict[tuple[int, str], Row]:
     """Do what a plan says, marking beforehand what is about to be converted."""
     tag = connection.settings.managed_tag
     unmarked = [each.image.id for each in plan.images if each.converts and tag not in each.image.tags]
     untagged = await tag_images.directly(tag, unmarked, connection=connection) if unmarked else frozenset()
-    execution = Execution(plan, connection, progress or Progress(), wait=wait, untagged=untagged)
+    execution = Execution(plan, connection, wait=wait, untagged=untagged)
     await execution.run(seconds)
-    rows = execution.copies()
+    rows = [row for row in execution.rows() if row.region]
     assert [(row.image_id, row.region) for row in rows] == [
         (each.image.id, region) for each in plan.images for region in plan.regions
     ]

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from deployments.sandbox import Behavior, Fault, FaultKind, Image, Limits
-from flows.replication.execution import Progress
+from flows.replication.execution import Execution
 from flows.reporting.report import Outcome
 from tasks.digitalocean.settings import Settings
 from tests.flows.replication.executions import (
+    LONGEST_SECONDS,
     candidate,
     carry_out,
     connection_to,
@@ -281,8 +282,14 @@ def test_a_second_execution_posts_nothing_to_any_image_though_images_lag_behind(
 async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
     world = World()
     images = sized(world.images("backup"), 2, 3)
-    progress = Progress()
-    await replicate(connection_to(world), ids(images), REGIONS, progress=progress)
+    connection = connection_to(world)
+    execution = Execution(
+        await plan_for(connection, [await candidate(connection, image) for image in images], REGIONS),
+        connection,
+        wait=True,
+    )
+    await execution.run(LONGEST_SECONDS)
+    progress = execution.progress
     assert (progress.total, progress.done) == (len(images) * len(REGIONS), len(images) * len(REGIONS))
     assert (progress.running, progress.unstarted, progress.conversions_left) == (0, 0, 0)
 

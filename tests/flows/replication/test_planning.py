@@ -12,9 +12,9 @@ from flows.replication.planning import (
     BELIEVE_ACTIONS_FOR,
     ImagePlan,
     ReplicationPlan,
-    conversion_refusal_of,
-    incomplete_images,
+    images_to_change,
     plan_replication,
+    refusal_of,
 )
 from flows.replication.recovery_points import Candidate
 from tasks.digitalocean import Action, Image
@@ -163,7 +163,7 @@ def test_a_plan_that_was_just_carried_out_leaves_nothing_although_the_images_do_
 @given(worlds())
 def test_images_that_lack_nothing_are_not_looked_into(world: World) -> None:
     images, _ = world
-    missing = {each.id for each in incomplete_images([Candidate(each, "") for each in images], REGIONS)}
+    missing = {each.id for each in images_to_change([Candidate(each, "") for each in images], REGIONS)}
     for each in images:
         complete = each.available and set(REGIONS) <= set(each.regions)
         assert (each.id in missing) == (not each.public and not complete)
@@ -193,7 +193,7 @@ def test_case_17_an_image_that_is_not_available_is_refused_with_its_status(kind:
 def test_a_public_image_is_refused_because_it_is_not_the_accounts() -> None:
     refused = image(1, "snapshot", public=True)
     assert "public image" in plan_of(refused).refusal
-    assert incomplete_images([Candidate(refused, "")], REGIONS) == []
+    assert images_to_change([Candidate(refused, "")], REGIONS) == []
 
 
 @pytest.mark.parametrize("kind", ["custom", "admin", "base"])
@@ -212,11 +212,11 @@ def test_an_image_whose_status_changes_while_it_is_copied_is_taken_up_all_the_sa
 
 def test_only_an_available_backup_can_be_converted() -> None:
     converting = action("convert", "in-progress", "fra1")
-    assert conversion_refusal_of(image(1, "backup")) == ""
-    assert conversion_refusal_of(image(1, "backup", status="pending"), [converting]) == ""
-    assert "its status is pending" in conversion_refusal_of(image(1, "backup", status="pending"))
-    assert "it is a custom image: only backups can be converted" in conversion_refusal_of(image(1, "custom"))
-    assert "public image" in conversion_refusal_of(image(1, "snapshot", public=True))
+    assert refusal_of(image(1, "backup"), to_copy=False) == ""
+    assert refusal_of(image(1, "backup", status="pending"), [converting], to_copy=False) == ""
+    assert "its status is pending" in refusal_of(image(1, "backup", status="pending"), to_copy=False)
+    assert "it is a custom image: only backups can be converted" in refusal_of(image(1, "custom"), to_copy=False)
+    assert "public image" in refusal_of(image(1, "snapshot", public=True), to_copy=False)
 
 
 def test_a_plan_tells_how_much_its_conversions_add_to_the_snapshots() -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 
 from deployments.sandbox import Fault, FaultKind, Sandbox
+from tasks.api_task import run_blocking
 from tasks.connection import connect
 from tasks.digitalocean import (
     ConfigurationError,
@@ -19,7 +20,6 @@ from tasks.digitalocean import (
     Region,
     TransferImage,
     UsageCounter,
-    run_blocking,
     track_usage,
 )
 from tasks.digitalocean.idempotency import post_once
