@@ -59,6 +59,7 @@ def main(
     latency: float = 0.25,
     feed_lag: float = 0.0,
     feed: bool = True,
+    neighbor: float = 0.0,
 ) -> None:
     """Print a table with a row for each seed.
 
@@ -68,13 +69,14 @@ def main(
         latency: Seconds from a request to its answer.
         feed_lag: Seconds until the account's feed shows an action.
         feed: Whether the token may read the account's feed.
+        neighbor: Requests a minute that another client sends with the same token.
     """
     logging.disable(logging.WARNING)
     behavior = Behavior(feed_lag_seconds=feed_lag, out_of_scope=frozenset() if feed else frozenset({"/v2/actions"}))
     print_row(*COLUMNS)
     print_row(*["---"] * len(COLUMNS))
     for seed in seeds:
-        measured = run(copy_everywhere(droplets, seed, latency, behavior))
+        measured = run(copy_everywhere(droplets, seed, latency, behavior, neighbor))
         costs = measured.costs
         print_row(
             f"{droplets:,}",
@@ -90,7 +92,7 @@ def main(
         )
 
 
-async def copy_everywhere(droplets: int, seed: int, latency: float, behavior: Behavior) -> Run:
+async def copy_everywhere(droplets: int, seed: int, latency: float, behavior: Behavior, neighbor: float = 0.0) -> Run:
     """Copy the newest backups to all regions.
 
     Args:
@@ -98,10 +100,12 @@ async def copy_everywhere(droplets: int, seed: int, latency: float, behavior: Be
         seed: What sizes and durations are drawn from.
         latency: Seconds from a request to its answer.
         behavior: How the API behaves where it is not documented.
+        neighbor: Requests a minute that another client sends with the same token.
     """
     world = World(latency=latency)
     world.account = make_account(now=EPOCH, droplets=droplets, seed=seed, behavior=behavior)
     world.record = RequestLog(actions=world.account.started, deleted=world.account.deleted)
+    world.limits.set_neighbour(neighbor, world.clock.unix())
     connection = connection_to(world)
     plan = await plan_for(connection, (await select(connection, 1)).candidates)
     planning = len(world.record.requests)
