@@ -42,6 +42,41 @@ async def tag_images(tag: str, image_ids: Sequence[int], *, connection: Connecti
     return frozenset()
 
 
+@api_task(task_run_name="list tags", repeats=False)
+async def list_tags(*, connection: Connection | None = None) -> list[str]:
+    """List the names of all tags, including those that nothing has.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/tags_list
+
+    Args:
+        connection: The API; None to connect with the settings in the environment.
+
+    Returns:
+        The names.
+
+    Raises:
+        APIError: The list cannot be read.
+    """
+    return await (connection or connect()).client.list_tags()
+
+
+@api_task(task_run_name="create tag", idempotent=True)
+async def create_tag(tag: str, *, connection: Connection | None = None) -> None:
+    """Create a tag, unless it exists.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/tags_create
+
+    Args:
+        tag: The tag.
+        connection: The API; None to connect with the settings in the environment.
+
+    Raises:
+        InvalidArgument: The tag is not valid; nothing was sent.
+        APIError: Any other error, once no retries are left.
+    """
+    await (connection or connect()).client.create_tag(tag)
+
+
 async def _tag_existing(client: DigitalOceanClient, tag: str, image_ids: list[int]) -> frozenset[int]:
     """Tag images of which some may be gone, by bisection; returns those that could not be tagged."""
     try:

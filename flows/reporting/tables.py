@@ -14,6 +14,7 @@ from flows.reporting.report import (
     Row,
     RunReport,
 )
+from flows.reporting.restore_report import RestoreReport, restore_table
 
 SIGNS = {
     Outcome.ALREADY_THERE: "✓",
@@ -100,6 +101,12 @@ def coverage_description(report: ReplicationReport) -> str:
     return "\n\n".join([f"**{report.summary}**", LEGEND, *reasons, *map(_escape, report.notes)])
 
 
+@artifact_description.register
+def restore_description(report: RestoreReport) -> str:
+    """Make the Markdown text above the table: the summary, and what to do next."""
+    return "\n\n".join([f"**{report.summary}**", "\n".join(f"- {_escape(note)}" for note in report.notes)]).strip()
+
+
 def _linked(source: str) -> str:
     """Link the ID at the end of a Droplet's name and ID."""
     return ID_AT_THE_END.sub(lambda found: f"([{found[1]}]({CONTROL_PANEL}/droplets/{found[1]}))", source)
@@ -159,6 +166,7 @@ def table_of(report: RunReport) -> list[dict[str, str]]:
 table_of.register(ReplicationReport, coverage_table)
 table_of.register(PruningReport, pruning_table)
 table_of.register(ActionHistory, history_table)
+table_of.register(RestoreReport, restore_table)
 
 
 def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -23,20 +23,28 @@ from tasks.digitalocean.errors import (
     MalformedResponse,
     NotFound,
     ScopeMissing,
+    TooManyRequests,
     TransportError,
     UnexpectedStatus,
     UnprocessableEntity,
     collection_of,
 )
-from tasks.digitalocean.http_client import PERMIT, BodyTooLarge, RateLimitedClient
+from tasks.digitalocean.http_client import PERMIT, SSH_KEYS_PATH, BodyTooLarge, RateLimitedClient
 from tasks.digitalocean.models import (
     TAG_PATTERN,
+    AccountInfo,
     Action,
+    CreateDroplet,
     Droplet,
+    Firewall,
     Image,
     Region,
     Resource,
+    Size,
     Snapshot,
+    SshKey,
+    Tag,
+    Vpc,
 )
 from tasks.digitalocean.pagination import Paging
 from tasks.digitalocean.rate_limiter import DistributedLimit, Permit, RateLimiter
@@ -48,6 +56,8 @@ LARGEST_PAGE = 200
 # Images per request that tags them. The documented API has no limit; this keeps requests small.
 IMAGES_PER_TAGGING = 500
 FIRST_PAUSE_SECONDS = 0.5
+# The tries last longer than the minute in which the limit for SSH keys is free again.
+SSH_KEY_PAUSE_SECONDS, SSH_KEY_TRIES = 10.0, 7
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # Everything that httpx raises on the way to the server, including for invalid URLs and headers.
@@ -118,7 +128,7 @@ class DigitalOceanClient:
         async def request() -> list[Action]:
             try:
                 return await self._all(
-                    pagination.image_actions, "actions", f"{image_path(image_id)}/actions", retries=retries
+                    pagination.actions, "actions", f"{image_path(image_id)}/actions", retries=retries
                 )
             except NotFound as error:
                 error.transient = retries != 0 and await self.find_image(image_id) is not None
@@ -156,7 +166,9 @@ class DigitalOceanClient:
 
     async def list_private_images(self) -> list[Image]:
         """List the account's private images: backups, snapshots and custom images."""
-        images = await self._all(pagination.images, "images", "/v2/images", {"private": "true"})
+        # Unreadable ones are skipped: missing backups of a Droplet are then read one by one.
+        read = pagination.readable(Image, "images")
+        images = await self._all(read, "images", "/v2/images", {"private": "true"})
         # If the list changes while it is read, entries may appear twice.
         return list({image.id: image for image in images}.values())
 
@@ -169,7 +181,7 @@ class DigitalOceanClient:
 
     async def list_regions(self) -> list[Region]:
         """List all regions, including those that images cannot be transferred to."""
-        return await self._all(pagination.regions, "regions", "/v2/regions")
+        return await self._all(pagination.readable(Region, "regions"), "regions", "/v2/regions")
 
     async def list_droplets(self, tag: str | None = None) -> list[Droplet]:
         """List Droplets, including GPU Droplets.
@@ -188,7 +200,72 @@ class DigitalOceanClient:
         chosen = [each for each in with_gpus if tag is None or tag.lower() in {own.lower() for own in each.tags}]
         return list({droplet.id: droplet for droplet in [*usual, *chosen]}.values())
 
+    async def list_droplets_tagged(self, tag: str) -> list[Droplet]:
+        """List the Droplets with a tag, without GPU Droplets: one request for up to 200."""
+        droplets = await self._all(pagination.droplets, "droplets", "/v2/droplets", {"tag_name": checked_tag(tag)})
+        return list({droplet.id: droplet for droplet in droplets}.values())
+
+    async def create_droplet(self, request: CreateDroplet, permit: Permit | None = None) -> Droplet:
+        """Create a Droplet with one request."""
+        body = request.model_dump(exclude_none=True)
+        return (await self.request("POST", "/v2/droplets", json=body, permit=permit)).one(Droplet, "droplet")
+
+    async def get_droplet(self, droplet_id: int) -> Droplet:
+        """Read one Droplet."""
+        return (await self.request("GET", droplet_path(droplet_id))).one(Droplet, "droplet")
+
+    async def find_droplet(self, droplet_id: int) -> Droplet | None:
+        """Read one Droplet, with retries; None if it does not exist."""
+        try:
+            return await self.repeating(lambda: self.get_droplet(droplet_id))
+        except NotFound:
+            return None
+
+    async def list_droplet_actions(self, droplet_id: int) -> list[Action]:
+        """List the actions on a Droplet."""
+        return await self._all(pagination.actions, "actions", f"{droplet_path(droplet_id)}/actions")
+
+    async def list_sizes(self) -> list[Size]:
+        """List the sizes of Droplets."""
+        return await self._all(pagination.readable(Size, "sizes"), "sizes", "/v2/sizes")
+
+    # What Droplets are created with
+
+    async def get_account(self) -> AccountInfo:
+        """Read the account."""
+        return await self.repeating(self._get_account)
+
+    async def _get_account(self) -> AccountInfo:
+        return (await self.request("GET", "/v2/account")).one(AccountInfo, "account")
+
+    async def list_ssh_keys(self) -> list[SshKey]:
+        """List the team's SSH keys; waits if their own rate limit is used up."""
+        for _ in range(SSH_KEY_TRIES):
+            try:
+                return await self._all(pagination.readable(SshKey, "ssh_keys"), "ssh_keys", SSH_KEYS_PATH, retries=0)
+            except TooManyRequests:
+                logger.warning("The rate limit for SSH keys, 10 requests a minute, is used up; waiting")
+                await asyncio.sleep(SSH_KEY_PAUSE_SECONDS)
+        return await self._all(pagination.readable(SshKey, "ssh_keys"), "ssh_keys", SSH_KEYS_PATH)
+
+    async def list_vpcs(self) -> list[Vpc]:
+        """List the private networks."""
+        return await self._all(pagination.readable(Vpc, "vpcs"), "vpcs", "/v2/vpcs")
+
+    async def list_firewalls(self) -> list[Firewall]:
+        """List the cloud firewalls."""
+        return await self._all(pagination.readable(Firewall, "firewalls"), "firewalls", "/v2/firewalls")
+
+    async def create_firewall(self, firewall: Mapping[str, object]) -> Firewall:
+        """Create a cloud firewall with one request; its tags must exist."""
+        return (await self.request("POST", "/v2/firewalls", json=firewall)).one(Firewall, "firewall")
+
     # Tags
+
+    async def list_tags(self) -> list[str]:
+        """List the names of all tags, including those that nothing has."""
+        tags = await self._all(pagination.readable(Tag, "tags"), "tags", "/v2/tags")
+        return list(dict.fromkeys(tag.name for tag in tags))
 
     async def create_tag(self, tag: str) -> None:
         """Create a tag, unless it exists."""
@@ -349,6 +426,15 @@ def image_path(image_id: int) -> str:
         InvalidArgument: The ID is not valid.
     """
     return f"/v2/images/{_checked_id(image_id, 'image')}"
+
+
+def droplet_path(droplet_id: int) -> str:
+    """The path of a Droplet.
+
+    Raises:
+        InvalidArgument: The ID is not valid.
+    """
+    return f"/v2/droplets/{_checked_id(droplet_id, 'Droplet')}"
 
 
 def _described(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from tasks.digitalocean.clock import ServerClock
-from tasks.digitalocean.rate_limiter import RateLimiter
+from tasks.digitalocean.rate_limiter import TOO_MANY_REQUESTS, RateLimiter
 from tasks.digitalocean.settings import Settings
 from tasks.digitalocean.usage import count_request
 
@@ -19,6 +19,9 @@ PART_FOR_CONNECTING = 0.9
 USER_AGENT = "digitalocean-backups"
 # The key of the permit in a request's httpx extensions.
 PERMIT = "permit"
+# It has a limit of its own, 10 requests a minute, whose 429 says nothing about the token's rate limit.
+# https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Rate-Limit
+SSH_KEYS_PATH = "/v2/account/keys"
 
 
 class BodyTooLarge(Exception):
@@ -93,11 +96,19 @@ class RateLimitedClient(httpx.AsyncClient):
                     await response.aclose()
         finally:
             status, headers = (None, None) if response is None else (response.status_code, response.headers)
-            self._rate_limiter.record_response(permit, status, headers)
+            if _has_own_limit(request, status):
+                self._rate_limiter.record_response(permit)
+            else:
+                self._rate_limiter.record_response(permit, status, headers)
             count_request(status)
         self._server_clock.update(response.headers)
         decoded = [(name, value) for name, value in response.headers.multi_items() if name not in ENCODING_HEADERS]
         return httpx.Response(response.status_code, headers=decoded, content=content, request=request)
+
+
+def _has_own_limit(request: httpx.Request, status: int | None) -> bool:
+    """Whether a response is a 429 that says nothing about the token's rate limit."""
+    return status == TOO_MANY_REQUESTS and request.url.path.rstrip("/").endswith(SSH_KEYS_PATH)
 
 
 ENCODING_HEADERS = ("content-encoding", "content-length", "transfer-encoding")

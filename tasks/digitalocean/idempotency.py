@@ -1,18 +1,19 @@
-"""Starting an image action, or deleting an image, exactly once.
+"""Starting an image action, creating a Droplet, or deleting an image or a Droplet, exactly once.
 
 The API has no idempotency keys: a request that timed out, was cut off or got a 5xx, a 408 or the like may have been
-carried out. To find out, read the image's actions, or whether the image still exists.
+carried out. To find out, read the image's actions, the Droplets with the new one's tag, or whether it still exists.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from tasks.digitalocean.client import DigitalOceanClient, image_path
+from tasks.digitalocean.client import DigitalOceanClient, droplet_path, image_path
 from tasks.digitalocean.errors import APIError, NotFound
-from tasks.digitalocean.models import Action, ImageActionRequest
+from tasks.digitalocean.models import Action, CreateDroplet, Droplet, ImageActionRequest
 from tasks.digitalocean.rate_limiter import Permit
 
 # An action that started this long before the request belongs to another request, even if a clock is wrong.
@@ -110,6 +111,74 @@ async def find_applied(
     )
 
 
+async def create_droplet_once(
+    client: DigitalOceanClient, request: CreateDroplet, marker: str, permit: Permit | None = None
+) -> Droplet:
+    """Create a Droplet; after an ambiguous response, find out whether it was created.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_create
+
+    Args:
+        client: The API.
+        request: What to create.
+        marker: The one of its tags that no other Droplet in the region has.
+        permit: A permit acquired for it; None to acquire one.
+
+    Returns:
+        The Droplet that this request created.
+
+    Raises:
+        APIError: It was not created, or that is unknown; `repeatable` says whether the request may be repeated.
+    """
+    try:
+        return await client.create_droplet(request, permit)
+    except APIError as error:
+        if not error.ambiguous:
+            raise
+        # A new Droplet may take a moment to appear.
+        await asyncio.sleep(client.settings.poll_interval_seconds)
+        try:
+            droplet = await find_created(client, request, marker)
+        except APIError as lookup:
+            logger.warning("Could not find out whether the Droplet was created: %s", lookup)
+            raise error from lookup
+        if droplet is None:
+            error.not_applied = True
+            raise
+        logger.warning("%s; but it was carried out: found Droplet %d", error, droplet.id)
+        return droplet
+
+
+async def find_created(client: DigitalOceanClient, request: CreateDroplet, marker: str) -> Droplet | None:
+    """Find the Droplet that a request created; None if there is none.
+
+    Raises:
+        APIError: The Droplets cannot be read.
+    """
+    droplets = await client.list_droplets_tagged(marker)
+    return next((each for each in droplets if each.region == request.region), None)
+
+
+async def delete_droplet_once(client: DigitalOceanClient, droplet_id: int) -> bool:
+    """Destroy a Droplet; after an ambiguous response, find out whether it was destroyed.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_destroy
+
+    Args:
+        client: The API.
+        droplet_id: The Droplet to destroy.
+
+    Returns:
+        True if this call destroyed it, False if it was already gone.
+
+    Raises:
+        APIError: It was not destroyed, or that is unknown; `repeatable` says whether the request may be repeated.
+    """
+    return await _delete_once(
+        client, droplet_path(droplet_id), lambda: client.find_droplet(droplet_id), f"Droplet {droplet_id}"
+    )
+
+
 async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
     """Delete a snapshot or custom image; after an ambiguous response, find out whether it was deleted.
 
@@ -125,11 +194,17 @@ async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
     Raises:
         APIError: It was not deleted, or that is unknown; `repeatable` says whether the request may be repeated.
     """
+    return await _delete_once(client, image_path(image_id), lambda: client.find_image(image_id), f"image {image_id}")
+
+
+async def _delete_once(
+    client: DigitalOceanClient, path: str, find: Callable[[], Awaitable[object | None]], what: str
+) -> bool:
     try:
-        await client.request("DELETE", image_path(image_id))
+        await client.request("DELETE", path)
     except NotFound as error:
-        if not await _is_gone(client, image_id):
-            # The image still exists, so the 404 was wrong and nothing was deleted.
+        if not await _is_gone(find, client.settings.poll_interval_seconds):
+            # It still exists, so the 404 was wrong and nothing was deleted.
             error.transient = error.not_applied = True
             raise
         return False
@@ -139,20 +214,20 @@ async def delete_once(client: DigitalOceanClient, image_id: int) -> bool:
         # A deletion may take a moment to show.
         await asyncio.sleep(client.settings.poll_interval_seconds)
         try:
-            image = await client.find_image(image_id)
+            found = await find()
         except APIError as lookup:
             logger.warning("Could not find out whether the request was carried out: %s", lookup)
             raise error from lookup
-        if image is not None:
+        if found is not None:
             error.not_applied = True
             raise
-        logger.warning("%s; but it was carried out: image %d is gone", error, image_id)
+        logger.warning("%s; but it was carried out: %s is gone", error, what)
     return True
 
 
-async def _is_gone(client: DigitalOceanClient, image_id: int) -> bool:
-    """Whether an image no longer exists. Reads twice: a 404 may be transient, and a forgotten snapshot costs money."""
-    if await client.find_image(image_id) is not None:
+async def _is_gone(find: Callable[[], Awaitable[object | None]], pause: float) -> bool:
+    """Whether something no longer exists. Looks twice: a 404 may be transient, and what is forgotten costs money."""
+    if await find() is not None:
         return False
-    await asyncio.sleep(client.settings.poll_interval_seconds)
-    return await client.find_image(image_id) is None
+    await asyncio.sleep(pause)
+    return await find() is None

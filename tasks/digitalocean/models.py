@@ -51,6 +51,13 @@ Ids: TypeAlias = Annotated[tuple[Id, ...], BeforeValidator(lambda value: () if v
 VolumeIds: TypeAlias = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: tuple(map(str, value)) if isinstance(value, (list, tuple)) else ())
 ]
+WholeGigabytes: TypeAlias = Annotated[
+    int, BeforeValidator(lambda value: value if isinstance(value, int) and 0 <= value <= LARGEST_ID else 0)
+]
+# Only compared, so anything but a list counts as empty.
+Rules: TypeAlias = Annotated[
+    tuple[Any, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, (list, tuple)) else ())
+]
 AVAILABLE = "available"
 # Older responses have no status.
 Status: TypeAlias = Annotated[str, BeforeValidator(lambda value: AVAILABLE if value is None else value)]
@@ -103,6 +110,7 @@ class Image(Resource):
     Attributes:
         status: `NEW`, `available`, `pending`, `deleted` or `retired`:
             https://docs.digitalocean.com/reference/api/digitalocean/#tag/Images.
+        min_disk_size: The smallest disk of a Droplet created from it, in GB; 0 if unknown.
     """
 
     id: Id
@@ -114,6 +122,7 @@ class Image(Resource):
     tags: Texts = ()
     public: bool = False
     status: Status = AVAILABLE
+    min_disk_size: WholeGigabytes = 0
 
     @property
     def available(self) -> bool:
@@ -156,6 +165,11 @@ class Droplet(Resource):
 
     Attributes:
         volume_ids: Attached volumes, which backups and snapshots do not contain.
+        status: `new`, `active`, `off` or `archive`:
+            https://docs.digitalocean.com/reference/api/digitalocean/#tag/Droplets.
+        region: Slug of its region; empty if unknown.
+        image_id: The image it was created from; None if unknown.
+        public_ip: Its public IPv4 address; empty until it is active.
     """
 
     id: Id
@@ -164,6 +178,129 @@ class Droplet(Resource):
     snapshot_ids: Ids
     tags: Texts = ()
     volume_ids: VolumeIds = ()
+    status: Text = ""
+    region: Text = ""
+    size_slug: Text = ""
+    vpc_uuid: Text = ""
+    features: Texts = ()
+    image_id: Id | None = None
+    public_ip: Text = ""
+    private_ip: Text = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flattened(cls, data: Any) -> Any:
+        """Take what this project needs of nested objects; it is missing if they are odd."""
+        if not isinstance(data, dict):
+            return data
+        region, image, networks = (data.get(name) for name in ("region", "image", "networks"))
+        addresses = networks.get("v4") if isinstance(networks, dict) else None
+        flat = {name: _text_or_empty(data.get(name)) for name in ("status", "size_slug", "vpc_uuid")}
+        if isinstance(region, dict):
+            flat["region"] = _text_or_empty(region.get("slug"))
+        if isinstance(image, dict) and isinstance(image.get("id"), int) and 0 < image["id"] <= LARGEST_ID:
+            flat["image_id"] = image["id"]
+        for each in addresses if isinstance(addresses, list) else ():
+            if isinstance(each, dict) and each.get("type") in ("public", "private"):
+                flat.setdefault(f"{each['type']}_ip", _text_or_empty(each.get("ip_address")))
+        return {**data, **flat}
+
+    @property
+    def active(self) -> bool:
+        """Whether it has been created completely and is running."""
+        return self.status == "active"
+
+
+def _text_or_empty(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+class Size(Resource):
+    """A size of Droplets.
+
+    Attributes:
+        disk: Size of the disk, in GB.
+        memory: In MB.
+        price_hourly: In US dollars.
+        price_monthly: In US dollars.
+        regions: Slugs of the regions in which Droplets of this size can be created.
+        available: Whether Droplets of this size can be created at all.
+    """
+
+    slug: str
+    disk: int
+    memory: int
+    vcpus: int
+    price_hourly: Gigabytes
+    price_monthly: Gigabytes
+    regions: Texts
+    available: bool = True
+
+
+class Vpc(Resource):
+    """A private network in one region."""
+
+    id: str
+    name: Text = ""
+    region: Text
+
+
+class SshKey(Resource):
+    """An SSH key of the team."""
+
+    id: Id
+    fingerprint: Text
+    name: Text = ""
+
+
+class AccountInfo(Resource):
+    """The account itself.
+
+    Attributes:
+        droplet_limit: How many Droplets it may have.
+    """
+
+    droplet_limit: int
+
+
+class Firewall(Resource):
+    """A cloud firewall; it applies to all Droplets with one of its tags."""
+
+    id: str
+    name: Text
+    tags: Texts = ()
+    inbound_rules: Rules = ()
+    outbound_rules: Rules = ()
+
+
+class Tag(Resource):
+    """A tag; it exists until it is deleted, even if nothing has it."""
+
+    name: str
+
+
+class CreateDroplet(BaseModel):
+    """Create a Droplet from an image.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_create
+
+    Attributes:
+        tags: One of them must tell this Droplet from all others: see `idempotency.create_droplet_once`.
+        vpc_uuid: A network of the same region; None for the region's default.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    region: RegionSlug
+    size: str
+    image: ResourceId
+    tags: tuple[TagName, ...]
+    ssh_keys: tuple[int | str, ...] = ()
+    vpc_uuid: str | None = None
+    monitoring: bool = False
+    ipv6: bool = False
+    backups: bool = False
 
 
 class ConvertImage(BaseModel):

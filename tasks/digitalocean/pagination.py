@@ -6,10 +6,10 @@ https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/L
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from tasks.digitalocean.models import Action, Droplet, Image, Region, Snapshot
+from tasks.digitalocean.models import Action, Droplet, Snapshot
 from tasks.digitalocean.responses import Entries, ResourceT, ResponseBody
 from tasks.digitalocean.usage import is_news
 
@@ -91,13 +91,8 @@ def snapshots(response: ResponseBody) -> list[Snapshot]:
     return list(entries.read)
 
 
-def images(response: ResponseBody) -> list[Image]:
-    """Read images, skipping those that cannot be read; missing backups of a Droplet are then read one by one."""
-    return _most(response, response.entries(Image, "images"))
-
-
-def image_actions(response: ResponseBody) -> list[Action]:
-    """Read the actions of an image, without skipping any."""
+def actions(response: ResponseBody) -> list[Action]:
+    """Read the actions on an image or a Droplet, without skipping any."""
     return response.many(Action, "actions")
 
 
@@ -106,9 +101,13 @@ def droplets(response: ResponseBody) -> list[Droplet]:
     return response.many(Droplet, "droplets")
 
 
-def regions(response: ResponseBody) -> list[Region]:
-    """Read regions, skipping those that cannot be read; nothing is copied to skipped ones."""
-    return _most(response, response.entries(Region, "regions"))
+def readable(model: type[ResourceT], key: str) -> Callable[[ResponseBody], list[ResourceT]]:
+    """Make a function that reads a list, skipping entries that cannot be read; this project does not use those."""
+
+    def read(response: ResponseBody) -> list[ResourceT]:
+        return _most(response, response.entries(model, key))
+
+    return read
 
 
 def _most(response: ResponseBody, entries: Entries[ResourceT]) -> list[ResourceT]:

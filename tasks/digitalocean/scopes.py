@@ -6,11 +6,13 @@ RESOURCES = {
     "account": "account",
     "actions": "actions",
     "droplets": "droplet",
+    "firewalls": "firewall",
     "images": "image",
     "regions": "regions",
     "sizes": "sizes",
     "snapshots": "snapshot",
     "tags": "tag",
+    "vpcs": "vpc",
 }
 VERBS = {"GET": "read", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 
@@ -26,7 +28,7 @@ def scope_for(method: str, path: str) -> str:
         The scope, such as `image:read`; empty for requests that this project does not send.
     """
     _, _, collection, *rest = (*path.split("/"), "", "", "")
-    resource, verb = RESOURCES.get(collection), VERBS.get(method)
+    resource, verb = "ssh_key" if "keys" in rest else RESOURCES.get(collection), VERBS.get(method)
     if not resource or not verb:
         return ""
     # An action on an image or Droplet needs the scope to update it.

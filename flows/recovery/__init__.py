@@ -1,0 +1,1 @@
+"""Rebuilding Droplets from their copies, and proving that it works."""

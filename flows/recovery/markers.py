@@ -1,0 +1,43 @@
+"""The tags by which Droplets that this project creates are recognized, in later runs too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+RESTORE_FIRST = "prefect:restore-first"
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """Why a Droplet was created.
+
+    Attributes:
+        tag: The tag of all Droplets created for it. One request lists up to 200 of them.
+    """
+
+    tag: str
+
+    def marker(self, droplet_id: int | None, image_id: int) -> str:
+        """The tag that tells what a Droplet was created from: no two in a region have the same.
+
+        Args:
+            droplet_id: The original Droplet; None if unknown.
+            image_id: The image.
+        """
+        return f"{self.tag}:image-{image_id}" if droplet_id is None else f"{self.tag}:{droplet_id}"
+
+
+RESTORE = Purpose("prefect:restored")
+DRILL = Purpose("prefect:drill")
+
+
+def is_marker(tag: str) -> bool:
+    """Whether a tag says why a Droplet was created."""
+    lowered = tag.lower()
+    return any(lowered == each.tag or lowered.startswith(f"{each.tag}:") for each in (RESTORE, DRILL))
+
+
+def was_created_here(tags: Iterable[str]) -> bool:
+    """Whether this project created a Droplet with these tags."""
+    return any(map(is_marker, tags))

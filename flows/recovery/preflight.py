@@ -1,0 +1,231 @@
+"""Checks before anything is created: a pure function from what there is to a plan with one step per Droplet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import fsum
+
+from flows.recovery.markers import RESTORE, RESTORE_FIRST, Purpose
+from flows.recovery.sources import Source
+from tasks.digitalocean import CreateDroplet, Droplet, Size, SshKey, Vpc
+
+# https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_create
+LONGEST_NAME = 255
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+MOST_SIZES_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants.
+
+    Attributes:
+        region: Slug of the region to create Droplets in.
+        purpose: Why they are created.
+        size: Slug of the size of all Droplets; None for the originals' sizes.
+        ssh_keys: IDs or fingerprints of SSH keys.
+        vpc_uuid: The private network; None for the region's default.
+        name_suffix: Appended to the originals' names.
+        copy_tags: Whether to give them the originals' tags.
+        tags: Further tags.
+    """
+
+    region: str
+    purpose: Purpose
+    size: str | None = None
+    ssh_keys: tuple[str, ...] = ()
+    vpc_uuid: str | None = None
+    name_suffix: str = ""
+    copy_tags: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the account has.
+
+    Attributes:
+        sizes: All sizes.
+        droplets: All Droplets.
+        droplet_limit: How many it may have.
+        ssh_keys: The team's keys; empty if not needed.
+        vpcs: The private networks; empty if not needed.
+    """
+
+    sizes: Sequence[Size]
+    droplets: Sequence[Droplet]
+    droplet_limit: int
+    ssh_keys: Sequence[SshKey] = ()
+    vpcs: Sequence[Vpc] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One Droplet of the plan.
+
+    Attributes:
+        source: What it is rebuilt from.
+        request: What to create; None if it cannot be created, or is not needed.
+        marker: The tag by which it is recognized.
+        size: Its size; None if there is none.
+        why_size: Why this size was chosen; empty if it is what was asked for.
+        existing: The Droplet that an earlier run created; None if there is none.
+        problem: Why it cannot be created; empty if it can.
+        left: Whether it has to wait, because the account has reached its Droplet limit.
+    """
+
+    source: Source
+    request: CreateDroplet | None = None
+    marker: str = ""
+    size: Size | None = None
+    why_size: str = ""
+    existing: Droplet | None = None
+    problem: str = ""
+    left: bool = False
+
+    @property
+    def to_create(self) -> bool:
+        """Whether this run creates it."""
+        return self.request is not None and self.existing is None and not self.left and not self.problem
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What to create.
+
+    Attributes:
+        steps: One per Droplet, those that come first first.
+        region: Slug of the region.
+    """
+
+    steps: tuple[Step, ...]
+    region: str
+
+    @property
+    def to_create(self) -> tuple[Step, ...]:
+        """The steps that create a Droplet."""
+        return tuple(step for step in self.steps if step.to_create)
+
+    @property
+    def price_hourly(self) -> float:
+        """What the new Droplets cost per hour, in US dollars."""
+        return fsum(step.size.price_hourly for step in self.to_create if step.size)
+
+    @property
+    def price_monthly(self) -> float:
+        """What the new Droplets cost per month, in US dollars."""
+        return fsum(step.size.price_monthly for step in self.to_create if step.size)
+
+
+def plan_restore(sources: Iterable[Source], wish: Wish, there: Surroundings) -> RestorePlan:
+    """Check for every Droplet whether and how it can be created.
+
+    Args:
+        sources: What to rebuild.
+        wish: What the user wants.
+        there: What the account has.
+    """
+    general = why_impossible(wish, there)
+    steps = [_step(source, wish, there, general) for source in sources]
+    # False comes before True.
+    steps.sort(key=lambda step: RESTORE_FIRST not in step.source.original.tags)
+    room = max(0, there.droplet_limit - len(there.droplets))
+    too_many = [step for step in steps if step.to_create][room:]
+    return RestorePlan(tuple(replace(step, left=step in too_many) for step in steps), wish.region)
+
+
+def why_impossible(wish: Wish, there: Surroundings) -> str:
+    """Say why no Droplet can be created as wished; empty if nothing is known against it."""
+    if wish.size and wish.size not in {size.slug for size in there.sizes}:
+        return f"size {wish.size} does not exist"
+    known = {str(key.id) for key in there.ssh_keys} | {key.fingerprint for key in there.ssh_keys}
+    if unknown := [key for key in wish.ssh_keys if key not in known]:
+        return f"the team has no SSH key {', '.join(unknown)}"
+    if wish.vpc_uuid:
+        vpc = next((each for each in there.vpcs if each.id == wish.vpc_uuid), None)
+        if vpc is None:
+            return f"there is no VPC {wish.vpc_uuid}"
+        if vpc.region != wish.region:
+            return f"VPC {wish.vpc_uuid} is in {vpc.region}, not in {wish.region}"
+    return ""
+
+
+def _step(source: Source, wish: Wish, there: Surroundings, general: str) -> Step:
+    image = source.image
+    if not source.needed:
+        return Step(source)
+    if image is None or source.problem:
+        return Step(source, problem=source.problem)
+    marker = wish.purpose.marker(source.droplet_id, image.id)
+    if existing := existing_droplet(there.droplets, marker, wish.region):
+        size = next((each for each in there.sizes if each.slug == existing.size_slug), None)
+        return Step(source, marker=marker, size=size, existing=existing)
+    name = source.original.name + wish.name_suffix
+    size, why_size = choose_size(source, wish, there.sizes)
+    problem = general or _why_not_name(name) or ("" if size else why_size)
+    if problem or size is None:
+        return Step(source, marker=marker, size=size, problem=problem)
+    copied = source.original.tags if wish.copy_tags else ()
+    request = CreateDroplet(
+        name=name,
+        region=wish.region,
+        size=size.slug,
+        image=image.id,
+        tags=tuple(dict.fromkeys((wish.purpose.tag, marker, *copied, *wish.tags))),
+        ssh_keys=tuple(int(key) if key.isdecimal() else key for key in wish.ssh_keys),
+        vpc_uuid=wish.vpc_uuid,
+        monitoring="monitoring" in source.original.features,
+        ipv6="ipv6" in source.original.features,
+        backups=wish.purpose == RESTORE and "backups" in source.original.features,
+    )
+    return Step(source, request, marker, size, why_size)
+
+
+def existing_droplet(droplets: Iterable[Droplet], marker: str, region: str) -> Droplet | None:
+    """Find the Droplet that was created for a marker."""
+    return next((each for each in droplets if marker in each.tags and each.region == region), None)
+
+
+def choose_size(source: Source, wish: Wish, sizes: Sequence[Size]) -> tuple[Size | None, str]:
+    """Choose the size of a Droplet: the wished one, else the original's, else the cheapest that fits.
+
+    Returns:
+        The size and why it is not what was asked for, or None and why there is none.
+    """
+    least = source.image.min_disk_size if source.image else 0
+    fitting = {each.slug: each for each in fitting_sizes(sizes, wish.region, least)}
+    asked = wish.size or source.original.size
+    if asked in fitting:
+        return fitting[asked], ""
+    known = next((each for each in sizes if each.slug == asked), None)
+    if known is None:
+        why = "the original's size is not known" if not asked else f"size {asked} does not exist any more"
+    elif known.disk < least:
+        why = f"size {asked} has a disk of {known.disk} GB, and the image needs {least} GB"
+    else:
+        why = f"size {asked} is not available in {wish.region}"
+    if wish.size:
+        return None, f"{why}; sizes that fit: {_names(fitting.values())}"
+    similar = [each for each in fitting.values() if known is None or each.memory >= known.memory]
+    cheapest = min(similar or fitting.values(), key=lambda each: (each.price_monthly, each.slug), default=None)
+    if cheapest is None:
+        return None, f"{why}, and no size in {wish.region} has a disk of at least {least} GB"
+    return cheapest, f"{why}: chose the cheapest that fits"
+
+
+def fitting_sizes(sizes: Iterable[Size], region: str, least_disk: int) -> list[Size]:
+    """List the sizes with a large enough disk that are available in a region, cheapest first."""
+    fitting = [each for each in sizes if each.available and region in each.regions and each.disk >= least_disk]
+    return sorted(fitting, key=lambda each: (each.price_monthly, each.slug))
+
+
+def _names(sizes: Collection[Size]) -> str:
+    return ", ".join(each.slug for each in list(sizes)[:MOST_SIZES_NAMED]) or "none"
+
+
+def _why_not_name(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        return f"the name {name[:20]}... has more than {LONGEST_NAME} characters"
+    return "" if NAME.fullmatch(name) else f"{name!r} is not a valid name: expected letters, digits, dots and dashes"
