@@ -7,12 +7,10 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import httpx
 
-from tasks.digitalocean import pagination
 from tasks.digitalocean.clock import Clock, ServerClock, SystemClock
 from tasks.digitalocean.errors import (
     MOST_REFUSALS,
@@ -35,12 +33,11 @@ from tasks.digitalocean.models import (
     Droplet,
     Image,
     Region,
-    Resource,
     Snapshot,
 )
-from tasks.digitalocean.pagination import Paging
+from tasks.digitalocean.pagination import FeedPage, Paging, Skip, feed_page
 from tasks.digitalocean.rate_limiter import DistributedLimit, Permit, RateLimiter
-from tasks.digitalocean.responses import ResponseBody, parse_response
+from tasks.digitalocean.responses import ResourceT, ResponseBody, parse_response
 from tasks.digitalocean.settings import Settings
 
 # The maximum of `per_page`: https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Links-and-Pagination
@@ -53,7 +50,6 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # Everything that httpx raises on the way to the server, including for invalid URLs and headers.
 BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError)
 
-ResourceT = TypeVar("ResourceT", bound=Resource)
 ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
 
@@ -85,15 +81,7 @@ class DigitalOceanClient:
         self.rate_limiter = RateLimiter(settings.rate_limits, self.clock, distributed_limit=distributed_limit)
         self._http = RateLimitedClient(settings, self.rate_limiter, self.server_clock, transport, loop)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
@@ -117,9 +105,7 @@ class DigitalOceanClient:
 
         async def request() -> list[Action]:
             try:
-                return await self._all(
-                    pagination.image_actions, "actions", f"{image_path(image_id)}/actions", retries=retries
-                )
+                return await self._all(Paging(Action, "actions"), f"{image_path(image_id)}/actions", retries=retries)
             except NotFound as error:
                 error.transient = retries != 0 and await self.find_image(image_id) is not None
                 raise
@@ -128,18 +114,14 @@ class DigitalOceanClient:
             request, MOST_REFUSALS - 1, when=lambda error: isinstance(error, NotFound) and error.transient
         )
 
-    async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> pagination.FeedPage:
+    async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> FeedPage:
         """Read a page of the account's feed, which has the actions of all kinds of resources, newest first.
 
         Args:
             page: The page's number, at least 1.
             retries: Retries of a failed page; None for the setting `http_retry_max`.
         """
-
-        def read(response: ResponseBody) -> pagination.FeedPage:
-            return pagination.feed_page(response, page)
-
-        return await self._page(read, "/v2/actions", page, retries=retries)
+        return await self._page(feed_page, "/v2/actions", page, retries=retries)
 
     # Images
 
@@ -156,20 +138,23 @@ class DigitalOceanClient:
 
     async def list_private_images(self) -> list[Image]:
         """List the account's private images: backups, snapshots and custom images."""
-        images = await self._all(pagination.images, "images", "/v2/images", {"private": "true"})
+        # Backups of a Droplet that are skipped here are read one by one.
+        images = await self._all(Paging(Image, "images", Skip.NOT_ALL), "/v2/images", {"private": "true"})
         # If the list changes while it is read, entries may appear twice.
         return list({image.id: image for image in images}.values())
 
     async def list_snapshots(self) -> list[Snapshot]:
         """List the snapshots of Droplets, including deleted Droplets; skips entries that cannot be read."""
-        snapshots = await self._all(pagination.snapshots, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
+        # Such as snapshots of volumes. What is skipped is never deleted.
+        paging = Paging(Snapshot, "snapshots", Skip.ANY)
+        snapshots = await self._all(paging, "/v2/snapshots", {"resource_type": "droplet"})
         return list({snapshot.id: snapshot for snapshot in snapshots}.values())
 
     # Regions and Droplets
 
     async def list_regions(self) -> list[Region]:
         """List all regions, including those that images cannot be transferred to."""
-        return await self._all(pagination.regions, "regions", "/v2/regions")
+        return await self._all(Paging(Region, "regions", Skip.NOT_ALL), "/v2/regions")
 
     async def list_droplets(self, tag: str | None = None) -> list[Droplet]:
         """List Droplets, including GPU Droplets.
@@ -178,9 +163,9 @@ class DigitalOceanClient:
         by tag here. https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_list
         """
         chosen_by = {"tag_name": checked_tag(tag)} if tag else {}
-        usual = await self._all(pagination.droplets, "droplets", "/v2/droplets", chosen_by)
+        usual = await self._all(Paging(Droplet, "droplets"), "/v2/droplets", chosen_by)
         try:
-            with_gpus = await self._all(pagination.droplets, "droplets", "/v2/droplets", {"type": "gpus"})
+            with_gpus = await self._all(Paging(Droplet, "droplets"), "/v2/droplets", {"type": "gpus"})
         except (UnexpectedStatus, UnprocessableEntity) as error:
             logger.debug("Could not list GPU Droplets separately: %s", error)
             with_gpus = []
@@ -273,8 +258,7 @@ class DigitalOceanClient:
 
     async def _all(
         self,
-        read: Callable[[ResponseBody], list[ResourceT]],
-        key: str,
+        paging: Paging[ResourceT],
         path: str,
         params: Mapping[str, str] | None = None,
         *,
@@ -286,16 +270,15 @@ class DigitalOceanClient:
             MalformedResponse: The list has no end.
         """
         found: list[ResourceT] = []
-        paging = Paging(key)
         page: int | None = 1
         while page is not None:
-            some, page = await self._page(_read_with(read, paging, page), path, page, params, retries=retries)
+            some, page = await self._page(paging.read, path, page, params, retries=retries)
             found += some
         return found
 
     async def _page(
         self,
-        read: Callable[[ResponseBody], ResultT],
+        read: Callable[[ResponseBody, int], ResultT],
         path: str,
         page: int,
         params: Mapping[str, str] | None = None,
@@ -306,7 +289,7 @@ class DigitalOceanClient:
         query = {**(params or {}), "page": str(page), "per_page": str(LARGEST_PAGE)}
 
         async def ask() -> ResultT:
-            return read(await self.request("GET", path, params=query))
+            return read(await self.request("GET", path, params=query), page)
 
         return await self.repeating(ask, retries)
 
@@ -333,13 +316,6 @@ class DigitalOceanClient:
                 logger.warning("%s; retrying (%d of %d)", error, attempt, most)
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311
         raise AssertionError("unreachable")
-
-
-def _read_with(
-    read: Callable[[ResponseBody], list[ResourceT]], paging: Paging, page: int
-) -> Callable[[ResponseBody], tuple[list[ResourceT], int | None]]:
-    """Read a page's entries and the number of the next page."""
-    return lambda response: (read(response), paging.after(response, page))
 
 
 def image_path(image_id: int) -> str:

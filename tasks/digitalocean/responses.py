@@ -66,17 +66,6 @@ class ResponseBody:
         except _Unreadable as error:
             raise self.malformed(str(error)) from None
 
-    def many(self, model: type[ResourceT], key: str) -> list[ResourceT]:
-        """Read the list under a key.
-
-        Raises:
-            MalformedResponse: The list is missing, or an entry lacks a required attribute.
-        """
-        entries = self.entries(model, key)
-        if entries.unread:
-            raise self.malformed(entries.problem)
-        return list(entries.read)
-
     def entries(self, model: type[ResourceT], key: str) -> Entries[ResourceT]:
         """Read the entries of the list under a key that can be read.
 

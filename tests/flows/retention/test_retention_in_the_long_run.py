@@ -78,7 +78,7 @@ async def replicate_and_prune(connection: InProcess) -> bool:
     except APIError:
         return False
     finally:
-        await connection.client.close()
+        await connection.client.aclose()
     return True
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx
@@ -71,7 +71,7 @@ class Server:
     def ask(self, call: Call, **settings: Any) -> Any:
         async def asking() -> Any:
             client = DigitalOceanClient(make_settings(**settings), httpx.MockTransport(self), VirtualClock())
-            async with client:
+            async with aclosing(client):
                 return await call(client)
 
         return run(asking())
@@ -630,7 +630,7 @@ def test_many_calls_share_one_connection() -> None:
         async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listener:
             port = listener.sockets[0].getsockname()[1]
             settings = network_settings(sandbox, api_url=f"http://127.0.0.1:{port}")
-            async with DigitalOceanClient(settings) as client:
+            async with aclosing(DigitalOceanClient(settings)) as client:
                 for _ in range(5):
                     await client.list_regions()
                 with suppress(NotFound):
@@ -648,7 +648,7 @@ def test_a_proxy_in_the_environment_is_not_asked_the_way_to_this_machine(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     async def calling() -> None:
-        async with DigitalOceanClient(network_settings(sandbox)) as client:
+        async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
             assert await client.list_regions()
 
     monkeypatch.setenv(variable, "http://127.0.0.1:1")
@@ -658,7 +658,7 @@ def test_a_proxy_in_the_environment_is_not_asked_the_way_to_this_machine(
 
 def test_where_nobody_listens_nothing_was_sent() -> None:
     async def calling() -> None:
-        async with DigitalOceanClient(network_settings(sandbox)) as client:
+        async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
             await post(client, 1, ConvertImage())
 
     with Sandbox() as sandbox:
@@ -670,7 +670,7 @@ def test_where_nobody_listens_nothing_was_sent() -> None:
 
 def test_a_connection_that_drops_leaves_open_what_was_done() -> None:
     async def calling() -> None:
-        async with DigitalOceanClient(network_settings(sandbox)) as client:
+        async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
             await post(client, 1, ConvertImage())
 
     with Sandbox() as sandbox:

@@ -20,6 +20,7 @@ from tasks.digitalocean import (
     TransferImage,
 )
 from tasks.digitalocean.models import Resource
+from tasks.digitalocean.pagination import Paging
 from tasks.digitalocean.responses import ResponseBody
 from tests.tasks.digitalocean.api_examples import (
     COMPLETED_ACTION,
@@ -168,13 +169,13 @@ def test_what_is_needed_and_missing_is_named(model: type[Resource], example: dic
     with pytest.raises(MalformedResponse, match=rf"GET /v2/things: .*thing\.{name}: "):
         answer.one(model, "thing")
     with pytest.raises(MalformedResponse, match=rf"GET /v2/things: .*things\.1\.{name}: "):
-        answer.many(model, "things")
+        Paging(model, "things").read(answer, 1)
 
 
 @pytest.mark.parametrize("body", [{}, {"things": None}, {"things": {}}, {"things": "none"}, {"things": [None]}])
 def test_a_list_that_is_none_is_named(body: dict[str, Any]) -> None:
     with pytest.raises(MalformedResponse, match="things"):
-        ResponseBody("GET", "/v2/things", body).many(Action, "things")
+        Paging(Action, "things").read(ResponseBody("GET", "/v2/things", body), 1)
 
 
 @pytest.mark.parametrize("thing", [None, [], "text", 7])

@@ -12,7 +12,7 @@ import json
 import logging
 import tracemalloc
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import count
 from random import Random
 from typing import Any
@@ -417,7 +417,7 @@ def test_a_retry_after_of_nothing_is_no_leave_to_hammer(retry_after: str) -> Non
 def test_case_12_an_answer_that_drips_ends_with_the_time_for_the_whole_request() -> None:
     async def calling() -> None:
         settings = network_settings(sandbox, http_timeout_seconds=0.5)
-        async with DigitalOceanClient(settings) as client:
+        async with aclosing(DigitalOceanClient(settings)) as client:
             await client.get_image(image.id)
 
     with Sandbox() as sandbox:
@@ -429,7 +429,7 @@ def test_case_12_an_answer_that_drips_ends_with_the_time_for_the_whole_request()
 
 def test_case_13_a_giant_body_is_refused_while_it_is_being_read() -> None:
     async def calling(status: int) -> None:
-        async with DigitalOceanClient(network_settings(sandbox, http_retry_max=0)) as client:
+        async with aclosing(DigitalOceanClient(network_settings(sandbox, http_retry_max=0))) as client:
             await client.list_regions()
 
     with Sandbox() as sandbox:
