@@ -12,9 +12,9 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from deployments.prefect_server import LOOPBACK
 from deployments.server_resources.server_resource import SetupError
 from deployments.server_resources.token_block import TokenResource
+from flows.temporary_server import LOOPBACK
 
 
 @contextmanager

@@ -23,9 +23,9 @@ import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.prefect_server import free_port
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from flows.readiness import NotReady, require_server
+from flows.temporary_server import free_port
 from tests.end_to_end.accounts import REGIONS, images_of, newest_backups, started
 from tests.end_to_end.prefect_server import PrefectView, until
 

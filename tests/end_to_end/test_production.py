@@ -24,8 +24,9 @@ from prefect.client.schemas.schedules import SCHEDULE_TYPES, IntervalSchedule
 from prefect.states import AwaitingRetry, Cancelling
 
 from deployments.postgresql import PostgreSQL, PostgreSQLMissing
-from deployments.prefect_server import LOOPBACK, clean_environment, free_port, prefect_server
+from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Fault, FaultKind, Image, Sandbox
+from flows.temporary_server import LOOPBACK, free_port
 from tests.end_to_end.accounts import (
     REGIONS,
     Operator,

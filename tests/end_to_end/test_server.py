@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from deployments.postgresql import PostgreSQL, PostgreSQLMissing
-from deployments.prefect_server import LOOPBACK, clean_environment, free_port
+from deployments.prefect_server import clean_environment
+from flows.temporary_server import LOOPBACK, free_port
 from tests.end_to_end.postgresql import temporary_folder
 from tests.end_to_end.prefect_server import until
 from tests.end_to_end.worker import PS, descendants

@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 from ruamel.yaml import YAML
 
-from deployments.prefect_server import clean_environment, free_port, prefect_server
+from deployments.prefect_server import clean_environment, prefect_server
 from deployments.server_resources.automations import HEARTBEAT, automations
 from deployments.server_resources.deployment_limits import NIGHTLY
 from deployments.server_resources.token_block import BLOCK
@@ -29,6 +29,7 @@ from deployments.server_resources.work_pool import POOL
 from deployments.server_resources.work_queue import EVENT_QUEUE, EVENT_RUNS
 from deployments.setup import main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
+from flows.temporary_server import free_port
 from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, PrefectLeakyBucket
 from tests.end_to_end.prefect_server import PrefectView, until
 from tests.flows.test_prefect_settings import longest_silence_of_a_living_run

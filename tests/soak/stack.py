@@ -16,8 +16,8 @@ from typing import Self
 
 import httpx
 
-from deployments.prefect_server import LOOPBACK, free_port
 from deployments.sandbox import Sandbox
+from flows.temporary_server import LOOPBACK, free_port
 from tests.end_to_end.worker import STARTED, Worker
 from tests.soak.history import PrefectApi
 from tests.soak.watch import Watch
