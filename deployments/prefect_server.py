@@ -23,9 +23,6 @@ def clean_environment(home: Path) -> dict[str, str]:
 
     Args:
         home: Prefect's folder.
-
-    Returns:
-        Environment variables.
     """
     # Everything is on loopback, where proxies and certificates can only break things.
     left_out = {*PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR"}

@@ -50,9 +50,10 @@ def main(*, folder: Path | None = None) -> int:
         return complain(
             f"cannot listen on {host}:{port} ({error.strerror}): set PREFECT_SERVER_API_PORT to another port"
         )
+    default_folder = PREFECT_HOME.value() / "postgresql" if os.geteuid() else FOLDER_OF_ROOT
     try:
         with ExitStack() as running:
-            return serve({"PREFECT_API_DATABASE_CONNECTION_URL": database(folder or default_folder(), running)})
+            return serve(database(folder or default_folder, running))
     except PostgreSQLFailed as error:
         return complain(str(error))
     except KeyboardInterrupt:
@@ -94,28 +95,17 @@ def database(folder: Path, running: ExitStack) -> str:
     return server.url
 
 
-def serve(environment: dict[str, str]) -> int:
-    """Run Prefect's server until it exits or this process is interrupted.
-
-    Args:
-        environment: Settings in addition to those of this process.
-
-    Returns:
-        Exit status.
-    """
+def serve(database_url: str) -> int:
+    """Run Prefect's server on a database until it exits or this process is interrupted; returns the exit status."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start"]
+    environment = {**os.environ, "PREFECT_API_DATABASE_CONNECTION_URL": database_url}
     # In its own session, so that Ctrl-C reaches it only once, through this process.
-    server = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)  # noqa: S603  # the command is ours
+    server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  # the command is ours
     try:
         status = server.wait()
     finally:
         end(server)
     return complain(f"Prefect's server exited with status {status}")
-
-
-def default_folder() -> Path:
-    """Choose the folder for PostgreSQL's files."""
-    return PREFECT_HOME.value() / "postgresql" if os.geteuid() else FOLDER_OF_ROOT
 
 
 def check_address(host: str, port: int) -> None:

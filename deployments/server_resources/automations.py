@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType
@@ -90,16 +89,13 @@ class AutomationResource:
     async def _notification(self, client: PrefectClient) -> ActionTypes:
         if not self.block:
             return DoNothing()
-        block = await _block_id(client, self.block)
-        return SendNotification(block_document_id=block, subject=self.subject, body=self.body)
-
-
-async def _block_id(client: PrefectClient, block: str) -> UUID:
-    kind, _, name = block.partition("/")
-    found = await if_exists(client.read_block_document_by_name(name, kind))
-    if not name or found is None or found.id is None:
-        raise SetupError(f"notification block {block!r} does not exist: create one in Prefect's UI, under Blocks")
-    return found.id
+        kind, _, name = self.block.partition("/")
+        block = await if_exists(client.read_block_document_by_name(name, kind))
+        if not name or block is None or block.id is None:
+            raise SetupError(
+                f"notification block {self.block!r} does not exist: create one in Prefect's UI, under Blocks"
+            )
+        return SendNotification(block_document_id=block.id, subject=self.subject, body=self.body)
 
 
 def automations(
@@ -111,9 +107,6 @@ def automations(
         block: The block that notifies, as `type/name`; None to notify no one.
         silence: How long no nightly run may complete before a notification is sent.
         dead_after: How long a run may send no heartbeat before it is set to Crashed.
-
-    Returns:
-        The automations.
     """
     hours = silence / timedelta(hours=1)
     return [

@@ -55,9 +55,6 @@ def limits(rate_limits: Sequence[RateLimit]) -> list[LimitResource]:
 
     Args:
         rate_limits: The token's.
-
-    Returns:
-        The limits.
     """
     return [
         LimitResource(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),

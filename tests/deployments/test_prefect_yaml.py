@@ -13,8 +13,7 @@ from ruamel.yaml import YAML
 
 from deployments.server_resources.automations import EVENT_TRIGGER
 from deployments.server_resources.token_block import BLOCK
-from deployments.server_resources.work_pool import POOL
-from deployments.server_resources.work_queue import EVENT_QUEUE
+from deployments.server_resources.work_pool import EVENT_QUEUE, POOL
 from flows.names import FLOWS
 from flows.reporting.events import BACKUP_COMPLETED
 

@@ -25,8 +25,7 @@ from deployments.prefect_server import clean_environment, prefect_server
 from deployments.server_resources.automations import HEARTBEAT, automations
 from deployments.server_resources.deployment_limits import NIGHTLY
 from deployments.server_resources.token_block import BLOCK
-from deployments.server_resources.work_pool import POOL
-from deployments.server_resources.work_queue import EVENT_QUEUE, EVENT_RUNS
+from deployments.server_resources.work_pool import EVENT_QUEUE, EVENT_RUNS, POOL
 from deployments.setup import main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
 from flows.temporary_server import free_port
