@@ -69,14 +69,14 @@ check: install-dev  ## formatting, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-format: install-dev  ## mend formatting and what the linter can mend by itself
+format: install-dev  ## fix formatting and what the linter can fix automatically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal \
 	--python-version 3.11 --generate-hashes pyproject.toml
 
-lock: install-dev  ## pin the newest dependencies that pyproject.toml admits
+lock: install-dev  ## pin the newest dependencies that pyproject.toml allows
 	$(COMPILE) --output-file requirements.txt
 	$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
 
@@ -93,6 +93,6 @@ clean:  ## remove what the other targets made
 	@touch $@
 
 .venv/installed-dev: requirements-dev.txt | .venv/bin/python
-	@echo "Installing the pinned dependencies of development into .venv ..."
+	@echo "Installing the pinned development dependencies into .venv ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
 	@touch $@ .venv/installed

@@ -16,6 +16,7 @@ from prefect.settings import (
     PREFECT_HOME,
     PREFECT_SERVER_API_HOST,
     PREFECT_SERVER_API_PORT,
+    PREFECT_UI_URL,
 )
 
 from deployments.postgresql import PostgreSQLFailed, PostgreSQLMissing, postgresql
@@ -53,7 +54,7 @@ def main(*, folder: Path | None = None) -> int:
     default_folder = PREFECT_HOME.value() / "postgresql" if os.geteuid() else FOLDER_OF_ROOT
     try:
         with ExitStack() as running:
-            return serve(database(folder or default_folder, running))
+            return serve(database(folder or default_folder, running), PREFECT_UI_URL.value() or f"http://{host}:{port}")
     except PostgreSQLFailed as error:
         return complain(str(error))
     except KeyboardInterrupt:
@@ -95,10 +96,18 @@ def database(folder: Path, running: ExitStack) -> str:
     return server.url
 
 
-def serve(database_url: str) -> int:
-    """Run Prefect's server on a database until it exits or this process is interrupted; returns the exit status."""
+def serve(database_url: str, ui_url: str) -> int:
+    """Run Prefect's server until it exits or this process is interrupted.
+
+    Args:
+        database_url: Its database.
+        ui_url: Where its UI is, for the links in notifications.
+
+    Returns:
+        Exit status.
+    """
     command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start"]
-    environment = {**os.environ, "PREFECT_API_DATABASE_CONNECTION_URL": database_url}
+    environment = {**os.environ, "PREFECT_API_DATABASE_CONNECTION_URL": database_url, "PREFECT_UI_URL": ui_url}
     # In its own session, so that Ctrl-C reaches it only once, through this process.
     server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  # the command is ours
     try:

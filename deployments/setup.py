@@ -103,7 +103,7 @@ async def _apply_all(resources: list[ServerResource], *, change: bool) -> int:
         for resource in resources:
             incomplete += not await _apply(resource, client, change=change)
     if incomplete:
-        console.print(f"\n{incomplete} of {len(resources)} resources need changes; run again without --check")
+        console.print(f"\n{incomplete} of {len(resources)} resources need changes: run `make setup`")
     return PARTLY_FAILED if incomplete else DONE
 
 

@@ -33,7 +33,7 @@ PROCESSES = 3
 BURST_PART = 0.04
 PART_BETWEEN_REPORTS = 1 / 60
 REPORT_TIMEOUT_SECONDS = 10.0
-# How long a missing bucket is not asked for again.
+# How long to wait before looking for a missing bucket again.
 SECONDS_WITHOUT = 60.0
 
 logger = logging.getLogger(__name__)

@@ -94,6 +94,9 @@ def test_ctrl_c_ends_both_and_the_next_start_finds_the_same_database(shell: Shel
     with shell.server() as server:
         recorded = {"name": "kept", "value": 1}
         httpx.post(f"{shell.api}/variables/", json=recorded, trust_env=False).raise_for_status()
+        # Where the links in notifications lead.
+        settings = httpx.get(f"{shell.api}/admin/settings", trust_env=False).json()
+        assert settings["ui_url"] == shell.api.removesuffix("/api")
         elsewhere = shell.start(free_port())
         said, _ = elsewhere.communicate(timeout=LONGEST_START_SECONDS)
         assert elsewhere.returncode == 3

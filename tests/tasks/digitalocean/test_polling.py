@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasks.digitalocean import Action
 from tasks.digitalocean.polling import (
     MOST_INTERVALS_LATE,
-    MOST_INTERVALS_LEFT_OUT,
+    MOST_INTERVALS_SKIPPED,
     MOST_MISSES,
     OVERDUE_PART_OF_AGE,
     SOURCES,
@@ -54,7 +54,7 @@ def situations(draw: st.DrawFn) -> tuple[set[PendingAction], list[PendingAction]
     images = draw(st.dictionaries(st.integers(1, 60), st.integers(1, 8), max_size=40))
     pending = [pending_action(action_id, image_id) for action_id, image_id in images.items()]
     for each in pending:
-        each.left_out = dict.fromkeys(draw(st.sets(st.sampled_from(("page", "image")))), math.inf)
+        each.skip_until = dict.fromkeys(draw(st.sets(st.sampled_from(("page", "image")))), math.inf)
     due = {each for each in pending if draw(st.booleans())}
     feed = feed_of(*images, *draw(st.lists(st.integers(1, 60), max_size=30)))
     return due, pending, feed
@@ -167,7 +167,7 @@ def test_what_has_lasted_as_long_as_others_did_is_polled_soon(age: float, gigaby
 
 def test_what_no_list_shows_is_polled_when_its_age_has_doubled() -> None:
     pending = pending_action(age=3000)
-    pending.left_out = {"page": math.inf, "image": math.inf}
+    pending.skip_until = {"page": math.inf, "image": math.inf}
     assert interval(Cadence(SHORTEST, LONGEST), pending) == 3000
 
 
@@ -199,8 +199,8 @@ def test_when_a_round_begins_something_is_due(drawn: list[tuple[float, dict[Sour
     """Otherwise the poller would go round and round without sending anything."""
     cadence = Cadence(SHORTEST, LONGEST)
     pending = [pending_action(age=age) for age, _ in drawn]
-    for each, (_, left_out) in zip(pending, drawn, strict=True):
-        each.left_out = left_out
+    for each, (_, skip_until) in zip(pending, drawn, strict=True):
+        each.skip_until = skip_until
     assert cadence.due(pending, now) or cadence.next_round(pending, now) > now
 
 
@@ -211,7 +211,7 @@ def test_where_nothing_is_pending_there_is_no_round() -> None:
 # What a poll does not show
 
 
-def test_a_source_that_fails_is_asked_again_before_it_is_left_out() -> None:
+def test_a_source_that_fails_is_tried_again_later() -> None:
     cadence, pending = Cadence(SHORTEST, LONGEST), pending_action()
     now = 0.0
     for _ in range(MOST_MISSES - 1):
@@ -222,7 +222,7 @@ def test_a_source_that_fails_is_asked_again_before_it_is_left_out() -> None:
     cadence.note_miss(pending, "page", now)
     assert pending.sources(now) == ["image", "action"]
     assert cadence.due_at(pending, now) <= now
-    assert "page" in pending.sources(now + MOST_INTERVALS_LEFT_OUT * LONGEST)
+    assert "page" in pending.sources(now + MOST_INTERVALS_SKIPPED * LONGEST)
 
 
 @given(st.lists(st.sampled_from(["page", "image", "action"]), max_size=60))
