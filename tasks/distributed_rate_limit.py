@@ -20,7 +20,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from tasks.digitalocean.clock import Clock, SystemClock
+from tasks.digitalocean.clock import Clock
 from tasks.digitalocean.settings import RateLimit
 
 DISTRIBUTED_LIMIT = "digitalocean-api-requests"
@@ -60,7 +60,7 @@ class DistributedRateLimit:
         self._rate = requests_per_second(limits)
         self._seconds_between_reports = PART_BETWEEN_REPORTS * shortest.seconds
         self._add = add or PrefectLeakyBucket().add
-        self._clock = clock or SystemClock()
+        self._clock = clock or Clock()
         self._level = 0.0
         self._level_at = self._clock.monotonic()
         self._reported_level: float | None = None

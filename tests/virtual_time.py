@@ -19,6 +19,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from tasks.digitalocean.clock import Clock
+
 EPOCH = 1_790_078_400.0
 """The Unix time at which every run begins: noon, 2026-09-22, UTC."""
 LONGEST_RUN_SECONDS = 30 * 86400.0
@@ -31,8 +33,8 @@ class Endless(AssertionError):
     """The run would not have come to an end."""
 
 
-class VirtualClock:
-    """The running loop's time; satisfies `tasks.digitalocean.clock.Clock`."""
+class VirtualClock(Clock):
+    """The running loop's time."""
 
     def monotonic(self) -> float:
         """Seconds since the run began."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import httpx
 
-from tasks.digitalocean.clock import Clock, ServerClock, SystemClock
+from tasks.digitalocean.clock import Clock, ServerClock
 from tasks.digitalocean.errors import (
     MOST_REFUSALS,
     APIError,
@@ -76,7 +76,7 @@ class DigitalOceanClient:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.settings = settings
-        self.clock = clock or SystemClock()
+        self.clock = clock or Clock()
         self.server_clock = ServerClock(self.clock)
         self.rate_limiter = RateLimiter(settings.rate_limits, self.clock, distributed_limit=distributed_limit)
         self._http = RateLimitedClient(settings, self.rate_limiter, self.server_clock, transport, loop)

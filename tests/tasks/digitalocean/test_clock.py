@@ -3,12 +3,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-from tasks.digitalocean.clock import ServerClock
+from tasks.digitalocean.clock import Clock, ServerClock
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-class StoppedClock:
+class StoppedClock(Clock):
     def monotonic(self) -> float:
         return 0.0
 
