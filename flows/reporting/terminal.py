@@ -11,6 +11,7 @@ from rich.cells import cell_len, chop_cells
 
 from flows.reporting.report import ReplicationReport, RunReport
 from flows.reporting.tables import LEGEND, MOST_REASONS, WHAT_TO_DO, WHAT_WENT_WRONG, table_of
+from tasks.digitalocean.responses import one_line
 
 GAP = "  "
 # For encodings without these signs.
@@ -39,7 +40,8 @@ def text_of(report: RunReport, width: int | None) -> str:
         report: The report.
         width: Maximum width of a line, in columns; None for no limit.
     """
-    rows = [{title: _printable(cell) for title, cell in row.items()} for row in table_of(report)]
+    # Names are free text.
+    rows = [{title: one_line(cell) for title, cell in row.items()} for row in table_of(report)]
     if not isinstance(report, ReplicationReport):
         paragraphs = [_table(rows, width)]
     elif width is None or _width_of(rows) <= width or not report.regions:
@@ -94,7 +96,7 @@ def _problems(report: ReplicationReport, width: int) -> list[str]:
         return []
     lines = [f"{WHAT_WENT_WRONG}:"]
     for each in problems[:MOST_REASONS]:
-        lines += _wrapped(_printable(f"- {each.image_and_regions}: {each.reason}"), width, indent="  ", first="")
+        lines += _wrapped(one_line(f"- {each.image_and_regions}: {each.reason}"), width, indent="  ", first="")
     if len(problems) > MOST_REASONS:
         lines.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
     return [*lines, *_wrapped(WHAT_TO_DO, width)]
@@ -153,11 +155,6 @@ def _column(rows: Rows, title: str) -> int:
 def _width_of(rows: Rows, titles: Sequence[str] | None = None) -> int:
     columns = titles if titles is not None else list(rows[0]) if rows else []
     return sum(_column(rows, title) for title in columns) + len(GAP) * max(len(columns) - 1, 0)
-
-
-def _printable(text: str) -> str:
-    """Remove control characters and line breaks, because names are free text."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def _encodable(text: str, encoding: str) -> str:

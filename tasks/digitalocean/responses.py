@@ -194,14 +194,14 @@ def _plain(text: str, secret: str) -> str:
     text = text.replace(secret, "[token]") if secret else text
     head = text[:HEAD_OF_A_PAGE].strip()
     if not MARKUP.search(head):
-        return _one_line(text)
+        return one_line(text)
     title = TITLE.search(head)
-    words = _one_line(html.unescape(title[1]))[:LONGEST_TITLE] if title else ""
+    words = one_line(html.unescape(title[1]))[:LONGEST_TITLE] if title else ""
     what = "an XML document" if head.startswith("<?xml") and "<html" not in head.lower() else "an HTML page"
     return f"{what} ({words})" if words else what
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Collapse whitespace, and replace characters that cannot be printed by a space."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
