@@ -53,7 +53,7 @@ def report_coverage(
         inventory = take_inventory(droplet_tag, connection)
         selection, stock = newest_backups(inventory, connection), _stock(inventory, connection)
         # With 0, no actions are read: nothing is deleted here.
-        unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0, connection=connection).plan
+        unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0, connection=connection)
     now = connection.client.server_clock.now()
     plan = plan_replication(selection.candidates, targets.regions, (), now)
     copies = newest_copies(selection, stock, connection.settings.managed_tag)

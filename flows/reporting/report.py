@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -69,19 +70,16 @@ class Row(BaseModel):
         return REQUEST_ID.sub("", self.error) or self.outcome.replace("_", " ")
 
 
-class Problem(BaseModel):
+@dataclass(frozen=True)
+class Problem:
     """What went wrong with an image, once for all regions with the same reason.
 
     Attributes:
         source: Name and ID of the image's Droplet, or the name of the image.
-        image_id: ID of the image.
-        regions: Slugs of the regions.
         everywhere: Whether these are all target regions of the image.
         error: What went wrong, with the ID of the first request.
         reason: The same without the ID.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     source: str
     image_id: int

@@ -8,6 +8,7 @@ from functools import singledispatch
 
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
 from flows.reporting.report import (
+    BAD_OUTCOMES,
     ActionHistory,
     Outcome,
     ReplicationReport,
@@ -45,13 +46,14 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     for row in (*report.conversions, *report.rows):
         by_image.setdefault((row.source, row.image_id), []).append(row)
     lines = []
-    for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not _is_bad(item[1]), item[0])):
+    bad = {image: [row for row in rows if row.outcome in BAD_OUTCOMES] for image, rows in by_image.items()}
+    for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not bad[item[0]], item[0])):
         outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
         line = {"Droplet": source, "Image": str(image_id)}
         line |= {CONVERTED: outcomes.get(None, "")} if report.conversions else {}
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
-            wrong = [row for row in rows if _is_bad([row]) and (row.region or not report.regions)]
+            wrong = [row for row in bad[source, image_id] if row.region or not report.regions]
             line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(row.reason for row in wrong))
         lines.append(line)
     titles = lines[0] if lines else dict.fromkeys(["Droplet", "Image", *report.regions])
@@ -168,7 +170,3 @@ def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 def _escape(text: str) -> str:
     return MARKDOWN.sub(r"\\\1", text)
-
-
-def _is_bad(rows: Sequence[Row]) -> bool:
-    return any(row.outcome in {Outcome.FAILED, Outcome.TIMED_OUT} for row in rows)
