@@ -46,7 +46,7 @@ def main(*, folder: Path | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     host, port = PREFECT_SERVER_API_HOST.value(), PREFECT_SERVER_API_PORT.value()
     try:
-        check_address(host, port)
+        _check_address(host, port)
     except OSError as error:
         return complain(
             f"cannot listen on {host}:{port} ({error.strerror}): set PREFECT_SERVER_API_PORT to another port"
@@ -117,12 +117,8 @@ def serve(database_url: str, ui_url: str) -> int:
     return complain(f"Prefect's server exited with status {status}")
 
 
-def check_address(host: str, port: int) -> None:
-    """Check that Prefect's server will be able to listen, before anything is started.
-
-    Raises:
-        OSError: The port is in use, or the address is not this machine's.
-    """
+def _check_address(host: str, port: int) -> None:
+    """Raise OSError, before anything is started, if Prefect's server will not be able to listen."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         # As Prefect's server does: a port with recently closed connections counts as free.

@@ -87,7 +87,7 @@ def _required_resources(notify: str | None, work_pool_type: str, event_runs: int
     except TokenMissing:
         settings = load_settings(token=SecretStr("none"))
     return [
-        TokenResource(token, ask_for_token),
+        TokenResource(token, _ask_for_token),
         WorkPoolResource(work_pool_type),
         WorkQueueResource(event_runs),
         NoDeploymentLimitResource(),
@@ -118,12 +118,8 @@ async def _apply(resource: ServerResource, client: PrefectClient, *, change: boo
     return change or not difference
 
 
-def ask_for_token() -> SecretStr:
-    """Ask for the API token in the terminal.
-
-    Raises:
-        TokenMissing: This does not run in a terminal.
-    """
+def _ask_for_token() -> SecretStr:
+    """Ask for the API token in the terminal."""
     if not sys.stdin.isatty():
         raise TokenMissing("no token found: set DIGITALOCEAN_TOKEN, also in .env, or run this in a terminal")
     return load_settings(token=SecretStr(getpass("DigitalOcean API token: "))).token

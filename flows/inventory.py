@@ -34,7 +34,6 @@ class Inventory:
 
     Attributes:
         droplet_tag: The tag of the Droplets; None for all Droplets, and for snapshots of deleted ones.
-        droplets: The Droplets.
         images: The account's private images, of any Droplet.
         unread: Why some backups of these Droplets cannot be read, by ID.
     """

@@ -51,9 +51,7 @@ class Server:
     """The server's process.
 
     Attributes:
-        process: The process.
         input: Write end of its standard input: it serves once something is written, and exits when it is closed.
-        port: The port it listens on.
         log: Its output, needed only if it does not start.
     """
 

@@ -44,17 +44,13 @@ def signature_for_text(flow: Flow[Any, Any]) -> inspect.Signature:
             parameter.replace(
                 kind=inspect.Parameter.KEYWORD_ONLY,
                 annotation=_kind_as_text(types[name]),
-                default=_default_as_text(parameter.default),
+                # Numbers, but not switches.
+                default=str(parameter.default) if type(parameter.default) is int else parameter.default,
             )
             for name, parameter in inspect.signature(flow.fn).parameters.items()
         ],
         return_annotation=int,
     )
-
-
-def _default_as_text(value: Any) -> Any:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if is_number else value
 
 
 def _kind_as_text(kind: Any) -> Any:

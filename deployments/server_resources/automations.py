@@ -32,11 +32,8 @@ class AutomationResource:
 
     Attributes:
         automation: Its name.
-        description: What it is for.
-        trigger: When it acts.
         action: What it does; None to notify through `block`.
         block: The block that notifies, as `type/name`; None to keep the action of an existing automation.
-        subject: Subject of the notification.
         body: Body of the notification; a Jinja template.
     """
 
@@ -118,7 +115,6 @@ def automations(
                 match=RUNS,
                 match_related=OF_THESE_FLOWS,
                 posture=Posture.Reactive,
-                threshold=1,
             ),
             block=block,
             subject="Backups: {{ flow_run.name }} {{ flow_run.state.name }}",
@@ -131,7 +127,6 @@ def automations(
                 expect={"prefect.automation.action.failed"},
                 match=ResourceSpecification({"prefect.resource.name": EVENT_TRIGGER}),
                 posture=Posture.Reactive,
-                threshold=1,
             ),
             block=block,
             subject="Backups: an event has started no run",
@@ -146,7 +141,6 @@ def automations(
                 match=RUNS,
                 match_related=OF_THE_NIGHTLY,
                 posture=Posture.Proactive,
-                threshold=1,
                 within=silence,
             ),
             block=block,
@@ -163,7 +157,6 @@ def automations(
                 match_related=OF_THESE_FLOWS,
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
-                threshold=1,
                 within=dead_after,
             ),
             action=ChangeFlowRunState(

@@ -21,7 +21,6 @@ class LimitResource:
 
     Attributes:
         limit: Its name.
-        slots: How many slots it has.
         decay: How many slots are freed per second; 0 if they must be released.
     """
 

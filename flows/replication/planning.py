@@ -23,7 +23,6 @@ class ImagePlan:
     """What is missing for one image.
 
     Attributes:
-        candidate: The image.
         there: Regions it is in.
         under_way: Transfers in progress, by region.
         transfer_to: Regions to transfer it to.

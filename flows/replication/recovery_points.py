@@ -13,7 +13,6 @@ class Candidate:
     """An image that should be in every region.
 
     Attributes:
-        image: The image.
         source: Name and ID of its Droplet, or the name of the image.
         droplet_id: ID of its Droplet; None if unknown.
     """

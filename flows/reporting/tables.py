@@ -61,19 +61,16 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     return lines + [nothing | {"Droplet": source} for source in report.without_backups]
 
 
-@singledispatch
 def artifact_table(report: RunReport) -> list[dict[str, str]]:
     """Make the artifact table of a report: rows of Markdown cells by column title."""
-    return escaped(table_of(report))
+    return coverage_markdown(report) if isinstance(report, ReplicationReport) else escaped(table_of(report))
 
 
-@singledispatch
 def artifact_description(report: RunReport) -> str:
     """Make the Markdown text above the artifact table."""
-    return f"**{report.summary}**"
+    return coverage_description(report) if isinstance(report, ReplicationReport) else f"**{report.summary}**"
 
 
-@artifact_table.register
 def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
     """Make the artifact table of a replication, with links to DigitalOcean's control panel.
 
@@ -91,15 +88,18 @@ def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
     return shown
 
 
-@artifact_description.register
 def coverage_description(report: ReplicationReport) -> str:
     """Make the Markdown text above the table: the summary, the legend, problems and notes."""
-    problems = report.problems
-    items = [f"- {_escape(each.image_and_regions)}: {_escape(each.reason)}" for each in problems[:MOST_REASONS]]
-    if len(problems) > MOST_REASONS:
-        items.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
+    items = [f"- {_escape(each)}" for each in problem_list(report)]
     reasons = ["\n".join(items), WHAT_TO_DO] if items else []
     return "\n\n".join([f"**{report.summary}**", LEGEND, *reasons, *map(_escape, report.notes)])
+
+
+def problem_list(report: ReplicationReport) -> list[str]:
+    """List what went wrong, at most `MOST_REASONS` problems."""
+    problems = [f"{each.image_and_regions}: {each.reason}" for each in report.problems]
+    more = len(problems) - MOST_REASONS
+    return [*problems[:MOST_REASONS], *([f"and {more} more: see the run's log"] if more > 0 else [])]
 
 
 def _linked(source: str) -> str:

@@ -21,7 +21,6 @@ class Stock:
     """An account's snapshots, and what is needed to decide which to keep.
 
     Attributes:
-        snapshots: The snapshots of Droplets.
         backups: The newest backup of each Droplet that has one, by Droplet ID.
         droplets: The names of the Droplets that still exist, by ID.
         unavailable: The statuses of snapshots that are not available, by ID.

@@ -1,7 +1,7 @@
 """The client for the DigitalOcean API; independent of Prefect."""
 
 from tasks.digitalocean.connection import Connection, connection_for, start_in_background
-from tasks.digitalocean.deadline import Deadline, deadline
+from tasks.digitalocean.deadline import deadline
 from tasks.digitalocean.errors import (
     APIError,
     ConfigurationError,
@@ -27,7 +27,6 @@ from tasks.digitalocean.models import (
     Image,
     ImageActionRequest,
     Region,
-    RegionSlug,
     ResourceId,
     Snapshot,
     TagName,
@@ -42,7 +41,6 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "ConvertImage",
-    "Deadline",
     "DeadlineExceeded",
     "DigitalOceanError",
     "Droplet",
@@ -53,7 +51,6 @@ __all__ = [
     "MalformedResponse",
     "NotFound",
     "Region",
-    "RegionSlug",
     "ResourceId",
     "ScopeMissing",
     "ServerError",

@@ -162,7 +162,7 @@ class DigitalOceanClient:
         The API lists GPU Droplets only with `type=gpus`, which cannot be combined with `tag_name`, so they are filtered
         by tag here. https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_list
         """
-        chosen_by = {"tag_name": checked_tag(tag)} if tag else {}
+        chosen_by = {"tag_name": _checked_tag(tag)} if tag else {}
         usual = await self._all(Paging(Droplet, "droplets"), "/v2/droplets", chosen_by)
         try:
             with_gpus = await self._all(Paging(Droplet, "droplets"), "/v2/droplets", {"type": "gpus"})
@@ -178,7 +178,7 @@ class DigitalOceanClient:
     async def create_tag(self, tag: str) -> None:
         """Create a tag, unless it exists."""
         try:
-            await self.request("POST", "/v2/tags", json={"name": checked_tag(tag)})
+            await self.request("POST", "/v2/tags", json={"name": _checked_tag(tag)})
         except UnprocessableEntity as error:
             logger.debug("Could not create the tag, probably because it exists: %s", error)
 
@@ -188,7 +188,7 @@ class DigitalOceanClient:
         Raises:
             NotFound: The tag or one of the images does not exist.
         """
-        path = f"/v2/tags/{checked_tag(tag)}/resources"
+        path = f"/v2/tags/{_checked_tag(tag)}/resources"
         resources = [{"resource_id": str(_checked_id(each, "image")), "resource_type": "image"} for each in image_ids]
         for start in range(0, len(resources), IMAGES_PER_TAGGING):
             await self.request("POST", path, json={"resources": resources[start : start + IMAGES_PER_TAGGING]})
@@ -338,12 +338,8 @@ def _checked_id(value: int, what: str) -> int:
     return value
 
 
-def checked_tag(tag: str) -> str:
-    """Check a tag before it becomes part of a path.
-
-    Raises:
-        InvalidArgument: The tag is not valid.
-    """
+def _checked_tag(tag: str) -> str:
+    """Check a tag before it becomes part of a path."""
     if not TAG_PATTERN.fullmatch(tag):
         raise InvalidArgument(
             f"{tag!r} is not a valid tag: expected 1 to 255 letters, digits, colons, dashes and underscores"

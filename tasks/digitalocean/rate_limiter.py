@@ -58,7 +58,6 @@ class Permit:
 
     Attributes:
         number: The number of the permit, counted per rate limiter.
-        priority: The priority that it was requested with.
     """
 
     number: int

@@ -33,9 +33,8 @@ class Entries(Generic[ResourceT]):
     """The entries of a list, some of which may be of unknown kinds.
 
     Attributes:
-        read: The entries that could be read.
-        unread: The others, as in the response.
-        problem: What is wrong with the first of the others, and where; empty without others.
+        unread: The entries that could not be read, as in the response.
+        problem: What is wrong with the first of them, and where; empty if there is none.
     """
 
     read: Sequence[ResourceT]
