@@ -20,15 +20,7 @@ from flows.waiting import waiting_for
 from tasks.account_actions import KnownActions, list_actions_on
 from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
 from tasks.connection import connect
-from tasks.digitalocean import (
-    APIError,
-    Connection,
-    DeadlineExceeded,
-    Forbidden,
-    Unauthorized,
-    deadline,
-    track_usage,
-)
+from tasks.digitalocean import APIError, Connection, DeadlineExceeded, Forbidden, Unauthorized, deadline, track_usage
 from tasks.tags import tag_images
 
 # After Ctrl-C, a start in progress ends first, then there is one more report.

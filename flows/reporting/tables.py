@@ -7,14 +7,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
-from flows.reporting.report import (
-    BAD_OUTCOMES,
-    ActionHistory,
-    Outcome,
-    ReplicationReport,
-    Row,
-    RunReport,
-)
+from flows.reporting.report import BAD_OUTCOMES, ActionHistory, Outcome, ReplicationReport, Row, RunReport
 
 SIGNS = {
     Outcome.ALREADY_THERE: "✓",

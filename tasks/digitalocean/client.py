@@ -27,14 +27,7 @@ from tasks.digitalocean.errors import (
     collection_of,
 )
 from tasks.digitalocean.http_client import PERMIT, BodyTooLarge, RateLimitedClient
-from tasks.digitalocean.models import (
-    TAG_PATTERN,
-    Action,
-    Droplet,
-    Image,
-    Region,
-    Snapshot,
-)
+from tasks.digitalocean.models import TAG_PATTERN, Action, Droplet, Image, Region, Snapshot
 from tasks.digitalocean.pagination import FeedPage, Paging, Skip, feed_page
 from tasks.digitalocean.rate_limiter import DistributedLimit, Permit, RateLimiter
 from tasks.digitalocean.responses import ResourceT, ResponseBody, parse_response

@@ -13,15 +13,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv.parser import Binding, parse_stream
-from pydantic import (
-    AliasChoices,
-    Field,
-    PositiveInt,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AliasChoices, Field, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tasks.digitalocean.errors import ConfigurationError, TokenMissing
