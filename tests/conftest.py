@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,15 @@ FOLDER = Path(__file__).parent
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("unit", settings.get_profile("default"), max_examples=20)
 settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    """Let tests interrupt the commands that they start.
+
+    A shell starts background jobs with SIGINT ignored, and commands started from there would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Here and not in the folders that use it: a fixture that two conftest.py define is two servers, and flows would run

@@ -166,10 +166,10 @@ class Cadence:
         age = pending.last_seen - pending.started
         if "page" not in sources:
             interval = age  # other requests show fewer actions
-        elif pending.blocking:
-            interval = BLOCKING_PART_OF_AGE * age
         else:
             interval = math.sqrt(PART_OF_LONGEST * self.longest * age)
+            if pending.blocking:
+                interval = min(interval, BLOCKING_PART_OF_AGE * age)
         typical = self.typical(pending.action.type, pending.gigabytes)
         if typical is not None and not pending.blocking:
             interval = min(interval, max(typical - age, OVERDUE_PART_OF_AGE * age))
