@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import inspect
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from pathlib import Path
+from typing import Any
 
 import prefect.context
 import pytest
@@ -13,6 +17,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from deployments.prefect_server import prefect_server
 from tests.end_to_end.prefect_server import PrefectView, viewing
+from tests.virtual_time import run
 
 FOLDER = Path(__file__).parent
 # A busy machine is slow, and that is no failure.
@@ -56,3 +61,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(FOLDER).parts[0]
         if folder in {"browser", "end_to_end"}:
             item.add_marker(folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Run `async def` tests in virtual time, or in real time where they are marked so."""
+    run_test = _runner_of(pyfuncitem)
+    # Hypothesis runs what it was given, once for each example.
+    of_hypothesis = getattr(pyfuncitem.obj, "hypothesis", None)
+    if of_hypothesis and inspect.iscoroutinefunction(of_hypothesis.inner_test):
+        of_hypothesis.inner_test = _made_synchronous(of_hypothesis.inner_test, run_test)
+    elif inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = _made_synchronous(pyfuncitem.obj, run_test)
+    return (yield)
+
+
+def _runner_of(test: pytest.Function) -> Callable[..., Any]:
+    if test.get_closest_marker("real_time"):
+        return asyncio.run
+    longest = test.get_closest_marker("longest")
+    return partial(run, longest=longest.args[0]) if longest else run
+
+
+def _made_synchronous(test: Callable[..., Any], run_test: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(test)
+    def running(*arguments: Any, **named: Any) -> None:
+        run_test(test(*arguments, **named))
+
+    return running

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.virtual_time import EPOCH, Endless, VirtualClock, run
+from tests.virtual_time import EPOCH, Endless, VirtualClock, VirtualTimeLoop, run
 
 
 def test_a_day_of_sleep_takes_no_time_and_ends_at_the_second() -> None:
@@ -70,3 +70,20 @@ def test_going_round_without_time_passing_is_an_error(monkeypatch: pytest.Monkey
 
     with pytest.raises(Endless, match="round and round"):
         run(spin())
+
+
+async def test_an_async_test_runs_in_virtual_time() -> None:
+    await asyncio.sleep(86400)
+    assert VirtualClock().unix() == EPOCH + 86400
+
+
+@pytest.mark.longest(3600)
+async def test_a_mark_limits_the_virtual_time_of_a_test() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    assert loop.longest == 3600
+
+
+@pytest.mark.real_time
+async def test_a_mark_makes_an_async_test_run_in_real_time() -> None:
+    assert not isinstance(asyncio.get_running_loop(), VirtualTimeLoop)

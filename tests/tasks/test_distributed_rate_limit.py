@@ -166,20 +166,17 @@ def test_a_short_burst_goes_at_once_also_where_the_server_takes_its_time() -> No
     assert sent[math.floor(burst_of(MINUTE)) - 1] < 1
 
 
-def test_requests_of_others_are_waited_for() -> None:
+async def test_requests_of_others_are_waited_for() -> None:
     bucket = Bucket(MINUTE)
 
-    async def send() -> float:
-        await bucket.add(100)
-        shared = process(bucket.add)
-        await shared.acquire()
-        # The first request goes on what is known; its report tells of the others.
-        await asyncio.sleep(0.001)
-        await shared.acquire()
-        return now()
-
     enough_has_leaked = (100 + 2 - burst_of(MINUTE)) / requests_per_second([MINUTE])
-    assert run(send()) == pytest.approx(enough_has_leaked, abs=0.1)
+    await bucket.add(100)
+    shared = process(bucket.add)
+    await shared.acquire()
+    # The first request goes on what is known; its report tells of the others.
+    await asyncio.sleep(0.001)
+    await shared.acquire()
+    assert now() == pytest.approx(enough_has_leaked, abs=0.1)
 
 
 async def _failing(requests: int) -> float | None:
@@ -242,12 +239,9 @@ def test_many_requests_take_few_reports_and_each_is_added_once() -> None:
     assert len(sent) - burst_of(MINUTE) <= sum(bucket.additions) <= len(sent)
 
 
-def test_a_process_that_sends_nothing_adds_nothing() -> None:
+async def test_a_process_that_sends_nothing_adds_nothing() -> None:
     bucket = Bucket(MINUTE)
 
-    async def send_one() -> None:
-        await process(bucket.add).acquire()
-        await asyncio.sleep(3600)
-
-    run(send_one())
+    await process(bucket.add).acquire()
+    await asyncio.sleep(3600)
     assert bucket.additions == [1]

@@ -25,7 +25,6 @@ from tests.flows.retention import test_retention_in_the_long_run as long_run
 from tests.torture.conftest import is_full
 from tests.torture.judging import let_all_end
 from tests.torture.reliability import write_section
-from tests.virtual_time import run
 
 TITLE = "Nights"
 NIGHTS = 60
@@ -109,8 +108,9 @@ def table(pytestconfig: pytest.Config) -> Iterator[Table]:
 
 @pytest.mark.torture
 @pytest.mark.parametrize("seed", SEEDS_IN_VIRTUAL_TIME)
-def test_planner_executor_and_pruning_survive_two_months_in_virtual_time(seed: int, table: Table) -> None:
-    nights = run(long_run.two_months(seed), longest=(long_run.NIGHTS + 1) * DAY)
+@pytest.mark.longest((long_run.NIGHTS + 1) * DAY)
+async def test_planner_executor_and_pruning_survive_two_months_in_virtual_time(seed: int, table: Table) -> None:
+    nights = await long_run.two_months(seed)
     table.add("the parts of the flows, in virtual time", long_run.NIGHTS, nights)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -71,25 +70,22 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def test_the_application_runs_within_the_process_on_a_clock_of_its_own(clock: SandboxClock) -> None:
+async def test_the_application_runs_within_the_process_on_a_clock_of_its_own(clock: SandboxClock) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    async def use() -> None:
-        faults = Faults()
-        account = make_account(now=NOON)
-        app = sandbox_app(account, token="t", faults=faults, clock=clock, sleep=sleep)
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=bearer("t")) as http:
-            faults.add(Fault(FaultKind.SLOW, seconds=40), Fault(FaultKind.DROP_AFTER))
-            links = (await http.get("/v2/images?per_page=1")).json()["links"]["pages"]
-            assert links["next"].startswith("http://api/v2/images?")
-            with pytest.raises(ConnectionDropped):
-                await http.get("/v2/images")
-
-    asyncio.run(use())
+    faults = Faults()
+    account = make_account(now=NOON)
+    app = sandbox_app(account, token="t", faults=faults, clock=clock, sleep=sleep)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=bearer("t")) as http:
+        faults.add(Fault(FaultKind.SLOW, seconds=40), Fault(FaultKind.DROP_AFTER))
+        links = (await http.get("/v2/images?per_page=1")).json()["links"]["pages"]
+        assert links["next"].startswith("http://api/v2/images?")
+        with pytest.raises(ConnectionDropped):
+            await http.get("/v2/images")
     assert slept == [40]
 
 

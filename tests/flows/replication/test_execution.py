@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 import pytest
@@ -23,7 +22,6 @@ from tests.flows.replication.executions import (
     replicate,
 )
 from tests.tasks.digitalocean.in_process import World
-from tests.virtual_time import run
 
 # Regions that no Droplet of the default account is in.
 REGIONS = ["ams3", "sgp1", "tor1"]
@@ -43,22 +41,10 @@ def every(outcome: Outcome, images: list[Image], regions: list[str] = REGIONS) -
     return {(image.id, region): outcome for image in images for region in regions}
 
 
-def in_virtual_time(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
-    def running() -> None:
-        run(test())
-
-    running.__name__, running.__doc__ = test.__name__, test.__doc__
-    return running
+async def test_no_region_of_the_default_account_is_where_the_tests_copy_to() -> None:
+    assert not {slug for image in World().images("backup") for slug in image.regions} & set(REGIONS)
 
 
-def test_no_region_of_the_default_account_is_where_the_tests_copy_to() -> None:
-    async def look() -> None:
-        assert not {slug for image in World().images("backup") for slug in image.regions} & set(REGIONS)
-
-    run(look())
-
-
-@in_virtual_time
 async def test_an_image_is_copied_as_soon_as_it_is_converted_whatever_becomes_of_the_others() -> None:
     world = World()
     stuck, quick = sized(world.images("backup"), 30, 2)
@@ -68,7 +54,6 @@ async def test_an_image_is_copied_as_soon_as_it_is_converted_whatever_becomes_of
     assert all("not started" in rows[stuck.id, region].error for region in REGIONS)
 
 
-@in_virtual_time
 async def test_conversions_start_before_transfers_and_the_largest_images_first() -> None:
     # So few requests a minute that each start has to wait for its turn.
     world = World(droplets=5, limits=Limits(6, 5000))
@@ -89,22 +74,20 @@ async def test_conversions_start_before_transfers_and_the_largest_images_first()
 
 
 @pytest.mark.parametrize("restarts", [0, 2])
-def test_a_transfer_that_ends_errored_is_started_anew_as_often_as_is_allowed_and_then_reported(restarts: int) -> None:
-    async def copy() -> None:
-        world = World()
-        (image,) = sized(world.images("snapshot"), 2)
-        world.faults.add(Fault(FaultKind.ACTION_ERRORED, times=restarts + 1))
-        rows = await replicate(connection_to(world, action_restart_max=restarts), [image.id], ["tor1"])
-        row = rows[image.id, "tor1"]
-        assert row.outcome == Outcome.FAILED
-        assert row.error == ("the action failed on all 3 attempts" if restarts else "the action failed")
-        assert len(world.record.actions) == restarts + 1
-        assert row.action_id == world.record.actions[-1].id
+async def test_a_transfer_that_ends_errored_is_started_anew_as_often_as_is_allowed_and_then_reported(
+    restarts: int,
+) -> None:
+    world = World()
+    (image,) = sized(world.images("snapshot"), 2)
+    world.faults.add(Fault(FaultKind.ACTION_ERRORED, times=restarts + 1))
+    rows = await replicate(connection_to(world, action_restart_max=restarts), [image.id], ["tor1"])
+    row = rows[image.id, "tor1"]
+    assert row.outcome == Outcome.FAILED
+    assert row.error == ("the action failed on all 3 attempts" if restarts else "the action failed")
+    assert len(world.record.actions) == restarts + 1
+    assert row.action_id == world.record.actions[-1].id
 
-    run(copy())
 
-
-@in_virtual_time
 async def test_a_transfer_that_works_at_its_last_start_is_a_transfer_like_others() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 2)
@@ -114,7 +97,6 @@ async def test_a_transfer_that_works_at_its_last_start_is_a_transfer_like_others
     assert world.record.duplicate_transfers() == []
 
 
-@in_virtual_time
 async def test_a_conversion_that_never_works_fails_its_image_in_every_region_and_no_other() -> None:
     world = World()
     bad, good = sized(world.images("backup"), 2, 2)
@@ -125,17 +107,13 @@ async def test_a_conversion_that_never_works_fails_its_image_in_every_region_and
 
 
 @pytest.mark.parametrize("lock_seconds", [3.0, 60.0, 240.0])
-def test_an_image_that_stays_locked_after_its_conversion_is_waited_for(lock_seconds: float) -> None:
-    async def copy() -> None:
-        world = World(behavior=Behavior(lock_seconds=lock_seconds))
-        (image,) = sized(world.images("backup"), 2)
-        rows = await replicate(connection_to(world), [image.id], REGIONS)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, [image])
-
-    run(copy())
+async def test_an_image_that_stays_locked_after_its_conversion_is_waited_for(lock_seconds: float) -> None:
+    world = World(behavior=Behavior(lock_seconds=lock_seconds))
+    (image,) = sized(world.images("backup"), 2)
+    rows = await replicate(connection_to(world), [image.id], REGIONS)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [image])
 
 
-@in_virtual_time
 async def test_a_refusal_for_good_is_told_in_the_words_of_the_api_and_holds_up_no_other_region() -> None:
     world = World()
     (image,) = sized(world.images("backup"), 2)
@@ -152,7 +130,6 @@ async def test_a_refusal_for_good_is_told_in_the_words_of_the_api_and_holds_up_n
     assert all(row.seconds is not None and row.seconds < 600 for row in rows.values())
 
 
-@in_virtual_time
 async def test_after_a_401_nothing_more_is_sent_and_every_copy_is_accounted_for() -> None:
     # One request at a time, so that the first to be refused is the only one under way.
     world = World()
@@ -168,7 +145,6 @@ async def test_after_a_401_nothing_more_is_sent_and_every_copy_is_accounted_for(
     assert world.record.actions == []
 
 
-@in_virtual_time
 async def test_an_image_that_is_deleted_before_its_turn_fails_alone() -> None:
     world = World()
     gone, there = sized(world.images("backup"), 2, 2)
@@ -180,7 +156,6 @@ async def test_an_image_that_is_deleted_before_its_turn_fails_alone() -> None:
     assert all("was deleted during the run" in rows[gone.id, region].error for region in REGIONS)
 
 
-@in_virtual_time
 async def test_an_image_that_is_deleted_while_it_is_copied_fails_with_words_that_say_so() -> None:
     world = World()
     (gone,) = sized(world.images("snapshot"), 10)
@@ -193,7 +168,6 @@ async def test_an_image_that_is_deleted_while_it_is_copied_fails_with_words_that
     assert all("was deleted during the run" in row.error for row in rows.values())
 
 
-@in_virtual_time
 async def test_what_has_not_arrived_when_time_is_up_says_whether_it_is_under_way() -> None:
     # Two of three transfers can be started before time is up.
     world = World(limits=Limits(5, 5000))
@@ -207,7 +181,6 @@ async def test_what_has_not_arrived_when_time_is_up_says_whether_it_is_under_way
     assert [row.action_id for row in rows.values() if row.error.startswith("not started")] == [None]
 
 
-@in_virtual_time
 async def test_a_run_that_does_not_wait_says_what_it_has_started() -> None:
     world = World()
     (image,) = sized(world.images("backup"), 5)
@@ -217,7 +190,6 @@ async def test_a_run_that_does_not_wait_says_what_it_has_started() -> None:
     assert {row.region: row.action_id for row in rows.values()} == transfers
 
 
-@in_virtual_time
 async def test_transfers_under_way_are_adopted_and_the_rest_is_started() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
@@ -228,7 +200,6 @@ async def test_transfers_under_way_are_adopted_and_the_rest_is_started() -> None
     assert len(posts(world)) == len(REGIONS) - 1
 
 
-@in_virtual_time
 async def test_a_transfer_that_somebody_starts_after_the_plan_was_made_is_adopted() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
@@ -240,7 +211,6 @@ async def test_a_transfer_that_somebody_starts_after_the_plan_was_made_is_adopte
     assert rows[image.id, "sgp1"].action_id == running.id
 
 
-@in_virtual_time
 async def test_an_image_that_reaches_a_region_after_the_plan_was_made_is_there_already() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
@@ -251,7 +221,6 @@ async def test_an_image_that_reaches_a_region_after_the_plan_was_made_is_there_a
     assert outcomes(rows) == every(Outcome.TRANSFERRED, [image]) | {(image.id, "sgp1"): Outcome.ALREADY_THERE}
 
 
-@in_virtual_time
 async def test_a_conversion_that_somebody_starts_after_the_plan_was_made_is_waited_for() -> None:
     world = World()
     (image,) = sized(world.images("backup"), 5)
@@ -264,21 +233,17 @@ async def test_a_conversion_that_somebody_starts_after_the_plan_was_made_is_wait
 
 
 @pytest.mark.parametrize("lag_seconds", [0.0, 60.0, 600.0])
-def test_a_second_execution_posts_nothing_to_any_image_though_images_lag_behind(lag_seconds: float) -> None:
-    async def copy_twice() -> None:
-        world = World(behavior=Behavior(lag_seconds=lag_seconds, duplicate_transfers="accept"))
-        images = sized(world.images("backup"), 2, 3)
-        await replicate(connection_to(world), ids(images), REGIONS)
-        before = len(posts(world))
-        assert before == len(images) * (1 + len(REGIONS))
-        again = await replicate(connection_to(world), ids(images), REGIONS)
-        assert outcomes(again) == every(Outcome.ALREADY_THERE, images)
-        assert len(posts(world)) == before
-
-    run(copy_twice())
+async def test_a_second_execution_posts_nothing_to_any_image_though_images_lag_behind(lag_seconds: float) -> None:
+    world = World(behavior=Behavior(lag_seconds=lag_seconds, duplicate_transfers="accept"))
+    images = sized(world.images("backup"), 2, 3)
+    await replicate(connection_to(world), ids(images), REGIONS)
+    before = len(posts(world))
+    assert before == len(images) * (1 + len(REGIONS))
+    again = await replicate(connection_to(world), ids(images), REGIONS)
+    assert outcomes(again) == every(Outcome.ALREADY_THERE, images)
+    assert len(posts(world)) == before
 
 
-@in_virtual_time
 async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
     world = World()
     images = sized(world.images("backup"), 2, 3)
@@ -295,28 +260,22 @@ async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
 
 
 @pytest.mark.parametrize("lag_seconds", [0.0, 60.0])
-def test_an_image_that_can_be_tagged_only_as_a_snapshot_is_tagged_as_soon_as_the_api_shows_it_as_one(
+async def test_an_image_that_can_be_tagged_only_as_a_snapshot_is_tagged_as_soon_as_the_api_shows_it_as_one(
     lag_seconds: float,
 ) -> None:
-    async def replicate_one() -> None:
-        world = World(behavior=Behavior(taggable_backups=False, lag_seconds=lag_seconds))
-        (backup,) = sized(world.images("backup"), 9)
-        connection = connection_to(world)
-        rows = await replicate(connection, [backup.id], REGIONS)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
-        assert backup.tags == [connection.settings.managed_tag]
-
-    run(replicate_one())
+    world = World(behavior=Behavior(taggable_backups=False, lag_seconds=lag_seconds))
+    (backup,) = sized(world.images("backup"), 9)
+    connection = connection_to(world)
+    rows = await replicate(connection, [backup.id], REGIONS)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
+    assert backup.tags == [connection.settings.managed_tag]
 
 
-def test_while_an_image_is_locked_after_its_conversion_only_one_of_its_transfers_is_refused() -> None:
-    async def replicate_one() -> None:
-        world = World(behavior=Behavior(lock_seconds=120))
-        (backup,) = sized(world.images("backup"), 9)
-        rows = await replicate(connection_to(world), [backup.id], REGIONS)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
-        refused = len(posts(world)) - 1 - len(REGIONS)
-        # Between them, 5, 10, 20, 40 and 80 seconds.
-        assert 2 <= refused <= 6
-
-    run(replicate_one())
+async def test_while_an_image_is_locked_after_its_conversion_only_one_of_its_transfers_is_refused() -> None:
+    world = World(behavior=Behavior(lock_seconds=120))
+    (backup,) = sized(world.images("backup"), 9)
+    rows = await replicate(connection_to(world), [backup.id], REGIONS)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
+    refused = len(posts(world)) - 1 - len(REGIONS)
+    # Between them, 5, 10, 20, 40 and 80 seconds.
+    assert 2 <= refused <= 6

@@ -405,21 +405,18 @@ def test_links_of_another_shape_never_end_in_another_error(links: object) -> Non
         FaultKind.LIMIT_HTML,
     ],
 )
-def test_a_page_that_fails_is_asked_for_again_and_not_the_whole_list(kind: FaultKind) -> None:
-    async def listing() -> tuple[list[int], list[str]]:
-        world = World(droplets=20, behavior=Behavior(max_per_page=10))
-        first = await world.client.list_recent_actions(1)
-        assert len(first.actions) == first.size == 10
-        world.record.requests.clear()
-        # The first page is over when the second fails, twice.
-        asked = asyncio.create_task(world.client.list_private_images())
-        await asyncio.sleep(world.latency * 0.75)
-        assert len(world.record.requests) == 1
-        world.faults.add(Fault(kind, path="/v2/images", times=2))
-        images = await asked
-        return [image.id for image in images], [seen.path.partition("page=")[2][:1] for seen in world.record.requests]
-
-    ids, pages = run(listing())
+async def test_a_page_that_fails_is_asked_for_again_and_not_the_whole_list(kind: FaultKind) -> None:
+    world = World(droplets=20, behavior=Behavior(max_per_page=10))
+    first = await world.client.list_recent_actions(1)
+    assert len(first.actions) == first.size == 10
+    world.record.requests.clear()
+    # The first page is over when the second fails, twice.
+    asked = asyncio.create_task(world.client.list_private_images())
+    await asyncio.sleep(world.latency * 0.75)
+    assert len(world.record.requests) == 1
+    world.faults.add(Fault(kind, path="/v2/images", times=2))
+    images = await asked
+    ids, pages = [image.id for image in images], [seen.path.partition("page=")[2][:1] for seen in world.record.requests]
     assert len(ids) == len(set(ids)) > 30
     assert pages[:5] == ["1", "2", "2", "2", "3"]
     assert sorted(pages[3:]) == pages[3:]
@@ -452,13 +449,10 @@ def test_the_list_of_an_image_that_is_there_is_asked_for_again_after_a_404() -> 
     assert len(server.asked) == 5
 
 
-def test_a_page_of_the_feed_tells_whether_there_is_another() -> None:
-    async def reading() -> tuple[bool, bool, list[int]]:
-        world = World(droplets=6, behavior=Behavior(max_per_page=5))
-        first, second = await world.client.list_recent_actions(), await world.client.list_recent_actions(2)
-        return first.more, second.more, [action.id for action in [*first.actions, *second.actions]]
-
-    more, rest, ids = run(reading())
+async def test_a_page_of_the_feed_tells_whether_there_is_another() -> None:
+    world = World(droplets=6, behavior=Behavior(max_per_page=5))
+    first, second = await world.client.list_recent_actions(), await world.client.list_recent_actions(2)
+    more, rest, ids = first.more, second.more, [action.id for action in [*first.actions, *second.actions]]
     assert (more, rest) == (True, False)
     assert ids == sorted(ids, reverse=True)
 
@@ -508,33 +502,27 @@ def test_a_deletion_is_sent_once_and_repeating_is_left_to_its_caller(status: int
 # Images, regions, Droplets, tags
 
 
-def test_the_sandbox_and_the_client_understand_each_other() -> None:
-    async def reading() -> None:
-        world = World(droplets=12)
-        own = await world.client.list_private_images()
-        assert {image.id for image in own} == {image.id for image in world.account.images.values() if not image.public}
-        assert await world.client.get_image(own[0].id) == own[0]
-        snapshots = await world.client.list_snapshots()
-        assert {snapshot.id for snapshot in snapshots} == {image.id for image in world.images("snapshot")}
-        for snapshot in snapshots:
-            assert snapshot.resource_id == world.account.images[snapshot.id].droplet_id
-        regions = await world.client.list_regions()
-        assert {region.slug for region in regions} == set(world.account.regions)
-        assert {region.slug for region in regions if region.takes_images} == {
-            region.slug for region in world.account.regions.values() if region.takes_images
-        }
-
-    run(reading())
+async def test_the_sandbox_and_the_client_understand_each_other() -> None:
+    world = World(droplets=12)
+    own = await world.client.list_private_images()
+    assert {image.id for image in own} == {image.id for image in world.account.images.values() if not image.public}
+    assert await world.client.get_image(own[0].id) == own[0]
+    snapshots = await world.client.list_snapshots()
+    assert {snapshot.id for snapshot in snapshots} == {image.id for image in world.images("snapshot")}
+    for snapshot in snapshots:
+        assert snapshot.resource_id == world.account.images[snapshot.id].droplet_id
+    regions = await world.client.list_regions()
+    assert {region.slug for region in regions} == set(world.account.regions)
+    assert {region.slug for region in regions if region.takes_images} == {
+        region.slug for region in world.account.regions.values() if region.takes_images
+    }
 
 
-def test_droplets_with_gpus_are_listed_with_the_others() -> None:
-    async def reading() -> None:
-        world = World(droplets=12)
-        droplets = await world.client.list_droplets()
-        assert {droplet.id for droplet in droplets} == set(world.account.droplets)
-        assert any(droplet.name.startswith("trainer") for droplet in droplets)
-
-    run(reading())
+async def test_droplets_with_gpus_are_listed_with_the_others() -> None:
+    world = World(droplets=12)
+    droplets = await world.client.list_droplets()
+    assert {droplet.id for droplet in droplets} == set(world.account.droplets)
+    assert any(droplet.name.startswith("trainer") for droplet in droplets)
 
 
 @pytest.mark.parametrize("tag", ["ml", "ML"])
@@ -555,17 +543,14 @@ def test_a_droplet_that_both_lists_show_is_one() -> None:
     assert len(server.ask(lambda client: client.list_droplets())) == 1
 
 
-def test_a_tag_that_exists_already_is_left_as_it_is() -> None:
-    async def tagging() -> None:
-        world = World()
-        await world.client.create_tag("prefect:replicated")
-        await world.client.create_tag("prefect:replicated")
-        images = [image.id for image in world.images("backup")]
-        await world.client.tag_images("prefect:replicated", images)
-        assert all(world.account.images[each].tags == ["prefect:replicated"] for each in images)
-        assert len(world.record.requests) == 3
-
-    run(tagging())
+async def test_a_tag_that_exists_already_is_left_as_it_is() -> None:
+    world = World()
+    await world.client.create_tag("prefect:replicated")
+    await world.client.create_tag("prefect:replicated")
+    images = [image.id for image in world.images("backup")]
+    await world.client.tag_images("prefect:replicated", images)
+    assert all(world.account.images[each].tags == ["prefect:replicated"] for each in images)
+    assert len(world.record.requests) == 3
 
 
 def test_many_images_are_tagged_in_few_requests_with_ids_as_text() -> None:
@@ -584,19 +569,16 @@ def test_no_images_are_tagged_without_a_request() -> None:
     assert server.asked == []
 
 
-def test_every_request_is_counted_in_the_open_tallies() -> None:
-    async def counting() -> None:
-        world = World()
-        world.faults.add(Fault(FaultKind.BURST_LIMIT), Fault(FaultKind.DROP_AFTER))
-        with track_usage() as outer:
-            with track_usage() as inner:
-                await world.client.list_regions()
+async def test_every_request_is_counted_in_the_open_tallies() -> None:
+    world = World()
+    world.faults.add(Fault(FaultKind.BURST_LIMIT), Fault(FaultKind.DROP_AFTER))
+    with track_usage() as outer:
+        with track_usage() as inner:
             await world.client.list_regions()
         await world.client.list_regions()
-        assert (inner.requests, inner.too_many_requests) == (3, 1)
-        assert (outer.requests, outer.too_many_requests) == (4, 1)
-
-    run(counting())
+    await world.client.list_regions()
+    assert (inner.requests, inner.too_many_requests) == (3, 1)
+    assert (outer.requests, outer.too_many_requests) == (4, 1)
 
 
 # Over the network
@@ -624,8 +606,9 @@ def network_settings(sandbox: Sandbox, **changes: Any) -> Settings:
     return make_settings(**{"api_url": sandbox.url, "token": sandbox.token, **changes})
 
 
-def test_many_calls_share_one_connection() -> None:
-    async def calling() -> int:
+@pytest.mark.real_time
+async def test_many_calls_share_one_connection() -> None:
+    with Sandbox() as sandbox:
         proxy = CountingProxy(int(sandbox.url.rpartition(":")[2]))
         async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listener:
             port = listener.sockets[0].getsockname()[1]
@@ -636,45 +619,36 @@ def test_many_calls_share_one_connection() -> None:
                 with suppress(NotFound):
                     await client.get_image(1)
                 await client.list_private_images()
-        return proxy.connections
-
-    with Sandbox() as sandbox:
-        assert asyncio.run(calling()) == 1
+        assert proxy.connections == 1
         assert len(sandbox.record.requests) == 7
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_a_proxy_in_the_environment_is_not_asked_the_way_to_this_machine(
+@pytest.mark.real_time
+async def test_a_proxy_in_the_environment_is_not_used_for_this_machine(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    async def calling() -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    with Sandbox() as sandbox:
         async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
             assert await client.list_regions()
 
-    monkeypatch.setenv(variable, "http://127.0.0.1:1")
-    with Sandbox() as sandbox:
-        asyncio.run(calling())
 
-
-def test_where_nobody_listens_nothing_was_sent() -> None:
-    async def calling() -> None:
-        async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
-            await post(client, 1, ConvertImage())
-
+@pytest.mark.real_time
+async def test_a_refused_connection_means_that_nothing_was_sent() -> None:
     with Sandbox() as sandbox:
         pass
-    with pytest.raises(ConnectionFailed) as caught:
-        asyncio.run(calling())
+    async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
+        with pytest.raises(ConnectionFailed) as caught:
+            await post(client, 1, ConvertImage())
     assert caught.value.repeatable
 
 
-def test_a_connection_that_drops_leaves_open_what_was_done() -> None:
-    async def calling() -> None:
-        async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
-            await post(client, 1, ConvertImage())
-
+@pytest.mark.real_time
+async def test_a_dropped_connection_leaves_it_unclear_whether_the_request_was_carried_out() -> None:
     with Sandbox() as sandbox:
         sandbox.faults.add(Fault(FaultKind.DROP_AFTER))
-        with pytest.raises(TransportError) as caught:
-            asyncio.run(calling())
+        async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
+            with pytest.raises(TransportError) as caught:
+                await post(client, 1, ConvertImage())
     assert caught.value.ambiguous
