@@ -16,6 +16,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from deployments.prefect_server import prefect_server
+from tests.end_to_end.migrated_database import copy_to, migrated_database
 from tests.end_to_end.prefect_server import PrefectView, viewing
 from tests.virtual_time import run
 
@@ -35,12 +36,21 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str], Path]:
+    """Makes folders for Prefect servers, with a database that is migrated already."""
+    ours = tmp_path_factory.getbasetemp()
+    # The processes of pytest-xdist have their folders in one.
+    database = migrated_database((ours if worker_id == "master" else ours.parent) / "migrated")
+    return lambda name: copy_to(tmp_path_factory.mktemp(name), database)
+
+
 # Here and not in the folders that use it: a fixture that two conftest.py define is two servers, and flows would run
 # through the one that was started last while tests look at the other.
 @pytest.fixture(scope="session")
-def prefect_view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectView]:
+def prefect_view(prefect_home: Callable[[str], Path]) -> Iterator[PrefectView]:
     """One Prefect server for the tests of this process, and a look at it; flows of this process run through it."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = prefect_home("prefect")
     with prefect_server(home) as address, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
         patch.setenv("PREFECT_API_URL", f"{address}/api")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +32,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def installed(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installed(browser: Browser, prefect_home: Callable[[str], Path]) -> Iterator[Installation]:
     """One installation for all tests here."""
-    with installation(tmp_path_factory.mktemp("installation")) as installed:
+    with installation(prefect_home("installation")) as installed:
         yield installed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -126,9 +126,9 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("set-up")
-    with prefect_server(folder / "server") as url, httpx.Client(base_url=f"{url}/api", trust_env=False) as http:
+def server(prefect_home: Callable[[str], Path]) -> Iterator[Server]:
+    folder = prefect_home("set-up")
+    with prefect_server(folder) as url, httpx.Client(base_url=f"{url}/api", trust_env=False) as http:
         yield Server(url, folder, http)
 
 
