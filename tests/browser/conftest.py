@@ -40,7 +40,7 @@ def installed(browser: Browser, prefect_home: Callable[[str], Path]) -> Iterator
 
 @pytest.fixture
 def screen(request: pytest.FixtureRequest, browser: Browser, installed: Installation) -> Iterator[Screen]:
-    """A page of its own for each test."""
+    """A separate page for each test."""
     from tests.browser.chromium import page_at  # noqa: PLC0415
     from tests.browser.screen import Screen  # noqa: PLC0415
 

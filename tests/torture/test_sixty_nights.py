@@ -116,14 +116,14 @@ async def test_planner_executor_and_pruning_survive_two_months_in_virtual_time(s
 
 @pytest.fixture
 def _few_logs() -> Iterator[None]:
-    """Nobody reads the logs of so many runs, and Prefect's server is busy enough."""
+    """Send few logs: there are many runs, and Prefect's server is busy enough."""
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
         yield
 
 
 @pytest.mark.usefixtures("_few_logs")
 @pytest.mark.parametrize("count", [NIGHTS_IN_EVERY_TEST_RUN, pytest.param(NIGHTS, marks=pytest.mark.torture)])
-def test_nightly_runs_through_prefect_leave_what_the_rule_says_whatever_goes_wrong(
+def test_nightly_runs_through_prefect_leave_what_the_rule_says_despite_faults(
     count: int, start: Callable[..., Sandbox], prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
     skipped = 0.0
@@ -169,7 +169,7 @@ def test_nightly_runs_through_prefect_leave_what_the_rule_says_whatever_goes_wro
 
 def a_run(view: PrefectView, timeout_minutes: float = TIMEOUT_MINUTES) -> Sequence[State[Any]]:
     """Copy and prune once; tells how the run ended, and how the pruning within it."""
-    # Whole minutes are all that people may ask for.
+    # The parameter accepts only whole minutes.
     flow = replicate_backups.with_options(validate_parameters=False)
     state = cast("State[Any]", flow(regions=REGIONS, timeout_minutes=timeout_minutes, prune=True, return_state=True))
     parent = FlowRunFilterParentFlowRunId(any_=[view.run_of(state).id])

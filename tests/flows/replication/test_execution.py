@@ -1,4 +1,4 @@
-"""Carrying out a plan: what goes first, what waits, what is tried again, and what is told of the rest."""
+"""Carrying out a plan: what goes first, what waits, what is retried, and what is reported about the rest."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def every(outcome: Outcome, images: list[Image], regions: list[str] = REGIONS) -
     return {(image.id, region): outcome for image in images for region in regions}
 
 
-async def test_no_region_of_the_default_account_is_where_the_tests_copy_to() -> None:
+async def test_the_target_regions_of_these_tests_have_no_backups_in_the_default_account() -> None:
     assert not {slug for image in World().images("backup") for slug in image.regions} & set(REGIONS)
 
 
-async def test_an_image_is_copied_as_soon_as_it_is_converted_whatever_becomes_of_the_others() -> None:
+async def test_an_image_is_copied_as_soon_as_it_is_converted_regardless_of_the_others() -> None:
     world = World()
     stuck, quick = sized(world.images("backup"), 30, 2)
     world.faults.add(Fault(FaultKind.ACTION_ENDLESS, "POST", f"/images/{stuck.id}/actions"))
@@ -74,7 +74,7 @@ async def test_conversions_start_before_transfers_and_the_largest_images_first()
 
 
 @pytest.mark.parametrize("restarts", [0, 2])
-async def test_a_transfer_that_ends_errored_is_started_anew_as_often_as_is_allowed_and_then_reported(
+async def test_an_errored_transfer_is_restarted_as_often_as_allowed_and_then_reported(
     restarts: int,
 ) -> None:
     world = World()
@@ -88,7 +88,7 @@ async def test_a_transfer_that_ends_errored_is_started_anew_as_often_as_is_allow
     assert row.action_id == world.record.actions[-1].id
 
 
-async def test_a_transfer_that_works_at_its_last_start_is_a_transfer_like_others() -> None:
+async def test_a_transfer_that_succeeds_on_the_last_attempt_is_a_normal_transfer() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 2)
     world.faults.add(Fault(FaultKind.ACTION_ERRORED, times=Settings.model_fields["action_restart_max"].default))
@@ -97,7 +97,7 @@ async def test_a_transfer_that_works_at_its_last_start_is_a_transfer_like_others
     assert world.record.duplicate_transfers() == []
 
 
-async def test_a_conversion_that_never_works_fails_its_image_in_every_region_and_no_other() -> None:
+async def test_a_conversion_that_never_succeeds_fails_only_its_own_image() -> None:
     world = World()
     bad, good = sized(world.images("backup"), 2, 2)
     world.faults.add(Fault(FaultKind.ACTION_ERRORED, "POST", f"/images/{bad.id}/", times=None))
@@ -107,14 +107,14 @@ async def test_a_conversion_that_never_works_fails_its_image_in_every_region_and
 
 
 @pytest.mark.parametrize("lock_seconds", [3.0, 60.0, 240.0])
-async def test_an_image_that_stays_locked_after_its_conversion_is_waited_for(lock_seconds: float) -> None:
+async def test_an_image_that_stays_locked_after_its_conversion_is_awaited(lock_seconds: float) -> None:
     world = World(behavior=Behavior(lock_seconds=lock_seconds))
     (image,) = sized(world.images("backup"), 2)
     rows = await replicate(connection_to(world), [image.id], REGIONS)
     assert outcomes(rows) == every(Outcome.TRANSFERRED, [image])
 
 
-async def test_a_refusal_for_good_is_told_in_the_words_of_the_api_and_holds_up_no_other_region() -> None:
+async def test_a_permanent_refusal_is_reported_in_the_words_of_the_api_and_blocks_no_other_region() -> None:
     world = World()
     (image,) = sized(world.images("backup"), 2)
     copying = asyncio.create_task(replicate(connection_to(world), [image.id], [*REGIONS, "lon1"]))
@@ -145,7 +145,7 @@ async def test_after_a_401_nothing_more_is_sent_and_every_copy_is_accounted_for(
     assert world.record.actions == []
 
 
-async def test_an_image_that_is_deleted_before_its_turn_fails_alone() -> None:
+async def test_an_image_deleted_before_its_turn_is_the_only_failure() -> None:
     world = World()
     gone, there = sized(world.images("backup"), 2, 2)
     connection = connection_to(world)
@@ -156,7 +156,7 @@ async def test_an_image_that_is_deleted_before_its_turn_fails_alone() -> None:
     assert all("was deleted during the run" in rows[gone.id, region].error for region in REGIONS)
 
 
-async def test_an_image_that_is_deleted_while_it_is_copied_fails_with_words_that_say_so() -> None:
+async def test_an_image_deleted_during_a_copy_fails_with_a_message_that_says_so() -> None:
     world = World()
     (gone,) = sized(world.images("snapshot"), 10)
     copying = asyncio.create_task(replicate(connection_to(world), [gone.id], REGIONS))
@@ -168,7 +168,7 @@ async def test_an_image_that_is_deleted_while_it_is_copied_fails_with_words_that
     assert all("was deleted during the run" in row.error for row in rows.values())
 
 
-async def test_what_has_not_arrived_when_time_is_up_says_whether_it_is_under_way() -> None:
+async def test_a_copy_missing_at_the_timeout_says_whether_it_is_in_progress() -> None:
     # Two of three transfers can be started before time is up.
     world = World(limits=Limits(5, 5000))
     (image,) = sized(world.images("snapshot"), 30)
@@ -190,7 +190,7 @@ async def test_a_run_that_does_not_wait_says_what_it_has_started() -> None:
     assert {row.region: row.action_id for row in rows.values()} == transfers
 
 
-async def test_transfers_under_way_are_adopted_and_the_rest_is_started() -> None:
+async def test_transfers_in_progress_are_adopted_and_the_rest_are_started() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
     running = world.account.start(image, "transfer", "sgp1", world.clock.unix())
@@ -200,7 +200,7 @@ async def test_transfers_under_way_are_adopted_and_the_rest_is_started() -> None
     assert len(posts(world)) == len(REGIONS) - 1
 
 
-async def test_a_transfer_that_somebody_starts_after_the_plan_was_made_is_adopted() -> None:
+async def test_a_transfer_started_elsewhere_after_planning_is_adopted() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
     connection = connection_to(world)
@@ -211,7 +211,7 @@ async def test_a_transfer_that_somebody_starts_after_the_plan_was_made_is_adopte
     assert rows[image.id, "sgp1"].action_id == running.id
 
 
-async def test_an_image_that_reaches_a_region_after_the_plan_was_made_is_there_already() -> None:
+async def test_an_image_that_reaches_a_region_after_planning_is_already_there() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
     connection = connection_to(world)
@@ -221,7 +221,7 @@ async def test_an_image_that_reaches_a_region_after_the_plan_was_made_is_there_a
     assert outcomes(rows) == every(Outcome.TRANSFERRED, [image]) | {(image.id, "sgp1"): Outcome.ALREADY_THERE}
 
 
-async def test_a_conversion_that_somebody_starts_after_the_plan_was_made_is_waited_for() -> None:
+async def test_a_conversion_started_elsewhere_after_planning_is_awaited() -> None:
     world = World()
     (image,) = sized(world.images("backup"), 5)
     connection = connection_to(world)
@@ -233,7 +233,7 @@ async def test_a_conversion_that_somebody_starts_after_the_plan_was_made_is_wait
 
 
 @pytest.mark.parametrize("lag_seconds", [0.0, 60.0, 600.0])
-async def test_a_second_execution_posts_nothing_to_any_image_though_images_lag_behind(lag_seconds: float) -> None:
+async def test_a_second_execution_starts_nothing_even_if_images_lag_behind(lag_seconds: float) -> None:
     world = World(behavior=Behavior(lag_seconds=lag_seconds, duplicate_transfers="accept"))
     images = sized(world.images("backup"), 2, 3)
     await replicate(connection_to(world), ids(images), REGIONS)
@@ -244,7 +244,7 @@ async def test_a_second_execution_posts_nothing_to_any_image_though_images_lag_b
     assert len(posts(world)) == before
 
 
-async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
+async def test_the_final_progress_accounts_for_every_copy() -> None:
     world = World()
     images = sized(world.images("backup"), 2, 3)
     connection = connection_to(world)
@@ -260,7 +260,7 @@ async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
 
 
 @pytest.mark.parametrize("lag_seconds", [0.0, 60.0])
-async def test_an_image_that_can_be_tagged_only_as_a_snapshot_is_tagged_as_soon_as_the_api_shows_it_as_one(
+async def test_an_image_taggable_only_as_a_snapshot_is_tagged_once_the_api_shows_it_as_one(
     lag_seconds: float,
 ) -> None:
     world = World(behavior=Behavior(taggable_backups=False, lag_seconds=lag_seconds))

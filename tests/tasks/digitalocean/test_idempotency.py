@@ -48,7 +48,7 @@ async def failed(world: World, faults: Sequence[Fault]) -> APIError:
     return caught.value
 
 
-async def test_a_clear_answer_costs_one_request() -> None:
+async def test_a_clear_response_costs_one_request() -> None:
     world = World()
     action = await post_once(world.client, world.images("backup")[0].id, ConvertImage())
     assert [started.id for started in world.record.actions] == [action.id]
@@ -56,7 +56,7 @@ async def test_a_clear_answer_costs_one_request() -> None:
 
 
 @pytest.mark.parametrize("kind", CARRIED_OUT)
-async def test_what_was_carried_out_after_all_is_adopted(kind: FaultKind) -> None:
+async def test_an_action_that_was_started_despite_an_error_is_adopted(kind: FaultKind) -> None:
     world = World()
     world.faults.add(Fault(kind, method="POST"))
     image = world.images("snapshot")[0]
@@ -66,7 +66,7 @@ async def test_what_was_carried_out_after_all_is_adopted(kind: FaultKind) -> Non
     assert methods(world) == ["POST", "GET"]
 
 
-async def test_what_was_carried_out_while_nobody_listened_is_adopted() -> None:
+async def test_an_action_that_was_started_after_a_timeout_is_adopted() -> None:
     world = World()
     world.faults.add(Fault(FaultKind.SLOW, method="POST", seconds=100))
     action = await post_once(world.client, world.images("backup")[0].id, ConvertImage())
@@ -74,7 +74,7 @@ async def test_what_was_carried_out_while_nobody_listened_is_adopted() -> None:
 
 
 @pytest.mark.parametrize("kind", NOT_CARRIED_OUT)
-async def test_what_was_not_carried_out_may_be_repeated(kind: FaultKind) -> None:
+async def test_a_request_that_was_not_carried_out_may_be_repeated(kind: FaultKind) -> None:
     world = World()
     error = await failed(world, [Fault(kind, method="POST")])
     assert (error.repeatable, error.ambiguous) == (True, False)
@@ -84,7 +84,7 @@ async def test_what_was_not_carried_out_may_be_repeated(kind: FaultKind) -> None
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-async def test_what_was_turned_away_may_be_repeated_without_a_look(kind: FaultKind) -> None:
+async def test_a_rate_limited_request_may_be_repeated_without_a_check(kind: FaultKind) -> None:
     world = World()
     error = await failed(world, [Fault(kind, method="POST")])
     assert error.repeatable
@@ -92,7 +92,7 @@ async def test_what_was_turned_away_may_be_repeated_without_a_look(kind: FaultKi
 
 
 @pytest.mark.parametrize("kind", [FaultKind.ERROR_AFTER, FaultKind.DROP_AFTER, FaultKind.ERROR_BEFORE])
-async def test_what_stays_unclear_may_not_be_repeated(kind: FaultKind) -> None:
+async def test_a_request_with_an_unclear_outcome_may_not_be_repeated(kind: FaultKind) -> None:
     world = World(http_retry_max=2)
     look_fails = Fault(FaultKind.UNAVAILABLE_HTML, method="GET", times=None)
     error = await failed(world, [Fault(kind, method="POST"), look_fails])
@@ -100,7 +100,7 @@ async def test_what_stays_unclear_may_not_be_repeated(kind: FaultKind) -> None:
     assert error.method == "POST"
 
 
-async def test_a_look_that_fails_once_is_taken_again() -> None:
+async def test_a_check_that_fails_once_is_repeated() -> None:
     world = World()
     world.faults.add(Fault(FaultKind.ERROR_AFTER, method="POST"), Fault(FaultKind.EMPTY_ERROR, method="GET"))
     action = await post_once(world.client, world.images("backup")[0].id, ConvertImage())
@@ -115,7 +115,7 @@ async def test_a_refusal_is_final() -> None:
     assert methods(world) == ["POST"]
 
 
-async def test_an_earlier_action_of_another_kind_or_region_is_not_taken_for_this_one() -> None:
+async def test_an_earlier_action_of_another_type_or_region_is_not_mistaken_for_this_one() -> None:
     world = World()
     image = world.images("snapshot")[0]
     await post_once(world.client, image.id, TransferImage(region="syd1"))
@@ -137,7 +137,7 @@ async def test_an_action_that_has_failed_is_not_adopted() -> None:
     assert caught.value.repeatable
 
 
-async def test_a_copy_made_long_before_is_not_taken_for_this_one() -> None:
+async def test_an_older_copy_is_not_mistaken_for_this_one() -> None:
     world = World()
     image = world.images("snapshot")[0]
     action = await post_once(world.client, image.id, TransferImage(region="atl1"))
@@ -169,7 +169,7 @@ async def test_a_clear_deletion_costs_one_request() -> None:
     assert methods(world) == ["DELETE"]
 
 
-async def test_what_is_gone_already_needs_no_deleting() -> None:
+async def test_an_image_that_is_already_gone_need_not_be_deleted() -> None:
     world = World()
     image = world.images("snapshot")[0]
     await delete(world.client, image.id)
@@ -178,7 +178,7 @@ async def test_what_is_gone_already_needs_no_deleting() -> None:
 
 # A 204 has nothing in it that could be cut short or missing.
 @pytest.mark.parametrize("kind", [kind for kind in CARRIED_OUT if kind not in NEEDS_A_BODY])
-async def test_what_was_deleted_after_all_counts_as_deleted(kind: FaultKind) -> None:
+async def test_an_image_that_was_deleted_despite_an_error_counts_as_deleted(kind: FaultKind) -> None:
     world = World()
     world.faults.add(Fault(kind, method="DELETE"))
     image = world.images("snapshot")[0]
@@ -187,14 +187,14 @@ async def test_what_was_deleted_after_all_counts_as_deleted(kind: FaultKind) -> 
     assert methods(world) == ["DELETE", "GET"]
 
 
-async def test_what_was_deleted_while_nobody_listened_counts_as_deleted() -> None:
+async def test_an_image_that_was_deleted_after_a_timeout_counts_as_deleted() -> None:
     world = World()
     world.faults.add(Fault(FaultKind.SLOW, method="DELETE", seconds=100))
     assert await delete_once(world.client, world.images("snapshot")[0].id) is True
 
 
 @pytest.mark.parametrize("kind", NOT_CARRIED_OUT)
-async def test_what_was_not_deleted_may_be_asked_for_again(kind: FaultKind) -> None:
+async def test_a_deletion_that_was_not_carried_out_may_be_repeated(kind: FaultKind) -> None:
     world = World()
     image = world.images("snapshot")[0]
     error = await failed_deletion(world, [Fault(kind, method="DELETE")])
@@ -205,7 +205,7 @@ async def test_what_was_not_deleted_may_be_asked_for_again(kind: FaultKind) -> N
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-async def test_a_deletion_that_was_turned_away_may_be_repeated_without_a_look(kind: FaultKind) -> None:
+async def test_a_rate_limited_deletion_may_be_repeated_without_a_check(kind: FaultKind) -> None:
     world = World()
     error = await failed_deletion(world, [Fault(kind, method="DELETE")])
     assert error.repeatable
@@ -213,7 +213,7 @@ async def test_a_deletion_that_was_turned_away_may_be_repeated_without_a_look(ki
 
 
 @pytest.mark.parametrize("kind", [FaultKind.ERROR_AFTER, FaultKind.DROP_AFTER, FaultKind.ERROR_BEFORE])
-async def test_a_deletion_that_stays_unclear_may_not_be_repeated(kind: FaultKind) -> None:
+async def test_a_deletion_with_an_unclear_outcome_may_not_be_repeated(kind: FaultKind) -> None:
     world = World(http_retry_max=2)
     look_fails = Fault(FaultKind.UNAVAILABLE_HTML, method="GET", times=None)
     error = await failed_deletion(world, [Fault(kind, method="DELETE"), look_fails])
@@ -222,7 +222,7 @@ async def test_a_deletion_that_stays_unclear_may_not_be_repeated(kind: FaultKind
     assert methods(world) == ["DELETE", "GET", "GET", "GET"]
 
 
-async def test_a_look_after_a_deletion_that_fails_once_is_taken_again() -> None:
+async def test_a_check_after_a_deletion_that_fails_once_is_repeated() -> None:
     world = World()
     world.faults.add(Fault(FaultKind.ERROR_AFTER, method="DELETE"), Fault(FaultKind.EMPTY_ERROR, method="GET"))
     assert await delete_once(world.client, world.images("snapshot")[0].id) is True
@@ -239,7 +239,7 @@ async def test_an_image_that_may_not_be_deleted_stays_and_the_refusal_is_final()
     assert methods(world) == ["DELETE"]
 
 
-async def test_what_is_no_id_is_not_looked_for() -> None:
+async def test_an_invalid_id_is_not_looked_up() -> None:
     world = World()
     with pytest.raises(InvalidArgument):
         await delete_once(world.client, 0)

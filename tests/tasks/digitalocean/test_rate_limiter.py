@@ -80,7 +80,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Went:
-    """What became of it."""
+    """When a request was sent and answered."""
 
     wanted: float
     sent: float
@@ -141,7 +141,7 @@ CALM_PLANS = st.lists(st.builds(Planned, LONG_PAUSES, QUARTERS, QUARTERS), max_s
 
 
 @given(plan=WILD_PLANS)
-async def test_no_answers_and_no_latencies_ever_break_a_window(plan: list[Planned]) -> None:
+async def test_no_responses_or_latencies_ever_exceed_a_window(plan: list[Planned]) -> None:
     went = await carry_out(plan, make_rate_limiter())
     assert len(went) == len(plan)
     for limit in SMALL:
@@ -149,7 +149,7 @@ async def test_no_answers_and_no_latencies_ever_break_a_window(plan: list[Planne
 
 
 @given(plan=CALM_PLANS, per_minute=st.integers(1, 5), per_hour=st.integers(1, 20))
-async def test_any_limits_are_kept(plan: list[Planned], per_minute: int, per_hour: int) -> None:
+async def test_any_limits_are_respected(plan: list[Planned], per_minute: int, per_hour: int) -> None:
     limits = (RateLimit(per_hour, HOUR), RateLimit(per_minute, MINUTE))
     went = await carry_out(plan, make_rate_limiter(limits))
     for limit in limits:
@@ -157,7 +157,7 @@ async def test_any_limits_are_kept(plan: list[Planned], per_minute: int, per_hou
 
 
 @given(plan=CALM_PLANS)
-async def test_who_is_alone_leaves_no_budget_unused_while_work_waits(plan: list[Planned]) -> None:
+async def test_a_single_process_leaves_no_budget_unused_while_requests_wait(plan: list[Planned]) -> None:
     went = await carry_out(plan, make_rate_limiter())
     for place, each in enumerate(went):
         earliest = max([each.wanted, *(before.sent for before in went[:place])])
@@ -170,7 +170,7 @@ async def test_who_is_alone_leaves_no_budget_unused_while_work_waits(plan: list[
 
 
 @given(latency=QUARTERS, wanted=st.lists(LONG_PAUSES, max_size=40))
-async def test_honest_headers_hold_nobody_up_who_is_alone(latency: float, wanted: list[float]) -> None:
+async def test_accurate_headers_never_delay_a_single_process(latency: float, wanted: list[float]) -> None:
     """As long as no request overtakes another; what comes at the same moment is therefore kept in order."""
     order = 1e-6
 
@@ -209,7 +209,7 @@ async def test_honest_headers_hold_nobody_up_who_is_alone(latency: float, wanted
     seed=st.integers(0, 3),
 )
 @settings(max_examples=50)
-async def test_beside_a_neighbour_everything_gets_through_and_no_window_is_broken(
+async def test_beside_a_neighbor_every_request_succeeds_and_no_window_is_exceeded(
     wanted: list[float], neighbour: float, latency: float, seed: int
 ) -> None:
     """The sandbox's own limits judge; what they refuse is sent again through the same gate."""
@@ -249,7 +249,7 @@ async def test_beside_a_neighbour_everything_gets_through_and_no_window_is_broke
 
 @pytest.mark.parametrize("latency", [0.25, 1.0, 2.0])
 @pytest.mark.parametrize("neighbour", [30, 100, 150])
-async def test_beside_a_steady_neighbour_hardly_a_request_is_turned_away_and_most_of_what_is_left_is_used(
+async def test_beside_a_steady_neighbor_few_requests_are_refused_and_most_of_the_rest_is_used(
     neighbour: float, latency: float
 ) -> None:
     statuses: list[int] = []
@@ -278,12 +278,12 @@ async def test_beside_a_steady_neighbour_hardly_a_request_is_turned_away_and_mos
 
     await asyncio.gather(*(some(60) for _ in range(16)))
     took = now()
-    # Each minute is full: where it is closed, all of the sixteen that are in flight are turned away.
+    # Each minute is full: when it closes, all of the sixteen that are in flight are refused.
     assert statuses.count(429) <= 0.06 * len(statuses)
     assert took <= 1.25 * 960 / (250 - neighbour) * MINUTE
 
 
-async def test_requests_that_overtake_each_other_are_not_taken_for_others_spending() -> None:
+async def test_requests_that_overtake_each_other_are_not_mistaken_for_use_by_others() -> None:
     rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
     draw, sent = Random(1), list[float]()  # noqa: S311
 
@@ -301,7 +301,7 @@ async def test_requests_that_overtake_each_other_are_not_taken_for_others_spendi
     assert max(sent) <= 7 * 60.5 + SECOND
 
 
-async def test_a_whole_burst_goes_at_once_and_the_next_one_a_minute_later() -> None:
+async def test_a_full_burst_is_sent_at_once_and_the_next_one_a_minute_later() -> None:
     rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
     assert list(await asyncio.gather(*(spend(rate_limiter) for _ in range(600)))) == pytest.approx(
         [0.0] * 250 + [60.0] * 250 + [120.0] * 100
@@ -315,7 +315,7 @@ async def test_an_hours_budget_lasts_an_hour() -> None:
     assert sent[5000] == pytest.approx(3600)
 
 
-async def test_who_comes_first_goes_first() -> None:
+async def test_requests_are_sent_in_order() -> None:
     rate_limiter, order = make_rate_limiter(), list[int]()
 
     async def go(number: int) -> None:
@@ -327,7 +327,7 @@ async def test_who_comes_first_goes_first() -> None:
     assert order == [*range(20)]
 
 
-async def test_who_gives_up_waiting_holds_nobody_up() -> None:
+async def test_a_cancelled_wait_delays_no_other_request() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
     await spend(rate_limiter)
     impatient = asyncio.create_task(spend(rate_limiter))
@@ -356,7 +356,7 @@ def reset_in(seconds: int) -> str:
     return str(int(EPOCH) + seconds)
 
 
-def test_retry_after_goes_before_everything_else() -> None:
+def test_retry_after_takes_precedence() -> None:
     assert closing({"retry-after": "45", "ratelimit-reset": reset_in(900)}) == pytest.approx(45, abs=SECOND)
 
 
@@ -365,13 +365,13 @@ def test_retry_after_may_be_a_date() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1, 900, 3599])
-def test_without_retry_after_the_reset_tells_if_it_lies_ahead(seconds: int) -> None:
+def test_without_retry_after_a_future_reset_is_used(seconds: int) -> None:
     waited = closing({"ratelimit-remaining": "0", "ratelimit-reset": reset_in(seconds)})
     assert seconds <= waited <= seconds + SECOND + HAIR
 
 
 @pytest.mark.parametrize(("remaining", "waits_for_the_reset"), [(250, True), (251, False), (4000, False)])
-async def test_a_reset_is_not_waited_for_where_more_was_left_of_the_hour_than_a_minute_lets_through(
+async def test_the_reset_is_ignored_if_more_of_the_hour_was_left_than_a_minute_allows(
     remaining: int, waits_for_the_reset: bool
 ) -> None:
     rate_limiter = make_rate_limiter([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
@@ -381,7 +381,7 @@ async def test_a_reset_is_not_waited_for_where_more_was_left_of_the_hour_than_a_
     assert (rate_limiter.paused_for > MINUTE) == waits_for_the_reset
 
 
-async def test_what_was_left_of_the_hour_long_ago_says_nothing() -> None:
+async def test_an_old_remaining_count_of_the_hour_is_ignored() -> None:
     rate_limiter = make_rate_limiter([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
     await spend(rate_limiter, 200, {"ratelimit-remaining": "4000", "ratelimit-reset": reset_in(3000)})
     await asyncio.sleep(15 * MINUTE)
@@ -392,17 +392,17 @@ async def test_what_was_left_of_the_hour_long_ago_says_nothing() -> None:
 @pytest.mark.parametrize(
     "reset", ["0", "-1", "soon", "", reset_in(-1), reset_in(-3600), reset_in(3700), reset_in(10**6)]
 )
-def test_a_reset_in_the_past_or_beyond_the_hour_is_not_believed(reset: str) -> None:
+def test_a_reset_in_the_past_or_beyond_the_hour_is_ignored(reset: str) -> None:
     assert 0.5 < closing({"ratelimit-remaining": "0", "ratelimit-reset": reset}) < 3
 
 
 @pytest.mark.parametrize("retry_after", ["soon", "", "-7"])
-def test_a_retry_after_that_says_nothing_leaves_it_to_the_reset(retry_after: str) -> None:
+def test_an_invalid_retry_after_falls_back_to_the_reset(retry_after: str) -> None:
     assert closing({"retry-after": retry_after, "ratelimit-reset": reset_in(900)}) == pytest.approx(900, abs=SECOND)
 
 
 @pytest.mark.parametrize("headers", [{}, {"ratelimit-reset": reset_in(-60)}])
-async def test_who_is_told_nothing_waits_ever_longer_but_not_for_ever(headers: Mapping[str, str]) -> None:
+async def test_without_a_hint_pauses_grow_up_to_a_maximum(headers: Mapping[str, str]) -> None:
     rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
     times = [await spend(rate_limiter, 429, headers) for _ in range(14)]
     pauses = [later - earlier for earlier, later in pairwise(times)]
@@ -412,7 +412,7 @@ async def test_who_is_told_nothing_waits_ever_longer_but_not_for_ever(headers: M
     assert 30 <= pauses[-1] <= 90
 
 
-async def test_after_a_success_the_waiting_begins_anew() -> None:
+async def test_pauses_start_over_after_a_success() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
     for _ in range(8):
         await spend(rate_limiter, 429)
@@ -422,14 +422,14 @@ async def test_after_a_success_the_waiting_begins_anew() -> None:
 
 
 @pytest.mark.parametrize("off_by", [-7200.0, -30.0, 30.0, 7200.0])
-def test_the_servers_date_puts_a_wrong_clock_right(off_by: float) -> None:
+def test_the_date_of_the_server_corrects_a_wrong_clock(off_by: float) -> None:
     date = http_date(EPOCH)
     assert 900 <= closing({"ratelimit-reset": reset_in(900), "date": date}, off_by=off_by) <= 900 + SECOND + HAIR
     retry = {"retry-after": http_date(EPOCH + 45), "date": date}
     assert closing(retry, off_by=off_by) == pytest.approx(45, abs=SECOND)
 
 
-async def test_closed_for_tells_how_long_a_429_keeps_everything_back() -> None:
+async def test_paused_for_says_how_long_a_429_holds_requests_back() -> None:
     rate_limiter = make_rate_limiter()
     assert rate_limiter.paused_for == 0
     await spend(rate_limiter, 429, {"retry-after": "45"})
@@ -441,7 +441,7 @@ async def test_closed_for_tells_how_long_a_429_keeps_everything_back() -> None:
 
 
 @pytest.mark.parametrize("outcome", [200, 404, 429])
-async def test_after_a_429_one_request_goes_first_and_the_others_wait_for_its_answer(outcome: int) -> None:
+async def test_after_a_429_one_request_is_tried_and_the_others_wait_for_its_response(outcome: int) -> None:
     rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
     await spend(rate_limiter, 429, {"retry-after": "45"})
     trial = asyncio.create_task(spend(rate_limiter, outcome, {"retry-after": "20"}, latency=7))
@@ -455,7 +455,7 @@ async def test_after_a_429_one_request_goes_first_and_the_others_wait_for_its_an
         assert waited == pytest.approx([tried + 27] * 5, abs=SECOND)
 
 
-async def test_a_trial_without_an_answer_is_followed_by_another() -> None:
+async def test_a_trial_without_a_response_is_followed_by_another() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
     await spend(rate_limiter, 429, {"retry-after": "45"})
     first, second, third = [
@@ -467,7 +467,7 @@ async def test_a_trial_without_an_answer_is_followed_by_another() -> None:
     assert third == pytest.approx(second)
 
 
-async def test_answers_to_what_was_sent_before_do_not_close_it_anew() -> None:
+async def test_responses_to_earlier_requests_do_not_restart_the_pause() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
     permits = [await rate_limiter.acquire() for _ in range(50)]
     for permit in permits:
@@ -475,7 +475,7 @@ async def test_answers_to_what_was_sent_before_do_not_close_it_anew() -> None:
     assert 0.5 <= (await spend(rate_limiter)) <= 2
 
 
-async def test_a_burst_limit_that_was_hit_is_remembered_when_the_budget_opens_again() -> None:
+async def test_a_burst_limit_that_was_hit_still_counts_when_requests_resume() -> None:
     """Others filled the minute: when the first of their requests expires, the rest still count."""
 
     rate_limiter = make_rate_limiter((RateLimit(60, MINUTE), RateLimit(5000, HOUR)))
@@ -488,7 +488,7 @@ async def test_a_burst_limit_that_was_hit_is_remembered_when_the_budget_opens_ag
 # What other answers say
 
 
-async def test_a_lower_limit_is_believed() -> None:
+async def test_a_lower_limit_is_adopted() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
     await spend(rate_limiter, 200, {"ratelimit-limit": "5"})
     sent = [await spend(rate_limiter) for _ in range(5)]
@@ -496,13 +496,13 @@ async def test_a_lower_limit_is_believed() -> None:
     assert sent[4] == pytest.approx(3600)
 
 
-async def test_a_higher_limit_is_believed() -> None:
+async def test_a_higher_limit_is_adopted() -> None:
     rate_limiter = make_rate_limiter((RateLimit(5, HOUR),))
     await spend(rate_limiter, 200, {"ratelimit-limit": "100"})
     assert [await spend(rate_limiter) for _ in range(99)] == [0.0] * 99
 
 
-async def test_what_others_have_spent_of_the_hour_is_not_spent_again() -> None:
+async def test_the_share_of_the_hour_that_others_used_is_not_used_again() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1000, MINUTE), RateLimit(5000, HOUR)))
     headers = {"ratelimit-limit": "5000", "ratelimit-remaining": "3", "ratelimit-reset": reset_in(600)}
     await spend(rate_limiter, 200, headers)
@@ -511,7 +511,7 @@ async def test_what_others_have_spent_of_the_hour_is_not_spent_again() -> None:
     assert 600 <= sent[3] <= 602
 
 
-async def test_a_falling_number_of_what_remains_is_others_spending_the_minute_too() -> None:
+async def test_a_falling_remaining_count_means_that_others_use_the_minute_too() -> None:
     rate_limiter = make_rate_limiter((RateLimit(100, MINUTE), RateLimit(5000, HOUR)))
     await spend(rate_limiter, 200, {"ratelimit-limit": "5000", "ratelimit-remaining": "4999"})
     await asyncio.sleep(10)
@@ -520,7 +520,7 @@ async def test_a_falling_number_of_what_remains_is_others_spending_the_minute_to
     assert 20 < (await asyncio.gather(*(spend(rate_limiter) for _ in range(5))))[-1] <= 70 + SECOND
 
 
-async def test_what_others_spent_is_forgotten_when_they_stop() -> None:
+async def test_use_by_others_is_forgotten_when_they_stop() -> None:
     # Beside ours, 50 went in the first minute: 550 need six windows, the last of which begins after five minutes.
     rate_limiter, server = make_rate_limiter((RateLimit(100, MINUTE), RateLimit(5000, HOUR))), Limits(100, 5000)
     sent = []
@@ -535,7 +535,7 @@ async def test_what_others_spent_is_forgotten_when_they_stop() -> None:
     assert sent[-1] <= 5 * 60 + SECOND
 
 
-async def test_what_others_spent_of_the_hour_at_once_is_forgotten_when_it_has_run_out() -> None:
+async def test_a_burst_by_others_is_forgotten_when_its_hour_has_passed() -> None:
     rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(30, HOUR))), Limits(250, 30)
     server.spend(EPOCH + now(), 28)
     sent = []
@@ -549,14 +549,14 @@ async def test_what_others_spent_of_the_hour_at_once_is_forgotten_when_it_has_ru
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "all", ""])
-async def test_a_limit_that_would_let_nothing_through_is_not_believed(limit: str) -> None:
+async def test_a_limit_that_would_block_all_requests_is_ignored(limit: str) -> None:
     rate_limiter = make_rate_limiter()
     assert [await spend(rate_limiter, 200, {"ratelimit-limit": limit}) for _ in range(4)] == pytest.approx(
         [0.0, 0.0, 0.0, 60.0]
     )
 
 
-async def test_a_full_hour_opens_again_also_if_others_were_heard_of_long_ago() -> None:
+async def test_a_used_up_hour_ends_even_if_others_were_seen_long_ago() -> None:
     rate_limiter = make_rate_limiter((RateLimit(5, HOUR),))
     await spend(rate_limiter, 200, {"ratelimit-remaining": "1", "ratelimit-reset": reset_in(100)})
     for _ in range(4):
@@ -565,7 +565,7 @@ async def test_a_full_hour_opens_again_also_if_others_were_heard_of_long_ago() -
     assert await spend(rate_limiter) == pytest.approx(3600)
 
 
-async def test_answers_of_a_proxy_that_say_nothing_change_nothing() -> None:
+async def test_responses_without_rate_limit_headers_change_nothing() -> None:
     rate_limiter = make_rate_limiter()
     await spend(rate_limiter, 502)
     await spend(rate_limiter, None)
@@ -575,7 +575,7 @@ async def test_answers_of_a_proxy_that_say_nothing_change_nothing() -> None:
 # Permits that are held
 
 
-async def test_a_held_permit_is_used_at_once_and_only_once() -> None:
+async def test_a_held_permit_is_used_immediately_and_only_once() -> None:
     rate_limiter = make_rate_limiter((RateLimit(2, MINUTE),))
     permit = await rate_limiter.acquire()
     await spend(rate_limiter)
@@ -586,7 +586,7 @@ async def test_a_held_permit_is_used_at_once_and_only_once() -> None:
     assert second == pytest.approx(60)
 
 
-async def test_a_permit_from_before_a_429_waits_like_everyone() -> None:
+async def test_a_permit_acquired_before_a_429_waits_like_the_others() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
     held = await rate_limiter.acquire()
     await spend(rate_limiter, 429, {"retry-after": "45"})
@@ -595,7 +595,7 @@ async def test_a_permit_from_before_a_429_waits_like_everyone() -> None:
     assert [first, second] == pytest.approx([45, 45], abs=SECOND)
 
 
-async def test_a_permit_that_is_not_used_is_released() -> None:
+async def test_an_unused_permit_is_released() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
     async with rate_limiter.permit((0,)):
         waiting = asyncio.create_task(spend(rate_limiter))
@@ -603,7 +603,7 @@ async def test_a_permit_that_is_not_used_is_released() -> None:
     assert await waiting == pytest.approx(20)
 
 
-async def test_a_permit_is_released_where_what_it_was_for_fails() -> None:
+async def test_a_permit_is_released_if_its_request_fails() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
     with pytest.raises(LookupError):
         async with rate_limiter.permit((0,)):
@@ -611,14 +611,14 @@ async def test_a_permit_is_released_where_what_it_was_for_fails() -> None:
     assert await spend(rate_limiter) == 0
 
 
-async def test_a_permit_that_was_used_is_not_released_again() -> None:
+async def test_a_used_permit_is_not_released_again() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
     async with rate_limiter.permit((0,)) as permit:
         await spend(rate_limiter, held=permit)
     assert await spend(rate_limiter) == pytest.approx(60)
 
 
-async def test_a_large_latecomer_overtakes_those_who_wait_and_a_read_overtakes_all_starts() -> None:
+async def test_a_later_start_of_higher_priority_overtakes_waiting_ones_and_a_read_overtakes_all_starts() -> None:
     order: list[str] = []
 
     rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
@@ -639,7 +639,7 @@ async def test_a_large_latecomer_overtakes_those_who_wait_and_a_read_overtakes_a
 
 
 @pytest.mark.parametrize("steps", range(8))
-async def test_a_permit_that_is_no_longer_wanted_is_released_whenever_that_is(steps: int) -> None:
+async def test_a_permit_is_released_whenever_its_request_is_cancelled(steps: int) -> None:
     rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
 
     async def start() -> None:
@@ -656,7 +656,7 @@ async def test_a_permit_that_is_no_longer_wanted_is_released_whenever_that_is(st
         rate_limiter.record_response(permit, 200, {})
 
 
-async def test_what_waits_for_an_answer_waits_for_ever_only_if_it_never_comes() -> None:
+async def test_the_pause_is_infinite_while_a_response_is_outstanding() -> None:
     rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
     permit = await rate_limiter.acquire()
     assert math.isinf(rate_limiter.pause())
@@ -666,7 +666,7 @@ async def test_what_waits_for_an_answer_waits_for_ever_only_if_it_never_comes() 
     assert await waiting == pytest.approx(1060)
 
 
-async def test_the_time_for_many_requests_is_that_of_the_tightest_window() -> None:
+async def test_the_time_for_many_requests_follows_from_the_tightest_window() -> None:
     rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
     assert (rate_limiter.seconds_for(250), rate_limiter.seconds_for(500), rate_limiter.seconds_for(15000)) == (
         0.0,
