@@ -21,6 +21,32 @@ from tests.end_to_end.prefect_server import PrefectView, viewing
 from tests.virtual_time import run
 
 FOLDER = Path(__file__).parent
+# Of several processes, none is left with a long module in the end.
+LONGEST_FIRST = [
+    "long_runs",
+    "production",
+    "first_command",
+    "run_form",
+    "prune_snapshots",
+    "replicate_backups",
+    "setup",
+    "faults_together",
+    "fault_matrix",
+    "crashes",
+    "sixty_nights",
+    "odd_responses_end_to_end",
+    "command_line",
+    "image_locks",
+    "server",
+    "prefect_under_strain",
+    "report_coverage",
+    "events",
+    "named_images",
+    "two_runs_at_once",
+    "distributed_rate_limit",
+    "retention_in_the_long_run",
+    "execution_stateful",
+]
 # A busy machine is slow, and that is no failure.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("unit", settings.get_profile("default"), max_examples=20)
@@ -66,11 +92,17 @@ def prefect_view(prefect_home: Callable[[str], Path]) -> Iterator[PrefectView]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder."""
+    """Mark tests by their folder, and begin with the modules that take longest."""
     for item in items:
         folder = item.path.relative_to(FOLDER).parts[0]
         if folder in {"browser", "end_to_end"}:
             item.add_marker(folder)
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    module = item.path.stem.removeprefix("test_")
+    return LONGEST_FIRST.index(module) if module in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 @pytest.hookimpl(wrapper=True)
