@@ -31,9 +31,10 @@ deploy: install  ## every deployment, on the same server; after every change of 
 unit: install-dev  ## the tests that need no Prefect server (a minute)
 	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile unit --numprocesses 2 --dist worksteal tests/tasks tests/flows tests/deployments tests/test_virtual_time.py
 
-# A module's tests share servers, so they stay together. Three at once, as they mostly wait.
+# A module's tests share servers, so they stay together. Three at once, as they mostly wait, in the order of
+# tests/conftest.py: the longest modules first.
 test: install-dev  ## every test (minutes)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: install-dev  ## what a run costs, measured against the sandbox (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks

@@ -54,7 +54,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, longest: float = LONGEST_RUN_SECONDS) -> None:
         self._now = 0.0
-        self._longest = longest
+        self.longest = longest
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
@@ -64,8 +64,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._now += seconds
-        if self._now > self._longest:
-            raise Endless(f"still running after {self._longest:.0f} s of virtual time")
+        if self._now > self.longest:
+            raise Endless(f"still running after {self.longest:.0f} s of virtual time")
 
 
 class _JumpingSelector(selectors.SelectSelector):

@@ -184,8 +184,8 @@ def _folder(name: str) -> Path:
 
 
 def say(sentence: str) -> None:
-    """Tell whoever waits."""
-    print(sentence, flush=True)  # noqa: T201  # for whoever waits
+    """Report progress."""
+    print(sentence, flush=True)  # noqa: T201  # progress
 
 
 if __name__ == "__main__":

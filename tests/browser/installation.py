@@ -1,4 +1,4 @@
-"""The project as somebody has installed it: a Prefect server with all deployments, a worker, and a sandbox account."""
+"""The project as installed by the README: a Prefect server with all deployments, a worker, and a sandbox account."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST_COMMAND_SECONDS = 120
 
 @dataclass(frozen=True)
 class Installation:
-    """What somebody has who followed the README.
+    """What an installation by the README consists of.
 
     Attributes:
         ui: The address of Prefect's UI.
@@ -70,7 +70,7 @@ def _run(module: str, *arguments: str, environment: dict[str, str]) -> None:
 
 
 def _pause_schedules(ui: str) -> None:
-    """Have no nightly run begin where somebody works at night."""
+    """Prevent nightly runs from starting when the tests run at night."""
     with httpx.Client(base_url=f"{ui}/api", trust_env=False) as http:
         for deployment in http.post("/deployments/filter", json={}).raise_for_status().json():
             if deployment["schedules"]:

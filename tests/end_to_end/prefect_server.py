@@ -42,7 +42,7 @@ def until(look: Callable[[], T], within_seconds: float) -> T:
 
 @dataclass(frozen=True)
 class PrefectView:
-    """What somebody sees who looks at Prefect."""
+    """What a user sees of Prefect."""
 
     home: Path
     client: SyncPrefectClient

@@ -1,4 +1,4 @@
-"""Prefect's server on a PostgreSQL of its own: `python -m deployments.server`."""
+"""Prefect's server with its own PostgreSQL: `python -m deployments.server`."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         yield Shell(folder, tmp_path / "prefect", free_port())
 
 
-def test_ctrl_c_ends_both_and_the_next_start_finds_the_same_database(shell: Shell) -> None:
+def test_ctrl_c_stops_both_servers_and_the_next_start_uses_the_same_database(shell: Shell) -> None:
     with shell.server() as server:
         recorded = {"name": "kept", "value": 1}
         httpx.post(f"{shell.api}/variables/", json=recorded, trust_env=False).raise_for_status()
