@@ -12,9 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import httpx
 import pytest
 from prefect.blocks.notifications import SlackWebhook
+from prefect.client.base import PrefectHttpxSyncClient
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -30,7 +30,7 @@ from deployments.setup import main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
 from flows.temporary_server import free_port
 from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, PrefectLeakyBucket
-from tests.end_to_end.prefect_server import PrefectView, until
+from tests.end_to_end.prefect_server import PrefectView, client_for, until
 from tests.flows.test_prefect_settings import longest_silence_of_a_living_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ class Server:
 
     url: str
     folder: Path
-    http: httpx.Client
+    http: PrefectHttpxSyncClient
     said: list[str] = field(default_factory=list)
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -128,7 +128,7 @@ class Story:
 @pytest.fixture(scope="module")
 def server(prefect_home: Callable[[str], Path]) -> Iterator[Server]:
     folder = prefect_home("set-up")
-    with prefect_server(folder) as url, httpx.Client(base_url=f"{url}/api", trust_env=False) as http:
+    with prefect_server(folder) as url, client_for(f"{url}/api") as http:
         yield Server(url, folder, http)
 
 
