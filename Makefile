@@ -31,9 +31,10 @@ deploy: install  ## every deployment, on the same server; after every change of 
 unit: install-dev  ## the tests that need no Prefect server (a minute)
 	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile unit --numprocesses 2 --dist worksteal tests/tasks tests/flows tests/deployments tests/test_virtual_time.py
 
-# A module's tests share servers, so they stay together. Three at once, as they mostly wait.
+# A module's tests share servers, so they stay together. Three at once, as they mostly wait, in the order of
+# tests/conftest.py: the longest modules first.
 test: install-dev  ## every test (minutes)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: install-dev  ## what a run costs, measured against the sandbox (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks
@@ -69,14 +70,14 @@ check: install-dev  ## formatting, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-format: install-dev  ## mend formatting and what the linter can mend by itself
+format: install-dev  ## fix formatting and what the linter can fix automatically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal \
 	--python-version 3.11 --generate-hashes pyproject.toml
 
-lock: install-dev  ## pin the newest dependencies that pyproject.toml admits
+lock: install-dev  ## pin the newest dependencies that pyproject.toml allows
 	$(COMPILE) --output-file requirements.txt
 	$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
 
@@ -93,6 +94,6 @@ clean:  ## remove what the other targets made
 	@touch $@
 
 .venv/installed-dev: requirements-dev.txt | .venv/bin/python
-	@echo "Installing the pinned dependencies of development into .venv ..."
+	@echo "Installing the pinned development dependencies into .venv ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
 	@touch $@ .venv/installed

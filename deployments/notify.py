@@ -49,7 +49,12 @@ def main(
         say(str(problem))
         return COULD_NOT_START
     raise_when_interrupted()
-    event = backup_completed(image_ids, droplet_tag, droplet_id)
+    payload: dict[str, Any] = {"image_ids": image_ids, "droplet_tag": droplet_tag}
+    event = Event(
+        event=BACKUP_COMPLETED,
+        resource=Resource({"prefect.resource.id": f"digitalocean.droplet.{droplet_id}" if droplet_id else ACCOUNT}),
+        payload={name: value for name, value in payload.items() if value},
+    )
     try:
         asyncio.run(send(event))
     except Exception as error:  # noqa: BLE001  # a WebSocket fails in many ways, and cron needs a message and a status
@@ -57,26 +62,6 @@ def main(
         return PARTLY_FAILED
     print(f"{event.event} of {event.resource.id} sent: {event.payload}")  # noqa: T201
     return DONE
-
-
-def backup_completed(image_ids: list[int] | None, droplet_tag: str | None, droplet_id: int | None) -> Event:
-    """Compose the event.
-
-    Args:
-        image_ids: The backups that are complete.
-        droplet_tag: Copy the newest backups of the Droplets with this tag.
-        droplet_id: The Droplet that was backed up.
-
-    Returns:
-        The event; its payload contains only what is given.
-    """
-    resource = f"digitalocean.droplet.{droplet_id}" if droplet_id else ACCOUNT
-    payload: dict[str, Any] = {"image_ids": image_ids, "droplet_tag": droplet_tag}
-    return Event(
-        event=BACKUP_COMPLETED,
-        resource=Resource({"prefect.resource.id": resource}),
-        payload={name: value for name, value in payload.items() if value},
-    )
 
 
 async def send(event: Event) -> None:

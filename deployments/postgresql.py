@@ -96,7 +96,9 @@ class PostgreSQL:
         shutil.rmtree(new, ignore_errors=True)
         # Anyone with access to the folder may connect.
         owner = ["--username", OWNER, "--auth", "trust"]
-        self._run("initdb", "--pgdata", str(new), *owner, "--encoding", "UTF8", "--locale", "C")
+        initdb = self._run("initdb", "--pgdata", str(new), *owner, "--encoding", "UTF8", "--locale", "C")
+        if initdb.returncode:
+            raise PostgreSQLFailed(f"initdb failed in {self.folder}: {initdb.stderr.strip()}")
         new.rename(self.data)
 
     def start(self, settings: Sequence[str] = ()) -> None:
@@ -122,10 +124,10 @@ class PostgreSQL:
         self._pg_ctl("stop", "--mode", "fast", "--wait")
 
     def _pg_ctl(self, command: str, *options: str) -> subprocess.CompletedProcess[str]:
-        return self._run("pg_ctl", command, "--pgdata", str(self.data), *options, check=False)
+        return self._run("pg_ctl", command, "--pgdata", str(self.data), *options)
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(  # noqa: S603  # the command is ours
+    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603  # the command is ours
             [str(self.programs / program), *arguments],
             # This user may have no access to the current folder.
             cwd=self.folder,
@@ -134,9 +136,6 @@ class PostgreSQL:
             capture_output=True,
             text=True,
         )
-        if check and done.returncode:
-            raise PostgreSQLFailed(f"{program} failed in {self.folder}: {done.stderr.strip()}")
-        return done
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,12 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
-
 from flows.prefect_settings import PROCESS_SETTINGS, PROXY_VARIABLES
-from flows.temporary_server import ServerDidNotStart
+from flows.temporary_server import LOOPBACK, ServerDidNotStart, free_port, is_healthy
 
-LOOPBACK = "127.0.0.1"
 LONGEST_START_SECONDS = 300
 LONGEST_STOP_SECONDS = 20
 POLL_SECONDS = 0.2
@@ -27,9 +23,6 @@ def clean_environment(home: Path) -> dict[str, str]:
 
     Args:
         home: Prefect's folder.
-
-    Returns:
-        Environment variables.
     """
     # Everything is on loopback, where proxies and certificates can only break things.
     left_out = {*PROXY_VARIABLES, "SSL_CERT_FILE", "SSL_CERT_DIR"}
@@ -67,7 +60,7 @@ def prefect_server(home: Path, *, environment: Mapping[str, str] | None = None) 
             command, env=settings, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            _wait_until_healthy(server, url, log)
+            _wait_until_healthy(server, port, log)
             yield url
         finally:
             end(server)
@@ -89,22 +82,12 @@ def end(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def free_port() -> int:
-    """Find a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + LONGEST_START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise ServerDidNotStart(f"Prefect's server exited with status {server.returncode}; see {log}")
-        try:
-            if httpx.get(f"{url}/api/health", timeout=1, trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(POLL_SECONDS)
+        if is_healthy(port):
+            return
+        time.sleep(POLL_SECONDS)
     raise ServerDidNotStart(f"Prefect's server did not respond within {LONGEST_START_SECONDS} s; see {log}")

@@ -16,6 +16,7 @@ from prefect.settings import (
     PREFECT_HOME,
     PREFECT_SERVER_API_HOST,
     PREFECT_SERVER_API_PORT,
+    PREFECT_UI_URL,
 )
 
 from deployments.postgresql import PostgreSQLFailed, PostgreSQLMissing, postgresql
@@ -45,14 +46,15 @@ def main(*, folder: Path | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     host, port = PREFECT_SERVER_API_HOST.value(), PREFECT_SERVER_API_PORT.value()
     try:
-        check_address(host, port)
+        _check_address(host, port)
     except OSError as error:
         return complain(
             f"cannot listen on {host}:{port} ({error.strerror}): set PREFECT_SERVER_API_PORT to another port"
         )
+    default_folder = PREFECT_HOME.value() / "postgresql" if os.geteuid() else FOLDER_OF_ROOT
     try:
         with ExitStack() as running:
-            return serve({"PREFECT_API_DATABASE_CONNECTION_URL": database(folder or default_folder(), running)})
+            return serve(database(folder or default_folder, running), PREFECT_UI_URL.value() or f"http://{host}:{port}")
     except PostgreSQLFailed as error:
         return complain(str(error))
     except KeyboardInterrupt:
@@ -94,18 +96,20 @@ def database(folder: Path, running: ExitStack) -> str:
     return server.url
 
 
-def serve(environment: dict[str, str]) -> int:
+def serve(database_url: str, ui_url: str) -> int:
     """Run Prefect's server until it exits or this process is interrupted.
 
     Args:
-        environment: Settings in addition to those of this process.
+        database_url: Its database.
+        ui_url: Where its UI is, for the links in notifications.
 
     Returns:
         Exit status.
     """
     command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start"]
+    environment = {**os.environ, "PREFECT_API_DATABASE_CONNECTION_URL": database_url, "PREFECT_UI_URL": ui_url}
     # In its own session, so that Ctrl-C reaches it only once, through this process.
-    server = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)  # noqa: S603  # the command is ours
+    server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  # the command is ours
     try:
         status = server.wait()
     finally:
@@ -113,17 +117,8 @@ def serve(environment: dict[str, str]) -> int:
     return complain(f"Prefect's server exited with status {status}")
 
 
-def default_folder() -> Path:
-    """Choose the folder for PostgreSQL's files."""
-    return PREFECT_HOME.value() / "postgresql" if os.geteuid() else FOLDER_OF_ROOT
-
-
-def check_address(host: str, port: int) -> None:
-    """Check that Prefect's server will be able to listen, before anything is started.
-
-    Raises:
-        OSError: The port is in use, or the address is not this machine's.
-    """
+def _check_address(host: str, port: int) -> None:
+    """Raise OSError, before anything is started, if Prefect's server will not be able to listen."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         # As Prefect's server does: a port with recently closed connections counts as free.

@@ -20,9 +20,8 @@ from deployments.server_resources.concurrency_limits import limits
 from deployments.server_resources.deployment_limits import NoDeploymentLimitResource
 from deployments.server_resources.server_resource import MISSING, ServerResource, SetupError
 from deployments.server_resources.token_block import TokenResource
-from deployments.server_resources.work_pool import WorkPoolResource
-from deployments.server_resources.work_queue import WorkQueueResource
-from flows.command_start import COULD_NOT_START, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
+from deployments.server_resources.work_pool import WorkPoolResource, WorkQueueResource
+from flows.command_start import COULD_NOT_START, DONE, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
 from flows.messages import say
 from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
@@ -61,10 +60,10 @@ def main(
         Exit status: 0 if everything is up to date, 1 if not, 3 if the token or the server is missing.
     """
     try:
-        resources = required_resources(notify, work_pool_type, event_runs)
+        resources = _required_resources(notify, work_pool_type, event_runs)
         require_server()
         raise_when_interrupted()
-        return asyncio.run(apply_all(resources, change=not check))
+        return asyncio.run(_apply_all(resources, change=not check))
     except (NotReady, ConfigurationError) as error:
         say(str(error))
         return COULD_NOT_START
@@ -75,16 +74,8 @@ def main(
     return PARTLY_FAILED
 
 
-def required_resources(notify: str | None, work_pool_type: str, event_runs: int | None = None) -> list[ServerResource]:
-    """List what the server needs.
-
-    Args:
-        notify: The block that notifies, as `type/name`.
-        work_pool_type: Type of a new work pool.
-        event_runs: How many runs started by events may run at once; None to keep the limit that is set.
-
-    Returns:
-        The resources, in the order in which they can be created.
+def _required_resources(notify: str | None, work_pool_type: str, event_runs: int | None) -> list[ServerResource]:
+    """List what the server needs, in the order in which it can be created.
 
     Raises:
         ConfigurationError: A setting is wrong, other than that the token is missing.
@@ -96,7 +87,7 @@ def required_resources(notify: str | None, work_pool_type: str, event_runs: int 
     except TokenMissing:
         settings = load_settings(token=SecretStr("none"))
     return [
-        TokenResource(token, ask_for_token),
+        TokenResource(token, _ask_for_token),
         WorkPoolResource(work_pool_type),
         WorkQueueResource(event_runs),
         NoDeploymentLimitResource(),
@@ -105,23 +96,15 @@ def required_resources(notify: str | None, work_pool_type: str, event_runs: int 
     ]
 
 
-async def apply_all(resources: list[ServerResource], *, change: bool) -> int:
-    """Compare each resource with the server, and create or update it.
-
-    Args:
-        resources: The resources.
-        change: Whether to change anything.
-
-    Returns:
-        Exit status: 1 if something differs.
-    """
+async def _apply_all(resources: list[ServerResource], *, change: bool) -> int:
+    """Compare each resource with the server, and create or update it; returns the exit status."""
     incomplete = 0
     async with get_client() as client:
         for resource in resources:
             incomplete += not await _apply(resource, client, change=change)
     if incomplete:
-        console.print(f"\n{incomplete} of {len(resources)} resources need changes; run again without --check")
-    return 1 if incomplete else 0
+        console.print(f"\n{incomplete} of {len(resources)} resources need changes: run `make setup`")
+    return PARTLY_FAILED if incomplete else DONE
 
 
 async def _apply(resource: ServerResource, client: PrefectClient, *, change: bool) -> bool:
@@ -135,12 +118,8 @@ async def _apply(resource: ServerResource, client: PrefectClient, *, change: boo
     return change or not difference
 
 
-def ask_for_token() -> SecretStr:
-    """Ask for the API token in the terminal.
-
-    Raises:
-        TokenMissing: This does not run in a terminal.
-    """
+def _ask_for_token() -> SecretStr:
+    """Ask for the API token in the terminal."""
     if not sys.stdin.isatty():
         raise TokenMissing("no token found: set DIGITALOCEAN_TOKEN, also in .env, or run this in a terminal")
     return load_settings(token=SecretStr(getpass("DigitalOcean API token: "))).token

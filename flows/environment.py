@@ -12,7 +12,7 @@ import httpx
 from pydantic import ValidationError
 
 from flows.prefect_settings import PROXY_VARIABLES
-from tasks.digitalocean.env_file import env_file_problem
+from tasks.digitalocean.settings import env_file_problem
 
 
 def environment_problem() -> str:

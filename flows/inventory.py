@@ -14,27 +14,11 @@ from tasks.images import get_image, list_private_images
 
 
 @dataclass(frozen=True)
-class ImagesRead:
-    """The result of reading some images one by one.
-
-    Attributes:
-        images: The images, by ID.
-        gone: IDs of images that do not exist.
-        unread: Why the others cannot be read, by ID.
-    """
-
-    images: Mapping[int, Image] = field(default_factory=dict)
-    gone: tuple[int, ...] = ()
-    unread: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Inventory:
     """The Droplets and images of an account.
 
     Attributes:
         droplet_tag: The tag of the Droplets; None for all Droplets, and for snapshots of deleted ones.
-        droplets: The Droplets.
         images: The account's private images, of any Droplet.
         unread: Why some backups of these Droplets cannot be read, by ID.
     """
@@ -58,8 +42,8 @@ def take_inventory(droplet_tag: str | None, connection: Connection) -> Inventory
         if droplet_tag and not droplets:
             raise InvalidArgument(f"no Droplet has the tag {droplet_tag!r}")
         # The list of images may have changed between its pages; the Droplets name their backups.
-        others = read_each(unlisted_images(droplets, images), connection)
-    return Inventory(droplet_tag, droplets, [*images, *others.images.values()], others.unread)
+        others, unread = read_each(unlisted_images(droplets, images), connection)
+    return Inventory(droplet_tag, droplets, [*images, *filter(None, others.values())], unread)
 
 
 def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> list[int]:
@@ -68,27 +52,24 @@ def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> lis
     return sorted({each for droplet in droplets for each in droplet.backup_ids if each not in listed})
 
 
-def read_each(image_ids: Iterable[int], connection: Connection) -> ImagesRead:
-    """Read images one by one; those that cannot be read are in `unread`.
+def read_each(image_ids: Iterable[int], connection: Connection) -> tuple[Mapping[int, Image | None], Mapping[int, str]]:
+    """Read images one by one.
+
+    Returns:
+        The images by ID, None for those that do not exist; and why the others cannot be read, by ID.
 
     Raises:
         Unauthorized: The token is not valid.
         ScopeMissing: The token is not allowed to read images.
     """
-    images: dict[int, Image] = {}
+    images: dict[int, Image | None] = {}
     unread: dict[int, str] = {}
-    gone: list[int] = []
     for image_id in image_ids:
         try:
-            image = get_image(image_id, connection=connection)
+            images[image_id] = get_image(image_id, connection=connection)
         except (Unauthorized, ScopeMissing):
             raise
         except APIError as error:
             get_run_logger().warning("Image %d cannot be read: %s", image_id, error)
             unread[image_id] = str(error)
-            continue
-        if image is None:
-            gone.append(image_id)
-        else:
-            images[image_id] = image
-    return ImagesRead(images, tuple(gone), unread)
+    return images, unread

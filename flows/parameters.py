@@ -144,12 +144,7 @@ class Between:
     lowest: int
     highest: int
 
-    def checked(self, value: object) -> int:
-        """Read an integer.
-
-        Raises:
-            PydanticCustomError: It is not an integer, too small or too large.
-        """
+    def _checked(self, value: object) -> int:
         number = _whole(value)
         if number is None:
             raise _refusal(f"must be an integer, not {_quoted(value)}")
@@ -160,7 +155,7 @@ class Between:
         return number
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_before_validator_function(self.checked, handler(source))
+        return no_info_before_validator_function(self._checked, handler(source))
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"type": "integer", "minimum": self.lowest, "maximum": self.highest}

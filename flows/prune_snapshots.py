@@ -15,8 +15,9 @@ from flows.replication.image_selection import choose_targets
 from flows.reporting.events import announce_deletion
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
 from flows.results import explains_result, finish
+from flows.retention.pruning import PruningPlan
 from flows.retention.rule import RetentionRule
-from flows.retention.stock import Decision, decide, read_stock
+from flows.retention.stock import Stock, decide, read_stock
 from flows.waiting import waiting_for
 from tasks.api_task import run_blocking
 from tasks.connection import connect
@@ -76,18 +77,21 @@ def prune_snapshots(
     with track_usage() as counter:
         targets = choose_targets(regions, connection).regions
 
-        def choose() -> Decision:
+        def choose() -> tuple[Stock, PruningPlan]:
             stock = read_stock(take_inventory(droplet_tag, connection), connection)
-            return decide(stock, rule, targets, max_deletions, connection)
+            return stock, decide(stock, rule, targets, max_deletions, connection)
+
+        def to_change(choice: tuple[Stock, PruningPlan]) -> list[int]:
+            return [snapshot.id for snapshot in choice[1].to_delete]
 
         deletion = Deletion(connection)
-        with nullcontext(choose()) if dry_run else locked(choose, lambda decision: decision.image_ids) as decision:
-            delete = not dry_run and not decision.plan.exceeds(max_deletions)
+        with nullcontext(choose()) if dry_run else locked(choose, to_change) as (stock, plan):
+            delete = not dry_run and not plan.exceeds(max_deletions)
             with waiting_for("Deleting snapshots", connection) if delete else nullcontext():
-                rows = tuple(_rows(decision, deletion if delete else None))
+                rows = tuple(_rows(plan, stock, deletion if delete else None))
     report = PruningReport(
         rows=rows,
-        left_alone=decision.plan.left_alone,
+        left_alone=plan.left_alone,
         dry_run=dry_run,
         max_deletions=max_deletions,
         price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
@@ -97,15 +101,15 @@ def prune_snapshots(
     return finish(report, PRUNING_KEY)
 
 
-def _rows(decision: Decision, deletion: "Deletion | None") -> Iterator[PruningRow]:
+def _rows(plan: PruningPlan, stock: Stock, deletion: "Deletion | None") -> Iterator[PruningRow]:
     """Make a row per snapshot, and delete the snapshots to delete unless `deletion` is None."""
-    for verdict in decision.plan.verdicts:
+    for verdict in plan.verdicts:
         snapshot = verdict.snapshot
         outcome, error = PruningOutcome.PLANNED if verdict.should_delete else PruningOutcome.KEPT, ""
         if verdict.should_delete and deletion:
             outcome, error = deletion.of(snapshot.id)
         row = PruningRow(
-            droplet=decision.stock.name_of(snapshot.resource_id),
+            droplet=stock.name_of(snapshot.resource_id),
             droplet_id=snapshot.resource_id,
             image_id=snapshot.id,
             image_name=snapshot.name,

@@ -53,10 +53,10 @@ def report_coverage(
         inventory = take_inventory(droplet_tag, connection)
         selection, stock = newest_backups(inventory, connection), _stock(inventory, connection)
         # With 0, no actions are read: nothing is deleted here.
-        unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0, connection=connection).plan
+        unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0, connection=connection)
     now = connection.client.server_clock.now()
     plan = plan_replication(selection.candidates, targets.regions, (), now)
-    copies = newest_copies(selection, stock, connection.settings.managed_tag)
+    copies = _newest_copies(selection, stock, connection.settings.managed_tag)
     return finish(
         CoverageReport(
             rows=tuple(
@@ -90,16 +90,10 @@ def _stock(inventory: Inventory, connection: Connection) -> Stock:
         return Stock((), {}, {})
 
 
-def newest_copies(
+def _newest_copies(
     selection: Selection, stock: Stock, managed_tag: str
 ) -> dict[tuple[int | None, str | None], datetime]:
-    """Find the creation time of the newest recovery point, by Droplet and region.
-
-    Args:
-        selection: The newest recovery points.
-        stock: The older ones.
-        managed_tag: The tag on snapshots that this project made.
-    """
+    """Find the creation time of the newest recovery point, by Droplet and region."""
     points = [(each.droplet_id, each.image.regions, each.image.created_at) for each in selection.candidates]
     managed = [each for each in stock.snapshots if is_tagged(each, managed_tag) and each.id not in stock.unavailable]
     points += [(each.resource_id, each.regions, each.created_at) for each in managed]

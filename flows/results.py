@@ -7,14 +7,15 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
-from prefect import State, get_run_logger
+from prefect import State, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.hooks import announce_end
 from flows.liveness import heartbeat
 from flows.output import outlive_readers
-from flows.reporting.artifacts import publish_or_log
 from flows.reporting.report import RunReport
 from flows.reporting.tables import artifact_description, artifact_table
 from tasks.digitalocean import DigitalOceanError
@@ -40,13 +41,28 @@ class Interrupted(Incomplete):
     """Ctrl-C ended the run early."""
 
 
+@task(task_run_name="publish {key}", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=2)
+def publish_table(key: str, rows: list[dict[str, str]], description: str) -> None:
+    """Publish a table as an artifact.
+
+    Args:
+        key: Key of the artifact.
+        rows: Cells by column title, already escaped.
+        description: Markdown shown above the table.
+    """
+    create_table_artifact(rows, key=key, description=description)
+
+
 def finish(report: ReportT, artifact_key: str) -> ReportT:
     """Publish, log and return a report.
 
     Raises:
         Incomplete: Some of the run's work failed.
     """
-    publish_or_log(artifact_key, artifact_table(report), artifact_description(report))
+    try:
+        publish_table(artifact_key, artifact_table(report), artifact_description(report))
+    except Exception as error:  # noqa: BLE001  # a missing artifact must not fail the run
+        get_run_logger().warning("Could not publish the artifact %s: %s", artifact_key, error)
     get_run_logger().info(report.summary)
     for note in report.notes:
         get_run_logger().warning(note)

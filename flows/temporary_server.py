@@ -32,7 +32,7 @@ from flows.messages import say, waiting_messages
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_BETWEEN_POLLS = 0.05
 POLL_TIMEOUT_SECONDS = 5.0
@@ -51,9 +51,7 @@ class Server:
     """The server's process.
 
     Attributes:
-        process: The process.
         input: Write end of its standard input: it serves once something is written, and exits when it is closed.
-        port: The port it listens on.
         log: Its output, needed only if it does not start.
     """
 
@@ -142,16 +140,34 @@ def _contents(path: Path) -> bytes:
         return b""
 
 
-def _spawn() -> Server:
+def free_port() -> int:
+    """Find a port that nothing listens on."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
+        return port
+
+
+def is_healthy(port: int) -> bool:
+    """Whether a Prefect server on this machine answers at a port."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=POLL_TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _spawn() -> Server:
+    port = free_port()
     its_input, our_end = os.pipe()
     log = tempfile.TemporaryFile()  # noqa: SIM115  # stays open until this process ends
     process = subprocess.Popen(  # noqa: S603  # the command is ours
         [
             *(sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT), "--factory", f"{__name__}:create_app"),
-            *("--host", HOST, "--port", str(port), "--log-level", "error", "--lifespan", "on"),
+            *("--host", LOOPBACK, "--port", str(port), "--log-level", "error", "--lifespan", "on"),
         ],
         env={**os.environ, **ENVIRONMENT},
         stdin=its_input,
@@ -169,21 +185,10 @@ def _wait_until_healthy(server: Server, deadline: float) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise ServerDidNotStart(f"Prefect's temporary server could not start: {_startup_error(server)}")
-        if _is_healthy(server):
+        if is_healthy(server.port):
             return
         time.sleep(SECONDS_BETWEEN_POLLS)
     raise ServerDidNotStart("Prefect's temporary server did not start in time")
-
-
-def _is_healthy(server: Server) -> bool:
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=POLL_TIMEOUT_SECONDS)
-    try:
-        connection.request("GET", "/api/health")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _startup_error(server: Server) -> str:

@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import cyclopts
@@ -44,17 +44,13 @@ def signature_for_text(flow: Flow[Any, Any]) -> inspect.Signature:
             parameter.replace(
                 kind=inspect.Parameter.KEYWORD_ONLY,
                 annotation=_kind_as_text(types[name]),
-                default=_default_as_text(parameter.default),
+                # Numbers, but not switches.
+                default=str(parameter.default) if type(parameter.default) is int else parameter.default,
             )
             for name, parameter in inspect.signature(flow.fn).parameters.items()
         ],
         return_annotation=int,
     )
-
-
-def _default_as_text(value: Any) -> Any:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if is_number else value
 
 
 def _kind_as_text(kind: Any) -> Any:
@@ -100,45 +96,23 @@ def run_command(app: cyclopts.App) -> int:
 
 def explain(error: CycloptsError) -> str:
     """Explain what is wrong with a command line that cyclopts cannot parse, naming the option."""
-    for kind, sentence in EXPLANATIONS.items():
-        if isinstance(error, kind):
-            return sentence(error)
+    match error:
+        case UnknownOptionError(token=token, argument_collection=arguments):
+            option = str(token.keyword or token.value).partition("=")[0]
+            close = difflib.get_close_matches(option, [name for each in arguments for name in each.names], n=1)
+            return f"{option}: no such option; {f'did you mean {close[0]}?' if close else SEE_HELP}"
+        case UnusedCliTokensError(unused_tokens=[first, *_]):
+            return f"{first!r} does not belong to any option; {SEE_HELP}"
+        case MissingArgumentError(keyword=keyword, argument=argument) if argument:
+            given = keyword or next((token.keyword for token in argument.tokens if token.keyword), None)
+            return f"{given}: expected a value" if given else f"{argument.name}: this option is required"
+        case RepeatArgumentError(token=token):
+            return f"{token.keyword}: given more than once"
+        # All other values are text, which needs no coercion.
+        case CoercionError(argument=argument) if argument:
+            name = argument.name
+            return f"{name}: takes no value; it is either {name} or {name.replace('--', '--no-', 1)}"
     return str(error)
-
-
-def _unknown_option(error: Any) -> str:
-    option = str(error.token.keyword or error.token.value).partition("=")[0]
-    known = [name for argument in error.argument_collection for name in argument.names]
-    close = difflib.get_close_matches(option, known, n=1)
-    return f"{option}: no such option; {f'did you mean {close[0]}?' if close else SEE_HELP}"
-
-
-def _value_without_option(error: Any) -> str:
-    return f"{error.unused_tokens[0]!r} does not belong to any option; {SEE_HELP}"
-
-
-def _no_value(error: Any) -> str:
-    given = error.keyword or next((token.keyword for token in error.argument.tokens if token.keyword), None)
-    return f"{given}: expected a value" if given else f"{error.argument.name}: this option is required"
-
-
-def _twice(error: Any) -> str:
-    return f"{error.token.keyword}: given more than once"
-
-
-def _switch_with_value(error: Any) -> str:
-    name = error.argument.name
-    return f"{name}: takes no value; it is either {name} or {name.replace('--', '--no-', 1)}"
-
-
-EXPLANATIONS: Mapping[type[CycloptsError], Callable[[Any], str]] = {
-    UnknownOptionError: _unknown_option,
-    UnusedCliTokensError: _value_without_option,
-    MissingArgumentError: _no_value,
-    RepeatArgumentError: _twice,
-    # All other values are text, which needs no coercion.
-    CoercionError: _switch_with_value,
-}
 
 
 def _from_text(value: Any, kind: Any) -> Any:

@@ -18,7 +18,7 @@ def waiting_for(what: str, connection: Connection) -> Iterator[None]:
 
     def show(sentence: str) -> None:
         paused_for = rate_limiter.paused_for
-        why = f"; the rate limit is used up, next request in {paused_for:.0f} s" if paused_for else ""
+        why = f"; requests are paused, the next one is due in {paused_for:.0f} s" if paused_for else ""
         logger.info("%s%s", sentence, why)
 
     with waiting_messages(what, show):

@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import wait
-from datetime import datetime
 from traceback import walk_tb
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -101,8 +100,9 @@ class ApiTask(Task[P, R]):
             logger.warning(
                 "Prefect could not run the task; calling the API directly: %s: %s", type(error).__name__, error
             )
-            done_already = await self._find_done(since, *args, **kwargs)
-            return await self.directly(*args, **kwargs) if done_already is None else done_already
+            # The request may have been sent before Prefect failed.
+            done_already = await self.find_done(since, *args, **kwargs) if self.find_done else None
+            return await self.directly(*args, **kwargs) if done_already is None else cast(R, done_already)
 
     async def directly(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task's function without Prefect, with the same retries."""
@@ -120,10 +120,6 @@ class ApiTask(Task[P, R]):
         copy = cast(ApiTask[P, R], super().with_options(**options))
         copy.repeats, copy.idempotent, copy.find_done = self.repeats, self.idempotent, self.find_done
         return copy
-
-    async def _find_done(self, since: datetime, *args: Any, **kwargs: Any) -> R | None:
-        """Find the result of a request sent before Prefect failed."""
-        return cast(R | None, await self.find_done(since, *args, **kwargs)) if self.find_done else None
 
 
 def _connection_of(arguments: Mapping[str, Any]) -> Connection:

@@ -20,7 +20,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from tasks.digitalocean.clock import Clock, SystemClock
+from tasks.digitalocean.clock import Clock
 from tasks.digitalocean.settings import RateLimit
 
 DISTRIBUTED_LIMIT = "digitalocean-api-requests"
@@ -33,7 +33,7 @@ PROCESSES = 3
 BURST_PART = 0.04
 PART_BETWEEN_REPORTS = 1 / 60
 REPORT_TIMEOUT_SECONDS = 10.0
-# How long a missing bucket is not asked for again.
+# How long to wait before looking for a missing bucket again.
 SECONDS_WITHOUT = 60.0
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class DistributedRateLimit:
         self._rate = requests_per_second(limits)
         self._seconds_between_reports = PART_BETWEEN_REPORTS * shortest.seconds
         self._add = add or PrefectLeakyBucket().add
-        self._clock = clock or SystemClock()
+        self._clock = clock or Clock()
         self._level = 0.0
         self._level_at = self._clock.monotonic()
         self._reported_level: float | None = None

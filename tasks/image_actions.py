@@ -86,11 +86,8 @@ def _post_name() -> str:
     """Such as `start transfer of 42 to nyc3`: the task ends as soon as the action has started."""
     parameters = task_run.parameters
     request = parameters.get("request")
-    kind, region = (
-        (request.get("type"), request.get("region"))
-        if isinstance(request, dict)
-        else (getattr(request, "type", "action"), getattr(request, "region", None))
-    )
+    fields = request if isinstance(request, dict) else getattr(request, "__dict__", {})
+    kind, region = fields.get("type", "action"), fields.get("region")
     noun = "conversion" if kind == "convert" else kind
     return f"start {noun} of {parameters.get('image_id')}" + (f" to {region}" if region else "")
 

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import inspect
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from pathlib import Path
+from typing import Any
 
 import prefect.context
 import pytest
@@ -11,21 +16,67 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from deployments.prefect_server import prefect_server
+from tests.end_to_end.migrated_database import copy_to, migrated_database
 from tests.end_to_end.prefect_server import PrefectView, viewing
+from tests.virtual_time import run
 
 FOLDER = Path(__file__).parent
+# Of several processes, none is left with a long module in the end.
+LONGEST_FIRST = [
+    "long_runs",
+    "production",
+    "first_command",
+    "run_form",
+    "prune_snapshots",
+    "replicate_backups",
+    "setup",
+    "faults_together",
+    "fault_matrix",
+    "crashes",
+    "sixty_nights",
+    "odd_responses_end_to_end",
+    "command_line",
+    "image_locks",
+    "server",
+    "prefect_under_strain",
+    "report_coverage",
+    "events",
+    "named_images",
+    "two_runs_at_once",
+    "distributed_rate_limit",
+    "retention_in_the_long_run",
+    "execution_stateful",
+]
 # A busy machine is slow, and that is no failure.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("unit", settings.get_profile("default"), max_examples=20)
 settings.load_profile("default")
 
 
+def pytest_configure() -> None:
+    """Let tests interrupt the commands that they start.
+
+    A shell starts background jobs with SIGINT ignored, and commands started from there would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str], Path]:
+    """Makes folders for Prefect servers, with a database that is migrated already."""
+    ours = tmp_path_factory.getbasetemp()
+    # The processes of pytest-xdist have their folders in one.
+    database = migrated_database((ours if worker_id == "master" else ours.parent) / "migrated")
+    return lambda name: copy_to(tmp_path_factory.mktemp(name), database)
+
+
 # Here and not in the folders that use it: a fixture that two conftest.py define is two servers, and flows would run
 # through the one that was started last while tests look at the other.
 @pytest.fixture(scope="session")
-def prefect_view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectView]:
+def prefect_view(prefect_home: Callable[[str], Path]) -> Iterator[PrefectView]:
     """One Prefect server for the tests of this process, and a look at it; flows of this process run through it."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = prefect_home("prefect")
     with prefect_server(home) as address, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
         patch.setenv("PREFECT_API_URL", f"{address}/api")
@@ -41,8 +92,42 @@ def prefect_view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectVi
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder."""
+    """Mark tests by their folder, and begin with the modules that take longest."""
     for item in items:
         folder = item.path.relative_to(FOLDER).parts[0]
         if folder in {"browser", "end_to_end"}:
             item.add_marker(folder)
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    module = item.path.stem.removeprefix("test_")
+    return LONGEST_FIRST.index(module) if module in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Run `async def` tests in virtual time, or in real time where they are marked so."""
+    run_test = _runner_of(pyfuncitem)
+    # Hypothesis runs what it was given, once for each example.
+    of_hypothesis = getattr(pyfuncitem.obj, "hypothesis", None)
+    if of_hypothesis and inspect.iscoroutinefunction(of_hypothesis.inner_test):
+        of_hypothesis.inner_test = _made_synchronous(of_hypothesis.inner_test, run_test)
+    elif inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = _made_synchronous(pyfuncitem.obj, run_test)
+    return (yield)
+
+
+def _runner_of(test: pytest.Function) -> Callable[..., Any]:
+    if test.get_closest_marker("real_time"):
+        return asyncio.run
+    longest = test.get_closest_marker("longest")
+    return partial(run, longest=longest.args[0]) if longest else run
+
+
+def _made_synchronous(test: Callable[..., Any], run_test: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(test)
+    def running(*arguments: Any, **named: Any) -> None:
+        run_test(test(*arguments, **named))
+
+    return running

@@ -19,6 +19,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from tasks.digitalocean.clock import Clock
+
 EPOCH = 1_790_078_400.0
 """The Unix time at which every run begins: noon, 2026-09-22, UTC."""
 LONGEST_RUN_SECONDS = 30 * 86400.0
@@ -31,8 +33,8 @@ class Endless(AssertionError):
     """The run would not have come to an end."""
 
 
-class VirtualClock:
-    """The running loop's time; satisfies `tasks.digitalocean.clock.Clock`."""
+class VirtualClock(Clock):
+    """The running loop's time."""
 
     def monotonic(self) -> float:
         """Seconds since the run began."""
@@ -52,7 +54,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, longest: float = LONGEST_RUN_SECONDS) -> None:
         self._now = 0.0
-        self._longest = longest
+        self.longest = longest
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
@@ -62,8 +64,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._now += seconds
-        if self._now > self._longest:
-            raise Endless(f"still running after {self._longest:.0f} s of virtual time")
+        if self._now > self.longest:
+            raise Endless(f"still running after {self.longest:.0f} s of virtual time")
 
 
 class _JumpingSelector(selectors.SelectSelector):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType
@@ -33,11 +32,8 @@ class AutomationResource:
 
     Attributes:
         automation: Its name.
-        description: What it is for.
-        trigger: When it acts.
         action: What it does; None to notify through `block`.
         block: The block that notifies, as `type/name`; None to keep the action of an existing automation.
-        subject: Subject of the notification.
         body: Body of the notification; a Jinja template.
     """
 
@@ -90,16 +86,13 @@ class AutomationResource:
     async def _notification(self, client: PrefectClient) -> ActionTypes:
         if not self.block:
             return DoNothing()
-        block = await _block_id(client, self.block)
-        return SendNotification(block_document_id=block, subject=self.subject, body=self.body)
-
-
-async def _block_id(client: PrefectClient, block: str) -> UUID:
-    kind, _, name = block.partition("/")
-    found = await if_exists(client.read_block_document_by_name(name, kind))
-    if not name or found is None or found.id is None:
-        raise SetupError(f"notification block {block!r} does not exist: create one in Prefect's UI, under Blocks")
-    return found.id
+        kind, _, name = self.block.partition("/")
+        block = await if_exists(client.read_block_document_by_name(name, kind))
+        if not name or block is None or block.id is None:
+            raise SetupError(
+                f"notification block {self.block!r} does not exist: create one in Prefect's UI, under Blocks"
+            )
+        return SendNotification(block_document_id=block.id, subject=self.subject, body=self.body)
 
 
 def automations(
@@ -111,9 +104,6 @@ def automations(
         block: The block that notifies, as `type/name`; None to notify no one.
         silence: How long no nightly run may complete before a notification is sent.
         dead_after: How long a run may send no heartbeat before it is set to Crashed.
-
-    Returns:
-        The automations.
     """
     hours = silence / timedelta(hours=1)
     return [
@@ -125,7 +115,6 @@ def automations(
                 match=RUNS,
                 match_related=OF_THESE_FLOWS,
                 posture=Posture.Reactive,
-                threshold=1,
             ),
             block=block,
             subject="Backups: {{ flow_run.name }} {{ flow_run.state.name }}",
@@ -138,7 +127,6 @@ def automations(
                 expect={"prefect.automation.action.failed"},
                 match=ResourceSpecification({"prefect.resource.name": EVENT_TRIGGER}),
                 posture=Posture.Reactive,
-                threshold=1,
             ),
             block=block,
             subject="Backups: an event has started no run",
@@ -153,7 +141,6 @@ def automations(
                 match=RUNS,
                 match_related=OF_THE_NIGHTLY,
                 posture=Posture.Proactive,
-                threshold=1,
                 within=silence,
             ),
             block=block,
@@ -170,7 +157,6 @@ def automations(
                 match_related=OF_THESE_FLOWS,
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
-                threshold=1,
                 within=dead_after,
             ),
             action=ChangeFlowRunState(

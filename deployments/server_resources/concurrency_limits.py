@@ -21,7 +21,6 @@ class LimitResource:
 
     Attributes:
         limit: Its name.
-        slots: How many slots it has.
         decay: How many slots are freed per second; 0 if they must be released.
     """
 
@@ -55,9 +54,6 @@ def limits(rate_limits: Sequence[RateLimit]) -> list[LimitResource]:
 
     Args:
         rate_limits: The token's.
-
-    Returns:
-        The limits.
     """
     return [
         LimitResource(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),

@@ -19,7 +19,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.client.schemas.responses import DeploymentResponse
 
 from deployments.server_resources.server_resource import if_exists
 
@@ -39,18 +38,19 @@ class NoDeploymentLimitResource:
 
     async def diff(self, client: PrefectClient) -> str:
         """Say what differs on the server; empty if nothing does, also before the first `prefect deploy`."""
-        deployment = await _read(client)
+        deployment = await if_exists(client.read_deployment_by_name(NIGHTLY))
         if deployment is None:
             return ""
         if deployment.global_concurrency_limit:
             return "has a concurrency limit, which ends runs when Prefect's server restarts"
-        if await _is_left_over(client, deployment.id) and not await _has_runs_in_flight(client, deployment.id):
+        left_over = await if_exists(client.read_global_concurrency_limit_by_name(_limit_of(deployment.id)))
+        if left_over and not await _has_runs_in_flight(client, deployment.id):
             return "has left a concurrency limit behind"
         return ""
 
     async def apply(self, client: PrefectClient) -> None:
         """Remove the limit, and delete it once no run can hold one of its slots."""
-        deployment = await _read(client)
+        deployment = await if_exists(client.read_deployment_by_name(NIGHTLY))
         if deployment is None:
             return
         detached = {"global_concurrency_limit_id": None}
@@ -65,14 +65,6 @@ def _limit_of(deployment_id: UUID) -> str:
     return f"deployment:{deployment_id}"
 
 
-async def _is_left_over(client: PrefectClient, deployment_id: UUID) -> bool:
-    return await if_exists(client.read_global_concurrency_limit_by_name(_limit_of(deployment_id))) is not None
-
-
 async def _has_runs_in_flight(client: PrefectClient, deployment_id: UUID) -> bool:
     of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
     return bool(await client.read_flow_runs(deployment_filter=of_deployment, flow_run_filter=IN_FLIGHT, limit=1))
-
-
-async def _read(client: PrefectClient) -> DeploymentResponse | None:
-    return await if_exists(client.read_deployment_by_name(NIGHTLY))

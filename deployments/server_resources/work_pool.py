@@ -1,4 +1,4 @@
-"""The work pool, whose job variables give every run the token and Prefect's settings."""
+"""The work pool, whose job variables give every run the token and Prefect's settings, and its queue for events."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.objects import WorkPool
 
 from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from deployments.server_resources.token_block import BLOCK
 from flows.prefect_settings import RUN_SETTINGS
 
 POOL = "digitalocean"
+EVENT_QUEUE = "events"
+# Keeps a burst of events from starting one process each.
+EVENT_RUNS = 2
+QUEUE_DESCRIPTION = "Runs that events start. Scheduled and manual runs use another queue, so that they always start."
 ENVIRONMENT = {
     # Filled in by the worker when it starts a run.
     "DIGITALOCEAN_TOKEN": f"{{{{ prefect.blocks.secret.{BLOCK} }}}}",
@@ -35,7 +38,7 @@ class WorkPoolResource:
 
     async def diff(self, client: PrefectClient) -> str:
         """Say what differs on the server; empty if nothing does."""
-        pool = await _read(client)
+        pool = await if_exists(client.read_work_pool(POOL))
         if pool is None:
             return MISSING
         environment = _environment(pool.base_job_template)
@@ -44,7 +47,7 @@ class WorkPoolResource:
 
     async def apply(self, client: PrefectClient) -> None:
         """Create the pool, or add the missing variables to an existing one."""
-        pool = await _read(client)
+        pool = await if_exists(client.read_work_pool(POOL))
         if pool:
             template = _with_environment(pool.base_job_template)
             await client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
@@ -53,8 +56,35 @@ class WorkPoolResource:
             await client.create_work_pool(WorkPoolCreate(name=POOL, type=self.type, base_job_template=template))
 
 
-async def _read(client: PrefectClient) -> WorkPool | None:
-    return await if_exists(client.read_work_pool(POOL))
+@dataclass(frozen=True)
+class WorkQueueResource:
+    """The work queue of runs started by events.
+
+    Attributes:
+        event_runs: How many runs of the queue may be Pending or Running at once; None to keep an existing limit.
+    """
+
+    event_runs: int | None = None
+    name: str = f"work queue {EVENT_QUEUE}"
+
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
+        queue = await if_exists(client.read_work_queue_by_name(EVENT_QUEUE, work_pool_name=POOL))
+        if queue is None:
+            return MISSING
+        if queue.concurrency_limit is None:
+            return "has no limit"
+        wanted = self.event_runs or queue.concurrency_limit
+        return "" if wanted == queue.concurrency_limit else f"has a limit of {queue.concurrency_limit}"
+
+    async def apply(self, client: PrefectClient) -> None:
+        """Create the queue, or set the limit of an existing one."""
+        queue = await if_exists(client.read_work_queue_by_name(EVENT_QUEUE, work_pool_name=POOL))
+        limit = self.event_runs or EVENT_RUNS
+        if queue:
+            await client.update_work_queue(queue.id, concurrency_limit=limit)
+        else:
+            await client.create_work_queue(EVENT_QUEUE, QUEUE_DESCRIPTION, concurrency_limit=limit, work_pool_name=POOL)
 
 
 async def _default_template(client: PrefectClient, kind: str) -> dict[str, Any]:

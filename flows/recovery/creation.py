@@ -164,7 +164,8 @@ class Creation:
         if droplet.active:
             return droplet
         self._since[droplet.id] = self._now()
-        waiting = self._waiting[droplet.id] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Droplet | None] = asyncio.get_running_loop().create_future()
+        self._waiting[droplet.id] = waiting
         try:
             return await waiting
         finally:

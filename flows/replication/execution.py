@@ -12,10 +12,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
-from flows.replication.image_state import ImageState, Started
 from flows.replication.planning import ImagePlan, ReplicationPlan
 from flows.replication.progress import Progress
-from flows.replication.refusals import Refusals
+from flows.replication.refusals import ImageState, Refusals, Started
 from flows.replication.rows import row_of
 from flows.reporting.report import Outcome, Row
 from tasks.digitalocean import (

@@ -112,9 +112,10 @@ def named_images(image_ids: Sequence[int], connection: Connection) -> Selection:
             if len(wanted) > MOST_SINGLE_READS
             else {}
         )
-        singles = read_each([each for each in wanted if each not in listed], connection)
-    found = {**listed, **singles.images}
+        singles, unread = read_each([each for each in wanted if each not in listed], connection)
+    found = {**listed, **singles}
+    gone = {each: f"image {each} does not exist or was deleted" for each, image in singles.items() if image is None}
     return Selection(
-        candidates=tuple(Candidate(found[each], found[each].name or str(each)) for each in wanted if each in found),
-        missing={**{each: f"image {each} does not exist or was deleted" for each in singles.gone}, **singles.unread},
+        candidates=tuple(Candidate(image, image.name or str(each)) for each in wanted if (image := found.get(each))),
+        missing={**gone, **unread},
     )

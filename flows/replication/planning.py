@@ -23,7 +23,6 @@ class ImagePlan:
     """What is missing for one image.
 
     Attributes:
-        candidate: The image.
         there: Regions it is in.
         under_way: Transfers in progress, by region.
         transfer_to: Regions to transfer it to.
@@ -56,7 +55,7 @@ class ReplicationPlan:
     """What is missing for all images.
 
     Attributes:
-        images: What is missing for each image, largest first.
+        images: What is missing for each image, largest first; without regions, in the given order.
         regions: Slugs of the target regions; empty to convert only.
     """
 
@@ -121,7 +120,8 @@ def plan_replication(
         else _plan_image(each, tuple(regions), by_image.get(each.image.id, ()), now)
         for each in chosen
     ]
-    plans.sort(key=lambda plan: (-(plan.image.size_gigabytes or 0), plan.image.id))
+    if regions:
+        plans.sort(key=lambda plan: (-(plan.image.size_gigabytes or 0), plan.image.id))
     return ReplicationPlan(tuple(plans), tuple(regions))
 
 

@@ -28,13 +28,13 @@ def progress_bar() -> Iterator[Show]:
         A function that sets the percentage and the text. Without a terminal, it does nothing.
     """
     handlers = console_handlers()
-    console = next((each.console for each in handlers if _can_show(each.console)), None)
+    consoles = [handler.console for handler in handlers]
+    console = next((each for each in consoles if each.is_terminal and not each.is_dumb_terminal), None)
     bar = _started_on(console) if console else None
     if bar is None:
         yield lambda _percent, _sentence: None
         return
     task = bar.add_task("", total=100.0)
-    consoles = [handler.console for handler in handlers]
     try:
         for handler in handlers:
             # Only the bar's own console writes log lines above the bar; others would overwrite it.
@@ -46,10 +46,6 @@ def progress_bar() -> Iterator[Show]:
         for handler, its_own in zip(handlers, consoles, strict=True):
             handler.console = its_own
             handler.removeFilter(_is_not_progress_line)
-
-
-def _can_show(console: Console) -> bool:
-    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _started_on(console: Console) -> Progress | None:

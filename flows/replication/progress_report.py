@@ -112,7 +112,7 @@ def _describe(progress: Progress, paused_for: float, seconds_left: float | None)
     if progress.conversions_left:
         parts.append(f"{count(progress.conversions_left, 'backup')} to convert")
     if paused_for:
-        parts.append(f"the rate limit is used up, next request in {paused_for:.0f} s")
+        parts.append(f"requests are paused, the next one is due in {paused_for:.0f} s")
     if seconds_left:
         parts.append(f"about {_roughly(seconds_left)} left")
     return ", ".join(parts)

@@ -13,7 +13,6 @@ class Candidate:
     """An image that should be in every region.
 
     Attributes:
-        image: The image.
         source: Name and ID of its Droplet, or the name of the image.
         droplet_id: ID of its Droplet; None if unknown.
     """
@@ -47,11 +46,6 @@ class Selection:
             {**self.missing, **other.missing},
             {**self.volumes, **other.volumes},
         )
-
-    @property
-    def images(self) -> list[Image]:
-        """The images to copy."""
-        return [candidate.image for candidate in self.candidates]
 
 
 def target_regions(known: Sequence[Region], wanted: Sequence[str] | None) -> tuple[str, ...]:
@@ -126,10 +120,9 @@ def choose_recovery_points(
     candidates: list[Candidate] = []
     without: list[str] = []
     for droplet in _by_name(droplets):
-        own = (known[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in known)
         points = [
             image
-            for image in own
+            for image in _images_of(droplet, known)
             if image.available and (image.type == "backup" or image.id in converted or is_tagged(image, managed_tag))
         ]
         points.sort(key=lambda image: (image.created_at, image.id), reverse=True)
@@ -157,19 +150,21 @@ def newer_snapshots(
     chosen = {candidate.image.id: candidate.image for candidate in selection.candidates}
     unclear = []
     for droplet in droplets:
-        points = [chosen[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in chosen]
-        oldest = min((point.created_at for point in points), default=None)
-        # An image listed as the Droplet's backup may have become a snapshot before the images were listed.
-        own = (known[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in known)
+        oldest = min((point.created_at for point in _images_of(droplet, chosen)), default=None)
         unclear += [
             each
-            for each in own
+            for each in _images_of(droplet, known)
             if each.type != "backup"
             and each.available
             and not is_tagged(each, managed_tag)
             and (oldest is None or each.created_at > oldest)
         ]
     return unclear
+
+
+def _images_of(droplet: Droplet, images: Mapping[int, Image]) -> list[Image]:
+    """List a Droplet's images; a backup may have become a snapshot between the two lists that were read."""
+    return [images[each] for each in {*droplet.backup_ids, *droplet.snapshot_ids} if each in images]
 
 
 def is_tagged(image: Image | Snapshot, tag: str) -> bool:

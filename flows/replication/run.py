@@ -20,15 +20,7 @@ from flows.waiting import waiting_for
 from tasks.account_actions import KnownActions, list_actions_on
 from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
 from tasks.connection import connect
-from tasks.digitalocean import (
-    APIError,
-    Connection,
-    DeadlineExceeded,
-    Forbidden,
-    Unauthorized,
-    deadline,
-    track_usage,
-)
+from tasks.digitalocean import APIError, Connection, DeadlineExceeded, Forbidden, Unauthorized, deadline, track_usage
 from tasks.tags import tag_images
 
 # After Ctrl-C, a start in progress ends first, then there is one more report.
@@ -69,12 +61,12 @@ def replicate(
             return [image.id for image in images_to_change(selection.candidates, targets.regions)]
 
         with nullcontext(choose()) if dry_run else locked(choose, to_change) as selection:
-            plan = make_plan(selection, targets.regions, connection)
-            announce_plan(plan, connection)
+            plan = _make_plan(selection, targets.regions, connection)
+            _announce_plan(plan, connection)
             if dry_run:
                 rows = planned_rows(plan)
             else:
-                untagged = tag_before_conversion(plan, connection)
+                untagged = _tag_before_conversion(plan, connection)
                 limit.lift()
                 execution = Execution(plan, connection, wait=wait, untagged=untagged)
                 try:
@@ -101,7 +93,7 @@ def replicate(
     return finish(report, COVERAGE_KEY if targets.regions else CONVERSIONS_KEY)
 
 
-def make_plan(selection: Selection, regions: tuple[str, ...], connection: Connection) -> ReplicationPlan:
+def _make_plan(selection: Selection, regions: tuple[str, ...], connection: Connection) -> ReplicationPlan:
     """Read the actions on the chosen images, and compute what is missing."""
     incomplete, known = images_to_change(selection.candidates, regions), KnownActions()
     if incomplete:
@@ -111,7 +103,7 @@ def make_plan(selection: Selection, regions: tuple[str, ...], connection: Connec
     return plan_replication(selection.candidates, regions, known.actions, now, unread=known.unread)
 
 
-def announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
+def _announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
     """Log what a plan will start, and its monthly cost."""
     price = connection.settings.snapshot_price_per_gib_month
     starts = [count(plan.conversions, "conversion")]
@@ -126,15 +118,11 @@ def announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
     )
 
 
-def tag_before_conversion(plan: ReplicationPlan, connection: Connection) -> frozenset[int]:
+def _tag_before_conversion(plan: ReplicationPlan, connection: Connection) -> frozenset[int]:
     """Tag images before their conversion, so that the next run recognizes them as recovery points.
 
     Returns:
         IDs of images that could not be tagged as backups, and must be tagged once they are snapshots.
-
-    Raises:
-        Unauthorized: The token is not valid.
-        Forbidden: The token is not allowed to tag images.
     """
     tag = connection.settings.managed_tag
     untagged = [each.image.id for each in plan.images if each.converts and tag not in each.image.tags]

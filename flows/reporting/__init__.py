@@ -1,1 +1,1 @@
-"""Reports, tables, artifacts and events."""
+"""Reports, tables and events."""

@@ -27,7 +27,8 @@ def announce_copy(row: Row) -> None:
     if row.outcome in ARRIVED_NOW:
         _emit(
             IMAGE_REPLICATED,
-            {"prefect.resource.id": f"digitalocean.image.{row.image_id}", "prefect.resource.name": row.image_name},
+            f"digitalocean.image.{row.image_id}",
+            row.image_name,
             row.model_dump(mode="json", exclude={"error", "needs_conversion"}),
             related=[{"prefect.resource.id": f"digitalocean.region.{row.region}", "prefect.resource.role": "region"}],
         )
@@ -36,11 +37,8 @@ def announce_copy(row: Row) -> None:
 def announce_deletion(row: PruningRow) -> None:
     """Send an event if a snapshot was deleted."""
     if row.outcome == PruningOutcome.DELETED:
-        resource = {
-            "prefect.resource.id": f"digitalocean.image.{row.image_id}",
-            "prefect.resource.name": row.image_name,
-        }
-        _emit(SNAPSHOT_DELETED, resource, row.model_dump(mode="json", exclude={"error"}))
+        payload = row.model_dump(mode="json", exclude={"error"})
+        _emit(SNAPSHOT_DELETED, f"digitalocean.image.{row.image_id}", row.image_name, payload)
 
 
 def announce_result(event: str, payload: Mapping[str, Any]) -> None:
@@ -50,13 +48,13 @@ def announce_result(event: str, payload: Mapping[str, Any]) -> None:
         event: Such as REPLICATION_COMPLETED.
         payload: What it did.
     """
-    resource = {"prefect.resource.id": ACCOUNT, "prefect.resource.name": "DigitalOcean account"}
-    _emit(event, resource, dict(payload))
+    _emit(event, ACCOUNT, "DigitalOcean account", dict(payload))
 
 
 def _emit(
-    event: str, resource: dict[str, str], payload: dict[str, Any], related: list[dict[str, str]] | None = None
+    event: str, resource_id: str, name: str, payload: dict[str, Any], related: list[dict[str, str]] | None = None
 ) -> None:
+    resource = {"prefect.resource.id": resource_id, "prefect.resource.name": name}
     try:
         emit_event(event, resource, related=related, payload=payload)
     except Exception as error:  # noqa: BLE001  # a lost event must not fail the run

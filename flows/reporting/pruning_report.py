@@ -26,15 +26,11 @@ class PruningRow(BaseModel):
 
     Attributes:
         droplet: Name and ID of its Droplet.
-        droplet_id: ID of its Droplet, which may have been deleted.
-        image_id: ID of the snapshot.
-        image_name: Its name, which is free text.
         created_at: When the backup was made.
         regions: Slugs of the regions it is or was in.
         size_gigabytes: Its size, counted once, whatever the number of regions.
         outcome: `already_gone` if it was deleted by someone else.
         reason: Why it is kept or deleted.
-        error: What went wrong, with the API's message if it sent one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,7 +53,6 @@ class PruningReport(RunReport):
     Attributes:
         rows: One per snapshot that this project made, by Droplet, newest first.
         left_alone: How many snapshots this project did not make.
-        dry_run: Whether the run was a dry run.
         max_deletions: How many snapshots the run was allowed to delete.
         price_per_gib_month: Monthly price per GiB of snapshots; None if not configured.
     """

@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -37,12 +38,8 @@ class Row(BaseModel):
 
     Attributes:
         source: Name and ID of the image's Droplet, or the name of the image.
-        droplet_id: ID of the image's Droplet; None if unknown.
-        image_id: ID of the image.
-        image_name: The image's name, which is free text.
         region: Slug of the region; None for a conversion.
         outcome: `adopted` if another run or a person had already started the action.
-        action_id: ID of the transfer or conversion, if there was one.
         seconds: From the start of the action until it was found completed; None if the run did not wait for it.
         error: What went wrong, with the API's message if it sent one.
         needs_conversion: Whether the image was still a backup when the run began.
@@ -69,19 +66,16 @@ class Row(BaseModel):
         return REQUEST_ID.sub("", self.error) or self.outcome.replace("_", " ")
 
 
-class Problem(BaseModel):
+@dataclass(frozen=True)
+class Problem:
     """What went wrong with an image, once for all regions with the same reason.
 
     Attributes:
         source: Name and ID of the image's Droplet, or the name of the image.
-        image_id: ID of the image.
-        regions: Slugs of the regions.
         everywhere: Whether these are all target regions of the image.
         error: What went wrong, with the ID of the first request.
         reason: The same without the ID.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     source: str
     image_id: int
@@ -112,7 +106,6 @@ class RunReport(BaseModel):
     """What all reports have in common.
 
     Attributes:
-        usage: The number of API requests.
         interrupted: Whether Ctrl-C ended the run early.
     """
 
@@ -152,12 +145,10 @@ class ReplicationReport(RunReport):
 
     Attributes:
         rows: One per image and region.
-        conversions: One per conversion.
         regions: Slugs of the target regions; empty if images were only to be converted.
         doubtful_regions: Target regions that the API does not list as available for image transfers.
         without_backups: Names and IDs of Droplets without backups.
         volumes: Number of attached volumes by Droplet name and ID. Copies do not include volumes.
-        dry_run: Whether the run was a dry run.
         added_gib: Size that the planned conversions add to the account's snapshots.
         added_unsized: How many images to convert have no size, and are not in `added_gib`.
         price_per_gib_month: Monthly price per GiB of snapshots; None if not configured.
@@ -295,8 +286,6 @@ class ImageHistory(BaseModel):
     """The actions of one image.
 
     Attributes:
-        image_id: ID of the image.
-        actions: All its actions.
         error: Why they could not be read; empty on success.
     """
 

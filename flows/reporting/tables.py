@@ -7,13 +7,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
-from flows.reporting.report import (
-    ActionHistory,
-    Outcome,
-    ReplicationReport,
-    Row,
-    RunReport,
-)
+from flows.reporting.report import BAD_OUTCOMES, ActionHistory, Outcome, ReplicationReport, Row, RunReport
 from flows.reporting.restore_report import RestoreReport, restore_table
 
 SIGNS = {
@@ -46,13 +40,14 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     for row in (*report.conversions, *report.rows):
         by_image.setdefault((row.source, row.image_id), []).append(row)
     lines = []
-    for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not _is_bad(item[1]), item[0])):
+    bad = {image: [row for row in rows if row.outcome in BAD_OUTCOMES] for image, rows in by_image.items()}
+    for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not bad[item[0]], item[0])):
         outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
         line = {"Droplet": source, "Image": str(image_id)}
         line |= {CONVERTED: outcomes.get(None, "")} if report.conversions else {}
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
-            wrong = [row for row in rows if _is_bad([row]) and (row.region or not report.regions)]
+            wrong = [row for row in bad[source, image_id] if row.region or not report.regions]
             line[WHAT_WENT_WRONG] = "; ".join(dict.fromkeys(row.reason for row in wrong))
         lines.append(line)
     titles = lines[0] if lines else dict.fromkeys(["Droplet", "Image", *report.regions])
@@ -60,19 +55,19 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     return lines + [nothing | {"Droplet": source} for source in report.without_backups]
 
 
-@singledispatch
 def artifact_table(report: RunReport) -> list[dict[str, str]]:
     """Make the artifact table of a report: rows of Markdown cells by column title."""
-    return escaped(table_of(report))
+    return coverage_markdown(report) if isinstance(report, ReplicationReport) else escaped(table_of(report))
 
 
-@singledispatch
 def artifact_description(report: RunReport) -> str:
     """Make the Markdown text above the artifact table."""
-    return f"**{report.summary}**"
+    if isinstance(report, ReplicationReport):
+        return coverage_description(report)
+    notes = "\n".join(f"- {_escape(note)}" for note in report.notes) if isinstance(report, RestoreReport) else ""
+    return f"**{report.summary}**\n\n{notes}".strip()
 
 
-@artifact_table.register
 def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
     """Make the artifact table of a replication, with links to DigitalOcean's control panel.
 
@@ -90,21 +85,18 @@ def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
     return shown
 
 
-@artifact_description.register
 def coverage_description(report: ReplicationReport) -> str:
     """Make the Markdown text above the table: the summary, the legend, problems and notes."""
-    problems = report.problems
-    items = [f"- {_escape(each.image_and_regions)}: {_escape(each.reason)}" for each in problems[:MOST_REASONS]]
-    if len(problems) > MOST_REASONS:
-        items.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
+    items = [f"- {_escape(each)}" for each in problem_list(report)]
     reasons = ["\n".join(items), WHAT_TO_DO] if items else []
     return "\n\n".join([f"**{report.summary}**", LEGEND, *reasons, *map(_escape, report.notes)])
 
 
-@artifact_description.register
-def restore_description(report: RestoreReport) -> str:
-    """Make the Markdown text above the table: the summary, and what to do next."""
-    return "\n\n".join([f"**{report.summary}**", "\n".join(f"- {_escape(note)}" for note in report.notes)]).strip()
+def problem_list(report: ReplicationReport) -> list[str]:
+    """List what went wrong, at most `MOST_REASONS` problems."""
+    problems = [f"{each.image_and_regions}: {each.reason}" for each in report.problems]
+    more = len(problems) - MOST_REASONS
+    return [*problems[:MOST_REASONS], *([f"and {more} more: see the run's log"] if more > 0 else [])]
 
 
 def _linked(source: str) -> str:
@@ -176,7 +168,3 @@ def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 def _escape(text: str) -> str:
     return MARKDOWN.sub(r"\\\1", text)
-
-
-def _is_bad(rows: Sequence[Row]) -> bool:
-    return any(row.outcome in {Outcome.FAILED, Outcome.TIMED_OUT} for row in rows)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 
 from rich.cells import cell_len, chop_cells
 
 from flows.reporting.report import ReplicationReport, RunReport
-from flows.reporting.tables import LEGEND, MOST_REASONS, WHAT_TO_DO, WHAT_WENT_WRONG, table_of
+from flows.reporting.tables import LEGEND, WHAT_TO_DO, WHAT_WENT_WRONG, problem_list, table_of
+from tasks.digitalocean.responses import one_line
 
 GAP = "  "
 # For encodings without these signs.
@@ -39,7 +41,8 @@ def text_of(report: RunReport, width: int | None) -> str:
         report: The report.
         width: Maximum width of a line, in columns; None for no limit.
     """
-    rows = [{title: _printable(cell) for title, cell in row.items()} for row in table_of(report)]
+    # Names are free text.
+    rows = [{title: one_line(cell) for title, cell in row.items()} for row in table_of(report)]
     if not isinstance(report, ReplicationReport):
         paragraphs = [_table(rows, width)]
     elif width is None or _width_of(rows) <= width or not report.regions:
@@ -65,7 +68,7 @@ def _table(rows: Rows, width: int | None) -> list[str]:
         fitting.append(titles[len(fitting)])
     head = {title: min(_column(rows, title), width) for title in fitting}
     below = titles[len(fitting) :]
-    lines = _grid(rows[:0], head, titles=fitting)
+    lines = _grid(rows[:0], head)
     for row in rows:
         lines += _cells(row, head)
         for title in below:
@@ -89,22 +92,14 @@ def _blocks(rows: Rows, regions: Sequence[str], width: int) -> list[list[str]]:
 
 
 def _problems(report: ReplicationReport, width: int) -> list[str]:
-    problems = report.problems
-    if not problems:
-        return []
-    lines = [f"{WHAT_WENT_WRONG}:"]
-    for each in problems[:MOST_REASONS]:
-        lines += _wrapped(_printable(f"- {each.image_and_regions}: {each.reason}"), width, indent="  ", first="")
-    if len(problems) > MOST_REASONS:
-        lines.append(f"- and {len(problems) - MOST_REASONS} more: see the run's log")
-    return [*lines, *_wrapped(WHAT_TO_DO, width)]
+    items = [_wrapped(one_line(f"- {each}"), width, indent="  ", first="") for each in problem_list(report)]
+    return [f"{WHAT_WENT_WRONG}:", *chain(*items), *_wrapped(WHAT_TO_DO, width)] if items else []
 
 
-def _grid(rows: Rows, columns: dict[str, int], titles: Iterable[str] | None = None) -> list[str]:
+def _grid(rows: Rows, columns: dict[str, int]) -> list[str]:
     """Render cells in columns of these widths, under their titles."""
-    head = _cells({title: title for title in titles or columns}, columns)
     return [
-        *head,
+        *_cells({title: title for title in columns}, columns),
         GAP.join("─" * width for width in columns.values()),
         *(line for row in rows for line in _cells(row, columns)),
     ]
@@ -153,11 +148,6 @@ def _column(rows: Rows, title: str) -> int:
 def _width_of(rows: Rows, titles: Sequence[str] | None = None) -> int:
     columns = titles if titles is not None else list(rows[0]) if rows else []
     return sum(_column(rows, title) for title in columns) + len(GAP) * max(len(columns) - 1, 0)
-
-
-def _printable(text: str) -> str:
-    """Remove control characters and line breaks, because names are free text."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def _encodable(text: str, encoding: str) -> str:

@@ -21,7 +21,6 @@ class Verdict:
     """Whether to keep or delete a snapshot.
 
     Attributes:
-        snapshot: The snapshot.
         kept_by: Human-readable reasons to keep it; empty if it is to be deleted.
     """
 
@@ -44,7 +43,6 @@ class PruningPlan:
     """Which of this project's snapshots to keep and to delete, by Droplet, newest first.
 
     Attributes:
-        verdicts: One per snapshot.
         left_alone: How many snapshots do not have the managed tag.
     """
 

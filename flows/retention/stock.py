@@ -21,7 +21,6 @@ class Stock:
     """An account's snapshots, and what is needed to decide which to keep.
 
     Attributes:
-        snapshots: The snapshots of Droplets.
         backups: The newest backup of each Droplet that has one, by Droplet ID.
         droplets: The names of the Droplets that still exist, by ID.
         unavailable: The statuses of snapshots that are not available, by ID.
@@ -36,19 +35,6 @@ class Stock:
         """Human-readable name of a Droplet."""
         name = self.droplets.get(droplet_id)
         return f"{name} ({droplet_id})" if name else f"{droplet_id} (deleted)"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The account's snapshots, and which of them to delete."""
-
-    stock: Stock
-    plan: PruningPlan
-
-    @property
-    def image_ids(self) -> list[int]:
-        """IDs of the snapshots to delete."""
-        return [snapshot.id for snapshot in self.plan.to_delete]
 
 
 def read_stock(inventory: Inventory, connection: Connection) -> Stock:
@@ -67,7 +53,7 @@ def read_stock(inventory: Inventory, connection: Connection) -> Stock:
 
 def decide(
     stock: Stock, rule: RetentionRule, regions: Sequence[str], max_deletions: int, connection: Connection
-) -> Decision:
+) -> PruningPlan:
     """Decide which snapshots to delete; those with an action in progress are kept.
 
     Args:
@@ -93,10 +79,10 @@ def decide(
 
     first = plan(())
     if first.exceeds(max_deletions):
-        return Decision(stock, first)
+        return first
     with waiting_for("Reading the actions on old snapshots", connection):
         under_way = [each.id for each in first.to_delete if _has_action_in_progress(each.id, connection)]
-    return Decision(stock, plan(under_way))
+    return plan(under_way)
 
 
 def _has_action_in_progress(image_id: int, connection: Connection) -> bool:

@@ -1,7 +1,7 @@
 """The client for the DigitalOcean API; independent of Prefect."""
 
 from tasks.digitalocean.connection import Connection, connection_for, start_in_background
-from tasks.digitalocean.deadline import Deadline, deadline
+from tasks.digitalocean.deadline import deadline
 from tasks.digitalocean.errors import (
     APIError,
     ConfigurationError,
@@ -30,7 +30,6 @@ from tasks.digitalocean.models import (
     Image,
     ImageActionRequest,
     Region,
-    RegionSlug,
     ResourceId,
     Size,
     Snapshot,
@@ -50,7 +49,6 @@ __all__ = [
     "Connection",
     "ConvertImage",
     "CreateDroplet",
-    "Deadline",
     "DeadlineExceeded",
     "DigitalOceanError",
     "Droplet",
@@ -62,7 +60,6 @@ __all__ = [
     "MalformedResponse",
     "NotFound",
     "Region",
-    "RegionSlug",
     "ResourceId",
     "ScopeMissing",
     "ServerError",

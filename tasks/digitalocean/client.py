@@ -7,15 +7,14 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import httpx
 
-from tasks.digitalocean import pagination
-from tasks.digitalocean.clock import Clock, ServerClock, SystemClock
+from tasks.digitalocean.clock import Clock, ServerClock
 from tasks.digitalocean.errors import (
     MOST_REFUSALS,
+    SSH_KEYS_PATH,
     APIError,
     ConnectionFailed,
     Forbidden,
@@ -29,7 +28,7 @@ from tasks.digitalocean.errors import (
     UnprocessableEntity,
     collection_of,
 )
-from tasks.digitalocean.http_client import PERMIT, SSH_KEYS_PATH, BodyTooLarge, RateLimitedClient
+from tasks.digitalocean.http_client import PERMIT, BodyTooLarge, RateLimitedClient
 from tasks.digitalocean.models import (
     TAG_PATTERN,
     AccountInfo,
@@ -39,16 +38,15 @@ from tasks.digitalocean.models import (
     Firewall,
     Image,
     Region,
-    Resource,
     Size,
     Snapshot,
     SshKey,
     Tag,
     Vpc,
 )
-from tasks.digitalocean.pagination import Paging
+from tasks.digitalocean.pagination import FeedPage, Paging, Skip, feed_page
 from tasks.digitalocean.rate_limiter import DistributedLimit, Permit, RateLimiter
-from tasks.digitalocean.responses import ResponseBody, parse_response
+from tasks.digitalocean.responses import ResourceT, ResponseBody, parse_response
 from tasks.digitalocean.settings import Settings
 
 # The maximum of `per_page`: https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Links-and-Pagination
@@ -63,7 +61,6 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # Everything that httpx raises on the way to the server, including for invalid URLs and headers.
 BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError)
 
-ResourceT = TypeVar("ResourceT", bound=Resource)
 ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
 
@@ -90,20 +87,12 @@ class DigitalOceanClient:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.settings = settings
-        self.clock = clock or SystemClock()
+        self.clock = clock or Clock()
         self.server_clock = ServerClock(self.clock)
         self.rate_limiter = RateLimiter(settings.rate_limits, self.clock, distributed_limit=distributed_limit)
         self._http = RateLimitedClient(settings, self.rate_limiter, self.server_clock, transport, loop)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
@@ -127,9 +116,7 @@ class DigitalOceanClient:
 
         async def request() -> list[Action]:
             try:
-                return await self._all(
-                    pagination.actions, "actions", f"{image_path(image_id)}/actions", retries=retries
-                )
+                return await self._all(Paging(Action, "actions"), f"{image_path(image_id)}/actions", retries=retries)
             except NotFound as error:
                 error.transient = retries != 0 and await self.find_image(image_id) is not None
                 raise
@@ -138,18 +125,14 @@ class DigitalOceanClient:
             request, MOST_REFUSALS - 1, when=lambda error: isinstance(error, NotFound) and error.transient
         )
 
-    async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> pagination.FeedPage:
+    async def list_recent_actions(self, page: int = 1, *, retries: int | None = None) -> FeedPage:
         """Read a page of the account's feed, which has the actions of all kinds of resources, newest first.
 
         Args:
             page: The page's number, at least 1.
             retries: Retries of a failed page; None for the setting `http_retry_max`.
         """
-
-        def read(response: ResponseBody) -> pagination.FeedPage:
-            return pagination.feed_page(response, page)
-
-        return await self._page(read, "/v2/actions", page, retries=retries)
+        return await self._page(feed_page, "/v2/actions", page, retries=retries)
 
     # Images
 
@@ -166,22 +149,23 @@ class DigitalOceanClient:
 
     async def list_private_images(self) -> list[Image]:
         """List the account's private images: backups, snapshots and custom images."""
-        # Unreadable ones are skipped: missing backups of a Droplet are then read one by one.
-        read = pagination.readable(Image, "images")
-        images = await self._all(read, "images", "/v2/images", {"private": "true"})
+        # Backups of a Droplet that are skipped here are read one by one.
+        images = await self._all(Paging(Image, "images", Skip.NOT_ALL), "/v2/images", {"private": "true"})
         # If the list changes while it is read, entries may appear twice.
         return list({image.id: image for image in images}.values())
 
     async def list_snapshots(self) -> list[Snapshot]:
         """List the snapshots of Droplets, including deleted Droplets; skips entries that cannot be read."""
-        snapshots = await self._all(pagination.snapshots, "snapshots", "/v2/snapshots", {"resource_type": "droplet"})
+        # Such as snapshots of volumes. What is skipped is never deleted.
+        paging = Paging(Snapshot, "snapshots", Skip.ANY)
+        snapshots = await self._all(paging, "/v2/snapshots", {"resource_type": "droplet"})
         return list({snapshot.id: snapshot for snapshot in snapshots}.values())
 
     # Regions and Droplets
 
     async def list_regions(self) -> list[Region]:
         """List all regions, including those that images cannot be transferred to."""
-        return await self._all(pagination.readable(Region, "regions"), "regions", "/v2/regions")
+        return await self._all(Paging(Region, "regions", Skip.NOT_ALL), "/v2/regions")
 
     async def list_droplets(self, tag: str | None = None) -> list[Droplet]:
         """List Droplets, including GPU Droplets.
@@ -189,10 +173,10 @@ class DigitalOceanClient:
         The API lists GPU Droplets only with `type=gpus`, which cannot be combined with `tag_name`, so they are filtered
         by tag here. https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_list
         """
-        chosen_by = {"tag_name": checked_tag(tag)} if tag else {}
-        usual = await self._all(pagination.droplets, "droplets", "/v2/droplets", chosen_by)
+        chosen_by = {"tag_name": _checked_tag(tag)} if tag else {}
+        usual = await self._all(Paging(Droplet, "droplets"), "/v2/droplets", chosen_by)
         try:
-            with_gpus = await self._all(pagination.droplets, "droplets", "/v2/droplets", {"type": "gpus"})
+            with_gpus = await self._all(Paging(Droplet, "droplets"), "/v2/droplets", {"type": "gpus"})
         except (UnexpectedStatus, UnprocessableEntity) as error:
             logger.debug("Could not list GPU Droplets separately: %s", error)
             with_gpus = []
@@ -202,7 +186,7 @@ class DigitalOceanClient:
 
     async def list_droplets_tagged(self, tag: str) -> list[Droplet]:
         """List the Droplets with a tag, without GPU Droplets: one request for up to 200."""
-        droplets = await self._all(pagination.droplets, "droplets", "/v2/droplets", {"tag_name": checked_tag(tag)})
+        droplets = await self._all(Paging(Droplet, "droplets"), "/v2/droplets", {"tag_name": _checked_tag(tag)})
         return list({droplet.id: droplet for droplet in droplets}.values())
 
     async def create_droplet(self, request: CreateDroplet, permit: Permit | None = None) -> Droplet:
@@ -223,38 +207,43 @@ class DigitalOceanClient:
 
     async def list_droplet_actions(self, droplet_id: int) -> list[Action]:
         """List the actions on a Droplet."""
-        return await self._all(pagination.actions, "actions", f"{droplet_path(droplet_id)}/actions")
+        return await self._all(Paging(Action, "actions"), f"{droplet_path(droplet_id)}/actions")
 
     async def list_sizes(self) -> list[Size]:
         """List the sizes of Droplets."""
-        return await self._all(pagination.readable(Size, "sizes"), "sizes", "/v2/sizes")
+        return await self._all(Paging(Size, "sizes", Skip.NOT_ALL), "/v2/sizes")
 
     # What Droplets are created with
 
     async def get_account(self) -> AccountInfo:
-        """Read the account."""
-        return await self.repeating(self._get_account)
+        """Read the account, with retries."""
 
-    async def _get_account(self) -> AccountInfo:
-        return (await self.request("GET", "/v2/account")).one(AccountInfo, "account")
+        async def request() -> AccountInfo:
+            return (await self.request("GET", "/v2/account")).one(AccountInfo, "account")
+
+        return await self.repeating(request)
 
     async def list_ssh_keys(self) -> list[SshKey]:
         """List the team's SSH keys; waits if their own rate limit is used up."""
+
+        async def request(retries: int | None) -> list[SshKey]:
+            return await self._all(Paging(SshKey, "ssh_keys", Skip.NOT_ALL), SSH_KEYS_PATH, retries=retries)
+
         for _ in range(SSH_KEY_TRIES):
             try:
-                return await self._all(pagination.readable(SshKey, "ssh_keys"), "ssh_keys", SSH_KEYS_PATH, retries=0)
+                return await request(retries=0)
             except TooManyRequests:
                 logger.warning("The rate limit for SSH keys, 10 requests a minute, is used up; waiting")
                 await asyncio.sleep(SSH_KEY_PAUSE_SECONDS)
-        return await self._all(pagination.readable(SshKey, "ssh_keys"), "ssh_keys", SSH_KEYS_PATH)
+        return await request(retries=None)
 
     async def list_vpcs(self) -> list[Vpc]:
         """List the private networks."""
-        return await self._all(pagination.readable(Vpc, "vpcs"), "vpcs", "/v2/vpcs")
+        return await self._all(Paging(Vpc, "vpcs", Skip.NOT_ALL), "/v2/vpcs")
 
     async def list_firewalls(self) -> list[Firewall]:
         """List the cloud firewalls."""
-        return await self._all(pagination.readable(Firewall, "firewalls"), "firewalls", "/v2/firewalls")
+        return await self._all(Paging(Firewall, "firewalls", Skip.NOT_ALL), "/v2/firewalls")
 
     async def create_firewall(self, firewall: Mapping[str, object]) -> Firewall:
         """Create a cloud firewall with one request; its tags must exist."""
@@ -264,13 +253,13 @@ class DigitalOceanClient:
 
     async def list_tags(self) -> list[str]:
         """List the names of all tags, including those that nothing has."""
-        tags = await self._all(pagination.readable(Tag, "tags"), "tags", "/v2/tags")
+        tags = await self._all(Paging(Tag, "tags", Skip.NOT_ALL), "/v2/tags")
         return list(dict.fromkeys(tag.name for tag in tags))
 
     async def create_tag(self, tag: str) -> None:
         """Create a tag, unless it exists."""
         try:
-            await self.request("POST", "/v2/tags", json={"name": checked_tag(tag)})
+            await self.request("POST", "/v2/tags", json={"name": _checked_tag(tag)})
         except UnprocessableEntity as error:
             logger.debug("Could not create the tag, probably because it exists: %s", error)
 
@@ -280,7 +269,7 @@ class DigitalOceanClient:
         Raises:
             NotFound: The tag or one of the images does not exist.
         """
-        path = f"/v2/tags/{checked_tag(tag)}/resources"
+        path = f"/v2/tags/{_checked_tag(tag)}/resources"
         resources = [{"resource_id": str(_checked_id(each, "image")), "resource_type": "image"} for each in image_ids]
         for start in range(0, len(resources), IMAGES_PER_TAGGING):
             await self.request("POST", path, json={"resources": resources[start : start + IMAGES_PER_TAGGING]})
@@ -350,8 +339,7 @@ class DigitalOceanClient:
 
     async def _all(
         self,
-        read: Callable[[ResponseBody], list[ResourceT]],
-        key: str,
+        paging: Paging[ResourceT],
         path: str,
         params: Mapping[str, str] | None = None,
         *,
@@ -363,16 +351,15 @@ class DigitalOceanClient:
             MalformedResponse: The list has no end.
         """
         found: list[ResourceT] = []
-        paging = Paging(key)
         page: int | None = 1
         while page is not None:
-            some, page = await self._page(_read_with(read, paging, page), path, page, params, retries=retries)
+            some, page = await self._page(paging.read, path, page, params, retries=retries)
             found += some
         return found
 
     async def _page(
         self,
-        read: Callable[[ResponseBody], ResultT],
+        read: Callable[[ResponseBody, int], ResultT],
         path: str,
         page: int,
         params: Mapping[str, str] | None = None,
@@ -383,7 +370,7 @@ class DigitalOceanClient:
         query = {**(params or {}), "page": str(page), "per_page": str(LARGEST_PAGE)}
 
         async def ask() -> ResultT:
-            return read(await self.request("GET", path, params=query))
+            return read(await self.request("GET", path, params=query), page)
 
         return await self.repeating(ask, retries)
 
@@ -410,13 +397,6 @@ class DigitalOceanClient:
                 logger.warning("%s; retrying (%d of %d)", error, attempt, most)
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311
         raise AssertionError("unreachable")
-
-
-def _read_with(
-    read: Callable[[ResponseBody], list[ResourceT]], paging: Paging, page: int
-) -> Callable[[ResponseBody], tuple[list[ResourceT], int | None]]:
-    """Read a page's entries and the number of the next page."""
-    return lambda response: (read(response), paging.after(response, page))
 
 
 def image_path(image_id: int) -> str:
@@ -448,12 +428,8 @@ def _checked_id(value: int, what: str) -> int:
     return value
 
 
-def checked_tag(tag: str) -> str:
-    """Check a tag before it becomes part of a path.
-
-    Raises:
-        InvalidArgument: The tag is not valid.
-    """
+def _checked_tag(tag: str) -> str:
+    """Check a tag before it becomes part of a path."""
     if not TAG_PATTERN.fullmatch(tag):
         raise InvalidArgument(
             f"{tag!r} is not a valid tag: expected 1 to 255 letters, digits, colons, dashes and underscores"

@@ -5,34 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Protocol
 
 from tasks.digitalocean.headers import server_time
 
 SAME_TIME_SECONDS = 5.0
 
 
-class Clock(Protocol):
-    """A monotonic clock and a wall clock."""
-
-    def monotonic(self) -> float:
-        """Monotonic seconds, for measuring durations."""
-        ...
-
-    def unix(self) -> float:
-        """Unix seconds, for points in time."""
-        ...
-
-
-class SystemClock:
+class Clock:
     """This machine's time."""
 
     def monotonic(self) -> float:
-        """Monotonic seconds."""
+        """Monotonic seconds, for measuring durations."""
         return time.monotonic()
 
     def unix(self) -> float:
-        """Unix seconds."""
+        """Unix seconds, for points in time."""
         return time.time()
 
 

@@ -91,6 +91,6 @@ def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _close(connection: Connection) -> None:
-    closing = asyncio.run_coroutine_threadsafe(connection.client.close(), _loop())
+    closing = asyncio.run_coroutine_threadsafe(connection.client.aclose(), _loop())
     with suppress(TimeoutError):
         closing.result(LONGEST_CLOSE_SECONDS)

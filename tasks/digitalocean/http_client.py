@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from tasks.digitalocean.clock import ServerClock
+from tasks.digitalocean.errors import SSH_KEYS_PATH
 from tasks.digitalocean.rate_limiter import TOO_MANY_REQUESTS, RateLimiter
 from tasks.digitalocean.settings import Settings
 from tasks.digitalocean.usage import count_request
@@ -19,9 +20,6 @@ PART_FOR_CONNECTING = 0.9
 USER_AGENT = "digitalocean-backups"
 # The key of the permit in a request's httpx extensions.
 PERMIT = "permit"
-# It has a limit of its own, 10 requests a minute, whose 429 says nothing about the token's rate limit.
-# https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Rate-Limit
-SSH_KEYS_PATH = "/v2/account/keys"
 
 
 class BodyTooLarge(Exception):
@@ -107,7 +105,11 @@ class RateLimitedClient(httpx.AsyncClient):
 
 
 def _has_own_limit(request: httpx.Request, status: int | None) -> bool:
-    """Whether a response is a 429 that says nothing about the token's rate limit."""
+    """Whether a response is a 429 that says nothing about the token's rate limit.
+
+    SSH keys have a limit of their own, 10 requests a minute.
+    https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Rate-Limit
+    """
     return status == TOO_MANY_REQUESTS and request.url.path.rstrip("/").endswith(SSH_KEYS_PATH)
 
 

@@ -27,6 +27,9 @@ class LearnedLimit:
 
     Args:
         documented: The documented limit.
+
+    Attributes:
+        most_accepted: The largest number of requests accepted in one window so far.
     """
 
     def __init__(self, documented: RateLimit) -> None:
@@ -35,7 +38,7 @@ class LearnedLimit:
         self._raises = 0
         self._valid_until = 0.0
         self._accepted: deque[tuple[float, float]] = deque()
-        self._most_accepted = 0
+        self.most_accepted = 0
         self._refusals = 0
         self._accepted_at_refusal: int | None = None
 
@@ -48,11 +51,6 @@ class LearnedLimit:
             if self._learned >= self._documented.requests:
                 self._forget()
         return self._documented.requests if self._learned is None else self._learned
-
-    @property
-    def most_accepted(self) -> int:
-        """The largest number of requests accepted in one window so far."""
-        return self._most_accepted
 
     def refused(self, now: float, *, after_backoff: bool, others: int) -> None:
         """Record a 429 that this window may have caused.
@@ -90,7 +88,7 @@ class LearnedLimit:
                 self._learn(self._accepted_at_refusal + others, now)
             self._accepted_at_refusal = None
         self._accepted.append((sent, now))
-        self._most_accepted = max(self._most_accepted, self._count(now))
+        self.most_accepted = max(self.most_accepted, self._count(now))
 
     def _count(self, now: float) -> int:
         while self._accepted and self._accepted[0][1] + self._documented.seconds <= now:

@@ -10,15 +10,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 TAG_PATTERN = re.compile(r"[A-Za-z0-9_:-]{1,255}")
 SLUG_PATTERN = re.compile(r"[a-z0-9-]{1,32}")

@@ -6,10 +6,11 @@ https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/L
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from enum import Enum, auto
+from typing import Generic, NamedTuple
 
-from tasks.digitalocean.models import Action, Droplet, Snapshot
+from tasks.digitalocean.models import Action
 from tasks.digitalocean.responses import Entries, ResourceT, ResponseBody
 from tasks.digitalocean.usage import is_news
 
@@ -19,24 +20,45 @@ MOST_PAGES = 1000
 logger = logging.getLogger(__name__)
 
 
-class Paging:
+class Skip(Enum):
+    """Which entries of a page may be skipped if they cannot be read."""
+
+    NONE = auto()
+    # If none can be read, the response is malformed.
+    NOT_ALL = auto()
+    ANY = auto()
+
+
+class Paging(Generic[ResourceT]):
     """The iteration through the pages of one list.
 
     Args:
+        model: The model of an entry.
         key: The key of the list in a response.
+        skip: Which entries may be skipped.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, model: type[ResourceT], key: str, skip: Skip = Skip.NONE) -> None:
+        self._model = model
         self._key = key
+        self._skip = skip
         self._pages: set[int] = set()
         self._entries = 0
 
-    def after(self, response: ResponseBody, page: int) -> int | None:
-        """Find the number of the next page; None on the last page.
+    def read(self, response: ResponseBody, page: int) -> tuple[list[ResourceT], int | None]:
+        """Read a page's entries and the number of the next page; None on the last page.
 
         Raises:
-            MalformedResponse: The pages repeat, or the list has no end.
+            MalformedResponse: An entry cannot be read and may not be skipped, the pages repeat, or the list has no end.
         """
+        entries = response.entries(self._model, self._key)
+        may_skip = self._skip is Skip.ANY or (self._skip is Skip.NOT_ALL and entries.read)
+        if entries.unread and not may_skip:
+            raise response.malformed(entries.problem)
+        _warn_of_unread(response, entries)
+        return list(entries.read), self._after(response, page)
+
+    def _after(self, response: ResponseBody, page: int) -> int | None:
         entries = response.listed(self._key)
         contents = hash(repr(entries))
         following = response.next_page(page)
@@ -82,40 +104,6 @@ def feed_page(response: ResponseBody, page: int) -> FeedPage:
     more = response.next_page(page) is not None
     unclear = {action.resource_id for action in entries.read if not _names_its_resource(action)}
     return FeedPage(list(entries.read), more, ids, len(listed), _images_of(entries.unread) | unclear)
-
-
-def snapshots(response: ResponseBody) -> list[Snapshot]:
-    """Read snapshots, skipping those that cannot be read, such as those of volumes; skipped ones are never deleted."""
-    entries = response.entries(Snapshot, "snapshots")
-    _warn_of_unread(response, entries)
-    return list(entries.read)
-
-
-def actions(response: ResponseBody) -> list[Action]:
-    """Read the actions on an image or a Droplet, without skipping any."""
-    return response.many(Action, "actions")
-
-
-def droplets(response: ResponseBody) -> list[Droplet]:
-    """Read Droplets, without skipping any."""
-    return response.many(Droplet, "droplets")
-
-
-def readable(model: type[ResourceT], key: str) -> Callable[[ResponseBody], list[ResourceT]]:
-    """Make a function that reads a list, skipping entries that cannot be read; this project does not use those."""
-
-    def read(response: ResponseBody) -> list[ResourceT]:
-        return _most(response, response.entries(model, key))
-
-    return read
-
-
-def _most(response: ResponseBody, entries: Entries[ResourceT]) -> list[ResourceT]:
-    """Skip entries that cannot be read, unless none can: then the response is malformed."""
-    if entries.unread and not entries.read:
-        raise response.malformed(entries.problem)
-    _warn_of_unread(response, entries)
-    return list(entries.read)
 
 
 def _warn_of_unread(response: ResponseBody, entries: Entries[ResourceT]) -> None:

@@ -1,4 +1,4 @@
-"""One poller for every action in flight, so that nobody polls his own; it depends on no single source."""
+"""One poller for all actions in flight; it can use any of three endpoints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tasks.digitalocean.models import Action
 from tasks.digitalocean.polling import MOST_DOUBLINGS, Cadence, Feed, PendingAction, PollRequest, choose_request
 from tasks.digitalocean.usage import UsageCounter, charged_to, current_counters
 
-# An action may be unknown for some seconds after its start. After so many 404s, before which no list showed it either,
-# it is not there, though its image is. https://github.com/digitalocean/api-v2/issues/26
+# An action may be unknown for some seconds after its start. After this many 404s, if no list has shown it, give up on
+# it even though its image exists. https://github.com/digitalocean/api-v2/issues/26
 MOST_NOT_FOUND = 5
-# An action whose start lies further back by the server's clock tells more of the clocks than of the action.
+# Ignore older start times: a wrong clock is more likely.
 OLDEST_START_SECONDS = 86400
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class AwaitedAction(PendingAction):
-    """A pending action that somebody waits for.
+    """A pending action with waiters.
 
     Attributes:
-        waiting: How many wait for it.
-        counters: What counts their requests.
-        ended: Set once it is no longer in progress, or nobody will know.
-        error: Why nobody will know.
+        waiting: Number of waiters.
+        counters: The counters of their requests.
+        ended: Set once it has ended, or its outcome cannot be determined.
+        error: Why its outcome cannot be determined.
     """
 
     waiting: int = 0
@@ -40,10 +40,10 @@ class AwaitedAction(PendingAction):
 
 
 class ActionPoller:
-    """Polls all actions that are waited for.
+    """Polls all actions that have waiters.
 
     Args:
-        client: What sends the requests, and where time comes from.
+        client: Sends the requests; its clock is used.
     """
 
     def __init__(self, client: DigitalOceanClient) -> None:
@@ -61,12 +61,12 @@ class ActionPoller:
     ) -> Action:
         """Wait until an action is no longer in progress.
 
-        Any number of callers may wait for the same action. There is no time-out here: cancel, or use
+        Any number of callers may wait for the same action. There is no timeout here: cancel, or use
         `asyncio.timeout`.
 
         Args:
             image_id: The image it runs on.
-            action: The action as it was last seen.
+            action: The action as last seen.
             gigabytes: The image's size, from which the poller learns how long such actions take.
             blocking: Whether other work waits for its end, so that it is polled more often.
 
@@ -74,9 +74,9 @@ class ActionPoller:
             The action, completed or errored.
 
         Raises:
-            NotFound: The image is gone, or the action is nowhere to be found.
+            NotFound: The image was deleted, or the action cannot be found.
             Unauthorized: The token was revoked.
-            ScopeMissing: The token may not read images.
+            ScopeMissing: The token is not allowed to read images.
         """
         if not action.in_progress:
             return action
@@ -98,11 +98,11 @@ class ActionPoller:
         """Estimate when everything will be done.
 
         Args:
-            unstarted_gigabytes: Size of the last transfer that is still to be started, None if there is none.
+            unstarted_gigabytes: Size of the last transfer still to be started; None if there is none.
             starting_takes: Seconds until it can be started.
 
         Returns:
-            Seconds from now; None as long as too little is known.
+            Seconds from now; None while too little is known.
         """
         now, typical = self._clock.monotonic(), self._cadence.typical
         ends = [(each.started - now, typical(each.action.type, each.gigabytes)) for each in self._pending.values()]
@@ -142,12 +142,12 @@ class ActionPoller:
                 if self._wake_at <= now:
                     await self._poll_due(now)
         except APIError as error:
-            # The user has to act first. Each of those who wait is told of its own action.
+            # Only the user can fix this. Each waiter gets an error for its own action.
             for pending in list(self._pending.values()):
                 path = f"/v2/images/{pending.image_id}/actions/{pending.action.id}"
                 self._end(pending, error=error.for_request("GET", path))
         except BaseException as error:
-            # Nobody polls any more: whoever waits must hear of it.
+            # The poller has stopped, so fail every waiter.
             for pending in list(self._pending.values()):
                 self._end(pending, error=error)
             raise
@@ -173,11 +173,11 @@ class ActionPoller:
             for each in due.intersection(request.shows):
                 if each.action.id not in shown:
                     self._cadence.note_miss(each, request.source, self._clock.monotonic())
-            # What is to be looked up elsewhere is still due.
+            # Actions to look up elsewhere are still due.
             due = self._cadence.due(due.intersection(self._pending.values()), now)
 
     async def _send(self, request: PollRequest[AwaitedAction]) -> set[int]:
-        """Send a request, and note what it shows; returns the ids."""
+        """Send a request and note the actions it shows; returns their IDs."""
         if request.source == "action":
             actions = [await self._client.get_image_action(request.shows[0].image_id, request.key)]
         elif request.source == "image":
@@ -187,14 +187,16 @@ class ActionPoller:
             actions = page.actions
             images = {each.image_id for each in request.shows} | {None}
             if not images.isdisjoint(page.unread) and not any(action.id in self._pending for action in actions):
-                raise MalformedResponse("GET", "/v2/actions", message="nothing of what is waited for can be read in it")
+                raise MalformedResponse(
+                    "GET", "/v2/actions", message="none of the awaited actions can be read on this page"
+                )
             self._feed.note(page.ids)
             if page.more and page.size:
-                # Shorter than what was asked for, where the API's pages are.
+                # The API may use a smaller page than requested.
                 self._feed.page_size = page.size
         for action in actions:
             if pending := self._pending.get(action.id):
-                pending.left_out.pop(request.source, None)
+                pending.skip_until.pop(request.source, None)
                 del pending.misses[request.source]
                 self._note(pending, action)
         return {action.id for action in actions}
@@ -207,23 +209,23 @@ class ActionPoller:
             pending.last_seen = now
             return
         if action.completed:
-            # The server's own word, where it fits between the last two polls.
+            # Use the server's duration, clamped to the last two polls.
             took = (action.completed_at - action.started_at).total_seconds() if action.completed_at else 0.0
             self._cadence.learn(pending, min(max(took, pending.last_seen - pending.started), now - pending.started))
         self._end(pending)
 
     async def _note_failure(self, request: PollRequest[AwaitedAction], error: APIError) -> None:
-        """Find out whether anything is gone, which is then given up.
+        """Give up on actions whose image was deleted.
 
         Raises:
             Unauthorized: The token was revoked.
-            ScopeMissing: The token may not read images.
+            ScopeMissing: The token is not allowed to read images.
         """
         level = logging.WARNING
         if isinstance(error, ScopeMissing):
             if request.source != "page":
                 raise error
-            # A token may be allowed images and not the account's actions.
+            # A token may be allowed to read images but not the account's actions.
             level = logging.INFO
             for each in request.shows:
                 each.misses["page"] = MOST_DOUBLINGS
@@ -232,7 +234,7 @@ class ActionPoller:
         logger.log(level, "%s; polling %d actions later or elsewhere", error, len(request.shows))
 
     async def _give_up_if_gone(self, request: PollRequest[AwaitedAction], error: NotFound) -> None:
-        """Find out what a 404 means: only that of an image itself says that it was deleted."""
+        """Find out what a 404 means: only the 404 of an image itself shows that it was deleted."""
         image_id = request.shows[0].image_id
         try:
             await self._client.get_image(image_id)
@@ -243,7 +245,7 @@ class ActionPoller:
         except (Unauthorized, ScopeMissing):
             raise
         except APIError as unclear:
-            logger.debug("Whether image %d is gone is unknown: %s", image_id, unclear)
+            logger.debug("Could not find out whether image %d was deleted: %s", image_id, unclear)
         if request.source == "action":
             (pending,) = request.shows
             pending.not_found += 1
@@ -251,7 +253,7 @@ class ActionPoller:
                 self._end(pending, error=error)
 
     def _end(self, pending: AwaitedAction, error: BaseException | None = None) -> None:
-        # Another wait for the same action may have begun meanwhile.
+        # A new wait for the same action may have begun.
         if self._pending.get(pending.action.id) is pending:
             del self._pending[pending.action.id]
             pending.error = error

@@ -1,8 +1,8 @@
 """When pending actions are polled, and by which requests: pure decisions.
 
-A request shows a page of the account's feed, all actions of one image, or one action, and each counts the same against
-the rate limits. So actions are polled in rounds, once half of them are due, by as few requests as show those that are.
-The older an action, the longer its interval, until it has lasted as long as others of its size did.
+A request shows a page of the account's feed, all actions of one image, or one action; each costs one request of the
+rate limit. So actions are polled in rounds. A round starts once half the actions are due, and uses as few requests as
+possible. The older an action, the longer its interval, until it has lasted as long as others of its size did.
 
 Measured by `python -m tests.benchmarks.polling`: 20 Droplets (240 actions, an hour) cost 1.16 to 1.19 requests per
 action and 1.01 to 1.03 times the best possible makespan with 20 seeds, 1,000 Droplets (12,000 actions, 2.2 hours) 1.03
@@ -22,42 +22,42 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 from tasks.digitalocean.models import Action
 
 # The interval is the geometric mean of an action's age and this part of the longest one: half the age after five
-# minutes, a seventh of it after an hour. Half as long costs some 10 more polls an hour.
+# minutes, a seventh of it after an hour. Half of it would cost about 10 more polls an hour.
 PART_OF_LONGEST = 2 / 3
-# An action whose end other work waits for is polled again once its age has grown by this part, ...
+# An action that other work waits for is polled again once its age has grown by this part, ...
 BLOCKING_PART_OF_AGE = 0.25
-# ... and one that has lasted as long as nine of ten like it by this part, so that the last one is noticed in time.
+# ... and one that has lasted longer than 90% of similar ones by this part, so that the last one is noticed in time.
 OVERDUE_PART_OF_AGE = 0.03
-# No action that is due waits for the others for more than so many of the longest intervals.
+# The longest that a due action waits for a round, in longest intervals.
 MOST_INTERVALS_LATE = 3
-# After so many polls in a row that did not show an action, each after a longer pause, it is looked up elsewhere. The
-# source is tried again after a while, of so many of the longest intervals at most.
+# After this many polls in a row that did not show an action, each after a longer pause, try another endpoint. The first
+# one is tried again after at most this many longest intervals.
 MOST_MISSES = 3
-MOST_INTERVALS_LEFT_OUT = 3
+MOST_INTERVALS_SKIPPED = 3
 MOST_DOUBLINGS = 10
-# Images without a known size, and tiny ones, are taken for this.
+# Assumed for tiny images and those without a known size.
 SMALLEST_GIGABYTES = 1.0
 
 Source: TypeAlias = Literal["page", "image", "action"]
-# The one with the longest answer first.
+# The one with the largest response first.
 SOURCES: tuple[Source, ...] = ("page", "image", "action")
 
 
 @dataclass(eq=False)
 class PendingAction:
-    """An action in progress; all moments are by the monotonic clock.
+    """An action in progress; all times are by the monotonic clock.
 
     Attributes:
-        action: The action as it was last seen.
+        action: The action as last seen.
         image_id: The image it runs on.
-        gigabytes: Size of the image, None where unknown.
+        gigabytes: Size of the image; None if unknown.
         started: When it started.
         last_seen: When it was last seen in progress.
         blocking: Whether other work waits for its end.
-        not_before: When it may be polled again after a poll that did not show it.
-        misses: How often in a row each source did not show it.
-        left_out: Until when a source is not asked for it.
-        not_found: How often in a row the API did not know it.
+        not_before: When it may be polled again after a poll that missed it.
+        misses: How many polls in a row missed it, by source.
+        skip_until: When each source may be used again for it.
+        not_found: The number of 404s in a row.
     """
 
     action: Action
@@ -68,12 +68,12 @@ class PendingAction:
     blocking: bool = False
     not_before: float = -math.inf
     misses: Counter[Source] = field(default_factory=Counter)
-    left_out: dict[Source, float] = field(default_factory=dict)
+    skip_until: dict[Source, float] = field(default_factory=dict)
     not_found: int = 0
 
     def sources(self, now: float) -> list[Source]:
-        """Where it may be looked up now."""
-        return [source for source in SOURCES if now >= self.left_out.get(source, -math.inf)]
+        """The sources that may be used now."""
+        return [source for source in SOURCES if now >= self.skip_until.get(source, -math.inf)]
 
 
 PendingT = TypeVar("PendingT", bound=PendingAction)
@@ -84,8 +84,8 @@ class PollRequest(Generic[PendingT]):
     """One request.
 
     Attributes:
-        source: Where actions are looked up.
-        key: Number of the page, or id of the image or action.
+        source: The source.
+        key: Number of the page, or ID of the image or action.
         shows: The pending actions that it should show.
     """
 
@@ -96,7 +96,7 @@ class PollRequest(Generic[PendingT]):
 
 @dataclass
 class Feed:
-    """The ids known to be in the account's feed, from which an action's page follows.
+    """The IDs known to be in the account's feed, which tell the page of an action.
 
     Args:
         page_size: Actions on a page.
@@ -106,14 +106,14 @@ class Feed:
     _newest_first: list[int] = field(default_factory=list)
 
     def note(self, action_ids: Iterable[int]) -> None:
-        """Remember that these actions are in the feed, ours or others'."""
+        """Note that these actions are in the feed."""
         for action_id in action_ids:
             place = self._place(action_id)
             if self._newest_first[place : place + 1] != [action_id]:
                 self._newest_first.insert(place, action_id)
 
     def page_of(self, action_id: int) -> int:
-        """Number of the page that an action is on, from 1, as far as newer ones are known."""
+        """Estimate the number of the page that an action is on, at least 1, from the newer ones that are known."""
         return self._place(action_id) // self.page_size + 1
 
     def _place(self, action_id: int) -> int:
@@ -122,11 +122,11 @@ class Feed:
 
 @dataclass
 class Cadence:
-    """How often actions are polled; all moments are by the monotonic clock.
+    """How often actions are polled; all times are by the monotonic clock.
 
     Args:
         shortest: The shortest interval between two polls of an action, in seconds.
-        longest: The longest interval, in seconds, until an action is one and a half times as old; then it grows on.
+        longest: The longest interval, in seconds, until an action is 1.5 times as old; then it grows further.
     """
 
     shortest: float
@@ -134,60 +134,60 @@ class Cadence:
     _finished: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def learn(self, pending: PendingAction, seconds: float) -> None:
-        """Take note of how long an action took that has finished."""
+        """Note how long a finished action took."""
         insort(self._finished[pending.action.type], seconds / _size(pending.gigabytes))
 
     def typical(self, action_type: str, gigabytes: float | None) -> float | None:
-        """Estimate how long an action takes at most, as nine of ten of its type did in proportion to the image's size.
+        """Estimate how long an action takes: longer than 90% of its type, in proportion to the image's size.
 
         Args:
             action_type: Such as `transfer`.
-            gigabytes: Size of its image, None where unknown.
+            gigabytes: Size of its image; None if unknown.
 
         Returns:
-            Seconds; None as long as nothing of the type has finished.
+            Seconds; None until an action of this type has finished.
         """
         finished = self._finished[action_type]
         return finished[len(finished) * 9 // 10] * _size(gigabytes) if finished else None
 
     def due_at(self, pending: PendingAction, now: float) -> float:
-        """Tell when an action is to be polled again.
+        """Compute when to poll an action again.
 
         Args:
             pending: The action.
-            now: The moment.
+            now: The time.
 
         Returns:
-            The moment; in the future where no source can be asked for it now.
+            The time; in the future if no source can be used now.
         """
         sources = pending.sources(now)
         if not sources:
-            return min(pending.left_out.values())
+            return min(pending.skip_until.values())
         age = pending.last_seen - pending.started
         if "page" not in sources:
-            interval = age  # no other request shows so many
-        elif pending.blocking:
-            interval = BLOCKING_PART_OF_AGE * age
+            interval = age  # other requests show fewer actions
         else:
             interval = math.sqrt(PART_OF_LONGEST * self.longest * age)
+            if pending.blocking:
+                interval = min(interval, BLOCKING_PART_OF_AGE * age)
         typical = self.typical(pending.action.type, pending.gigabytes)
         if typical is not None and not pending.blocking:
             interval = min(interval, max(typical - age, OVERDUE_PART_OF_AGE * age))
         return max(pending.last_seen + max(interval, self.shortest), pending.not_before)
 
     def due(self, pending: Iterable[PendingT], now: float) -> set[PendingT]:
-        """Choose the actions that are to be polled now."""
+        """Choose the actions to poll now."""
         return {each for each in pending if self.due_at(each, now) <= now}
 
     def next_round(self, pending: Iterable[PendingAction], now: float) -> float:
-        """Tell when to poll: as soon as half of the actions are due, or half of the blocking ones.
+        """Compute when to poll: as soon as half of the actions are due, or half of the blocking ones.
 
         Args:
             pending: The actions.
-            now: The moment.
+            now: The time.
 
         Returns:
-            The moment, which may have passed; infinity where nothing is pending.
+            The time, which may have passed; infinity if nothing is pending.
         """
         due = sorted((self.due_at(each, now), each.blocking) for each in pending)
         blocking = [moment for moment in due if moment[1]]
@@ -195,35 +195,35 @@ class Cadence:
         return min(*halves, due[0][0] + MOST_INTERVALS_LATE * self.longest) if due else math.inf
 
     def note_miss(self, pending: PendingAction, source: Source, now: float) -> None:
-        """Have an action polled later that a poll did not show, or elsewhere where that has happened often.
+        """Delay an action that a poll missed; after several misses, try another source.
 
         Args:
             pending: The action.
-            source: Where it was looked up.
-            now: The moment.
+            source: The source that was polled.
+            now: The time.
         """
         pending.misses[source] += 1
         pause = self.shortest * 2.0 ** min(pending.misses[source], MOST_DOUBLINGS)
         if pending.misses[source] < MOST_MISSES:
             pending.not_before = now + min(pause, self.longest)
         else:
-            most = 1 if source == "action" else MOST_INTERVALS_LEFT_OUT
-            pending.left_out[source] = now + min(pause, most * self.longest)
+            most = 1 if source == "action" else MOST_INTERVALS_SKIPPED
+            pending.skip_until[source] = now + min(pause, most * self.longest)
 
 
 def choose_request(
     due: Collection[PendingT], pending: Iterable[PendingT], feed: Feed, now: float
 ) -> PollRequest[PendingT] | None:
-    """Choose the request that shows most of what is due, and of such the one that shows most of what is not.
+    """Choose the request that shows the most due actions; break ties by the most others, then the smallest response.
 
     Args:
         due: The actions to poll.
-        pending: These and all others.
-        feed: Tells on which page an action is.
-        now: The moment.
+        pending: All pending actions.
+        feed: Tells the page of an action.
+        now: The time.
 
     Returns:
-        The request; None where nothing is due. On a draw it is the one with the shortest answer.
+        The request; None if nothing is due.
     """
     if not due:
         return None

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from tasks.digitalocean.clock import Clock, SystemClock
+from tasks.digitalocean.clock import Clock
 from tasks.digitalocean.headers import retry_after, server_time, whole_number
 from tasks.digitalocean.learned_limit import LearnedLimit
 from tasks.digitalocean.settings import RateLimit
@@ -58,7 +58,6 @@ class Permit:
 
     Attributes:
         number: The number of the permit, counted per rate limiter.
-        priority: The priority that it was requested with.
     """
 
     number: int
@@ -120,7 +119,7 @@ class RateLimiter:
         ordered = sorted(limits, key=lambda limit: limit.seconds)
         self._windows = [Window(limit.requests, limit.seconds) for limit in ordered]
         self._longest = self._windows[-1]
-        self._clock = clock or SystemClock()
+        self._clock = clock or Clock()
         self._distributed_limit = distributed_limit
         self._random = jitter or random.Random()  # noqa: S311  # spreads load, guards no secret
         self._numbers = 0

@@ -33,9 +33,8 @@ class Entries(Generic[ResourceT]):
     """The entries of a list, some of which may be of unknown kinds.
 
     Attributes:
-        read: The entries that could be read.
-        unread: The others, as in the response.
-        problem: What is wrong with the first of the others, and where; empty without others.
+        unread: The entries that could not be read, as in the response.
+        problem: What is wrong with the first of them, and where; empty if there is none.
     """
 
     read: Sequence[ResourceT]
@@ -65,17 +64,6 @@ class ResponseBody:
             return _validated(model, self.body if bare else self._under(key), key)
         except _Unreadable as error:
             raise self.malformed(str(error)) from None
-
-    def many(self, model: type[ResourceT], key: str) -> list[ResourceT]:
-        """Read the list under a key.
-
-        Raises:
-            MalformedResponse: The list is missing, or an entry lacks a required attribute.
-        """
-        entries = self.entries(model, key)
-        if entries.unread:
-            raise self.malformed(entries.problem)
-        return list(entries.read)
 
     def entries(self, model: type[ResourceT], key: str) -> Entries[ResourceT]:
         """Read the entries of the list under a key that can be read.
@@ -205,14 +193,14 @@ def _plain(text: str, secret: str) -> str:
     text = text.replace(secret, "[token]") if secret else text
     head = text[:HEAD_OF_A_PAGE].strip()
     if not MARKUP.search(head):
-        return _one_line(text)
+        return one_line(text)
     title = TITLE.search(head)
-    words = _one_line(html.unescape(title[1]))[:LONGEST_TITLE] if title else ""
+    words = one_line(html.unescape(title[1]))[:LONGEST_TITLE] if title else ""
     what = "an XML document" if head.startswith("<?xml") and "<html" not in head.lower() else "an HTML page"
     return f"{what} ({words})" if words else what
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Collapse whitespace, and replace characters that cannot be printed by a space."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 

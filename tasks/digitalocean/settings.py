@@ -1,28 +1,27 @@
-"""The settings, from the environment or a `.env` file."""
+"""The settings, from the environment or a `.env` file.
+
+The parser skips lines of `.env` that it cannot parse, and a skipped DIGITALOCEAN_API_URL would send a test to the real
+API. So the file is checked first.
+"""
 
 from __future__ import annotations
 
 import json
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import (
-    AliasChoices,
-    Field,
-    PositiveInt,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from dotenv.parser import Binding, parse_stream
+from pydantic import AliasChoices, Field, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from tasks.digitalocean.env_file import ENV_FILE, env_file_problem
 from tasks.digitalocean.errors import ConfigurationError, TokenMissing
 from tasks.digitalocean.models import TagName
 
 PREFIX = "DIGITALOCEAN_"
+ENV_FILE = Path(".env")
+OURS = (PREFIX, "PREFECT_")
 MOST_RETRIES = 10
 
 
@@ -157,6 +156,36 @@ def load_settings(token: SecretStr | None = None) -> Settings:
         only_missing = all(problem["type"] == "missing" for problem in error.errors(include_input=False))
         kind = TokenMissing if only_missing else ConfigurationError
         raise kind(_explain(error)) from None
+
+
+def env_file_problem() -> str:
+    """Find out why the settings in `.env` cannot be read.
+
+    Returns:
+        A message with the path and the line number, but not the contents; empty if the file is valid or missing.
+    """
+    if not ENV_FILE.exists():
+        return ""
+    path = ENV_FILE.absolute()
+    try:
+        with ENV_FILE.open(encoding="utf-8") as file:
+            wrong = [_line_of(each) for each in parse_stream(file) if each.error or _sets_nothing(each)]
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
+    if not wrong:
+        return ""
+    return f"{path}, line {wrong[0]}: expected NAME=value, with a value in quotes if it contains spaces or a #"
+
+
+def _line_of(binding: Binding) -> int:
+    """The line number of a binding; the parser counts the blank lines before it as part of it."""
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def _sets_nothing(binding: Binding) -> bool:
+    """Whether a line has a name of ours without `=`, which the parser ignores."""
+    return binding.value is None and (binding.key or "").startswith(OURS)
 
 
 def _explain(error: ValidationError) -> str:

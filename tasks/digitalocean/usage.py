@@ -17,8 +17,7 @@ class Usage(BaseModel):
     """The usage of a run.
 
     Attributes:
-        requests: Requests sent to the API.
-        too_many_requests: How many of them got a 429.
+        too_many_requests: How many requests got a 429.
         seconds: Duration of the run.
     """
 
@@ -34,8 +33,6 @@ class UsageCounter:
     """Counts the requests of a run.
 
     Attributes:
-        requests: Requests sent so far.
-        too_many_requests: How many of them got a 429.
         warned: The subjects that the run was already warned of.
     """
 

@@ -137,9 +137,9 @@ def bench_workers() -> list[Goal]:
         at_most("what Prefect counts too much or too little", 0.01, abs(1 - exact), "{:.4f}".format),
     ]
     said = (
-        f"Of what should run out of a limit that is poured into ten times a second, {exact:.1%} does where a request "
-        f"is worth {SLOTS_PER_REQUEST} slots, as it is here; where it is worth one, {coarse:.1%} does, because Prefect "
-        "rounds down at every update."
+        f"With {SLOTS_PER_REQUEST:,} slots per request, as here, Prefect's limit frees {exact:.1%} of the slots "
+        f"that it should when it is updated ten times a second; with one slot per request it frees {coarse:.1%}, "
+        "because Prefect rounds down at every update."
     )
     text = f"{goals_table(goals)}\n\n{shares_table(runs)}\n\n{said}"
     write_section("Several workers on one token", "make bench-workers", text)
@@ -184,8 +184,8 @@ def _folder(name: str) -> Path:
 
 
 def say(sentence: str) -> None:
-    """Tell whoever waits."""
-    print(sentence, flush=True)  # noqa: T201  # for whoever waits
+    """Report progress."""
+    print(sentence, flush=True)  # noqa: T201  # progress
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The best possible makespan: what somebody would need who knows every duration and asks for nothing but the work."""
+"""The best possible makespan: with every duration known and no request but for the work."""
 
 from __future__ import annotations
 

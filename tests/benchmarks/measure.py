@@ -1,4 +1,4 @@
-"""One run of this project's main job, as somebody would start it, seen from the sandbox's side."""
+"""One run of this project's main job, started as from a shell, seen from the sandbox's side."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Measurement:
         requests: Requests sent.
         too_many: How many of them were answered with 429.
         makespan: Seconds from the first POST to the answer that showed the last transfer done.
-        best_makespan: The same for somebody who knows every duration.
+        best_makespan: The same with every duration known.
         duplicates: Transfers that were started although they ran or were done.
         cpu_seconds: Of the flow's process, in real seconds.
         memory_mib: Peak memory of the flow's process.

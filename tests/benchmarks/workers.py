@@ -77,7 +77,7 @@ def share(name: str, processes: int, folder: Path, *, set_up: bool) -> SharedRun
         copying = [_begin(each, environment, folder / f"{number}.log") for number, each in enumerate(shares)]
         statuses = [process.wait() for process in copying]
     if any(statuses):
-        print(f"processes ended with {statuses}; see {folder}", file=sys.stderr)  # noqa: T201  # for whoever waits
+        print(f"processes ended with {statuses}; see {folder}", file=sys.stderr)  # noqa: T201  # progress
     regions = sum(region.takes_images for region in sandbox.account.regions.values())
     requests = sandbox.record.requests
     return SharedRun(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,15 +32,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def installed(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installed(browser: Browser, prefect_home: Callable[[str], Path]) -> Iterator[Installation]:
     """One installation for all tests here."""
-    with installation(tmp_path_factory.mktemp("installation")) as installed:
+    with installation(prefect_home("installation")) as installed:
         yield installed
 
 
 @pytest.fixture
 def screen(request: pytest.FixtureRequest, browser: Browser, installed: Installation) -> Iterator[Screen]:
-    """A page of its own for each test."""
+    """A separate page for each test."""
     from tests.browser.chromium import page_at  # noqa: PLC0415
     from tests.browser.screen import Screen  # noqa: PLC0415
 

@@ -1,18 +1,18 @@
-"""The project as somebody has installed it: a Prefect server with all deployments, a worker, and a sandbox account."""
+"""The project as installed by the README: a Prefect server with all deployments, a worker, and a sandbox account."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
+from deployments.postgresql import PostgreSQLMissing
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Sandbox
+from tests.end_to_end.postgresql import temporary_postgresql
 from tests.end_to_end.worker import Worker, worker
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ LONGEST_COMMAND_SECONDS = 120
 
 @dataclass(frozen=True)
 class Installation:
-    """What somebody has who followed the README.
+    """What an installation by the README consists of.
 
     Attributes:
         ui: The address of Prefect's UI.
@@ -40,7 +40,11 @@ class Installation:
 @contextmanager
 def installation(folder: Path) -> Iterator[Installation]:
     """Set everything up as the README says, and keep it running while the `with` block lasts."""
-    with Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox, prefect_server(folder) as ui:
+    with (
+        _database() as of_server,
+        Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox,
+        prefect_server(folder, environment=of_server) as ui,
+    ):
         environment = {
             **clean_environment(folder),
             **sandbox.environment(),
@@ -50,9 +54,22 @@ def installation(folder: Path) -> Iterator[Installation]:
         }
         _run("deployments.setup", environment=environment)
         _run("prefect", "--no-prompt", "deploy", "--all", environment=environment)
-        _pause_schedules(ui)
+        # So that no nightly run starts when the tests run at night.
+        _run("prefect", "--no-prompt", "deployment", "schedule", "pause", "--all", environment=environment)
         with worker(environment, ROOT, folder / "worker.log") as running:
             yield Installation(ui, sandbox, running)
+
+
+@contextmanager
+def _database() -> Iterator[dict[str, str]]:
+    """Provide the setting for a PostgreSQL, or none where that is not installed: as `make server` does."""
+    with ExitStack() as running:
+        try:
+            database = running.enter_context(temporary_postgresql())
+        except PostgreSQLMissing:
+            yield {}
+        else:
+            yield {"PREFECT_API_DATABASE_CONNECTION_URL": database.url}
 
 
 def _run(module: str, *arguments: str, environment: dict[str, str]) -> None:
@@ -67,11 +84,3 @@ def _run(module: str, *arguments: str, environment: dict[str, str]) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{module} ended with status {done.returncode}:\n{done.stdout}\n{done.stderr}"
-
-
-def _pause_schedules(ui: str) -> None:
-    """Have no nightly run begin where somebody works at night."""
-    with httpx.Client(base_url=f"{ui}/api", trust_env=False) as http:
-        for deployment in http.post("/deployments/filter", json={}).raise_for_status().json():
-            if deployment["schedules"]:
-                http.patch(f"/deployments/{deployment['id']}", json={"paused": True}).raise_for_status()

@@ -1,4 +1,4 @@
-"""The pictures of Prefect's UI in the README, taken anew: `python -m tests.browser.pictures`."""
+"""Take the pictures of Prefect's UI in the README again: `python -m tests.browser.pictures`."""
 
 from __future__ import annotations
 

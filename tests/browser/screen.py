@@ -1,4 +1,4 @@
-"""What somebody does and sees who looks at Prefect's UI."""
+"""What a user does and sees in Prefect's UI."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def newest_backup_of(installed: Installation, droplet: Droplet) -> int:
     return backups_of(installed.sandbox, droplet)[0].id
 
 
-def test_a_run_filled_in_without_knowing_a_slug_shows_what_it_copied_and_where(
+def test_a_run_can_be_started_without_knowing_a_slug_and_shows_what_it_copied(
     screen: Screen, installed: Installation
 ) -> None:
     droplets = droplets_with(installed, "dr")
@@ -60,7 +60,7 @@ def test_a_run_filled_in_without_knowing_a_slug_shows_what_it_copied_and_where(
         assert screen.goal_of(str(image)) == f"{CONTROL_PANEL}/images/snapshots/droplets"
 
 
-def test_a_region_that_is_newer_than_the_code_is_typed_by_hand(screen: Screen, installed: Installation) -> None:
+def test_a_region_unknown_to_the_code_can_be_typed(screen: Screen, installed: Installation) -> None:
     installed.sandbox.account.regions["mad1"] = Region("mad1", "Madrid 1")
     try:
         screen.open_run_form("replicate-backups", "manual")
@@ -76,7 +76,7 @@ def test_a_region_that_is_newer_than_the_code_is_typed_by_hand(screen: Screen, i
     screen.shows(re.compile(r"Dry run, \d images in 1 region: \d planned"))
 
 
-def test_ids_and_regions_are_typed_with_commas_spaces_and_capitals(screen: Screen, installed: Installation) -> None:
+def test_ids_and_regions_may_be_typed_with_commas_spaces_and_capitals(screen: Screen, installed: Installation) -> None:
     first, second = (newest_backup_of(installed, droplet) for droplet in droplets_with(installed, "dr")[:2])
     screen.open_run_form("transfer-images", "manual")
     screen.take("image_ids", "Type or paste")
@@ -92,7 +92,7 @@ def test_ids_and_regions_are_typed_with_commas_spaces_and_capitals(screen: Scree
     screen.shows("DigitalOcean does not list ric1 as available for image transfers.")
 
 
-def test_a_run_is_started_after_the_server_could_not_take_it_at_first(screen: Screen, installed: Installation) -> None:
+def test_a_run_can_be_started_after_a_failed_attempt(screen: Screen, installed: Installation) -> None:
     screen.page.route("**/create_flow_run", lambda route: route.fulfill(status=503), times=1)
     screen.open_run_form("transfer-images", "manual")
     screen.take("image_ids", "Type or paste")
@@ -107,7 +107,7 @@ def test_a_run_is_started_after_the_server_could_not_take_it_at_first(screen: Sc
     assert screen.end_of_run() == "Completed"
 
 
-def test_what_cannot_be_a_tag_is_refused_in_the_form(screen: Screen) -> None:
+def test_an_invalid_tag_is_rejected_in_the_form(screen: Screen) -> None:
     screen.open_run_form("replicate-backups", "manual")
     screen.take("droplet_tag", "Only those with the tag")
     screen.fill("droplet_tag", "disaster recovery")
@@ -117,7 +117,7 @@ def test_what_cannot_be_a_tag_is_refused_in_the_form(screen: Screen) -> None:
     screen.shows("Validate parameters")
 
 
-def test_copies_that_failed_come_first_with_the_reason_and_without_a_traceback(
+def test_failed_copies_come_first_with_a_reason_and_without_a_traceback(
     screen: Screen, installed: Installation
 ) -> None:
     bare, good, bad = droplets_with(installed, "env:staging")

@@ -13,8 +13,7 @@ from ruamel.yaml import YAML
 
 from deployments.server_resources.automations import EVENT_TRIGGER
 from deployments.server_resources.token_block import BLOCK
-from deployments.server_resources.work_pool import POOL
-from deployments.server_resources.work_queue import EVENT_QUEUE
+from deployments.server_resources.work_pool import EVENT_QUEUE, POOL
 from flows.names import FLOWS
 from flows.reporting.events import BACKUP_COMPLETED
 
@@ -48,18 +47,18 @@ def test_no_two_deployments_have_the_same_name() -> None:
     assert len(titles) == len(set(titles))
 
 
-def test_the_version_is_that_of_the_project() -> None:
+def test_the_deployments_have_the_version_of_the_project() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {deployment["version"] for deployment in DEPLOYMENTS} == {version}
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=title)
-def test_every_deployment_runs_in_the_pool_that_setup_makes_and_says_what_it_is_for(deployment: dict[str, Any]) -> None:
+def test_every_deployment_uses_the_pool_that_setup_creates_and_has_a_description(deployment: dict[str, Any]) -> None:
     assert deployment["work_pool"]["name"] == POOL
     assert deployment["description"].strip()
 
 
-def test_what_prefect_would_fill_in_with_the_token_is_not_there() -> None:
+def test_the_file_does_not_refer_to_the_token_block() -> None:
     assert BLOCK not in TEXT
 
 
@@ -67,21 +66,21 @@ def test_the_list_of_flows_names_all_of_them() -> None:
     assert sorted(FLOWS) == sorted(flow.name for flow in flows_here().values())
 
 
-def test_there_is_a_nightly_run_whose_absence_the_automation_notices() -> None:
+def test_the_automation_for_missing_runs_watches_an_existing_nightly_deployment() -> None:
     (nightly,) = (deployment for deployment in DEPLOYMENTS if deployment["name"] == "nightly")
     assert nightly["schedules"]
 
 
-def test_the_trigger_whose_failures_are_notified_is_the_one_of_the_deployments() -> None:
+def test_notifications_cover_the_failures_of_the_deployments_own_trigger() -> None:
     triggers = [trigger for deployment in DEPLOYMENTS for trigger in deployment.get("triggers", [])]
     assert [trigger["name"] for trigger in triggers] == [EVENT_TRIGGER]
 
 
-def test_no_deployment_has_a_concurrency_limit_whose_lease_a_restart_of_the_server_loses() -> None:
+def test_no_deployment_has_a_concurrency_limit_which_a_server_restart_would_break() -> None:
     assert not [title(deployment) for deployment in DEPLOYMENTS if "concurrency_limit" in deployment]
 
 
-def test_only_runs_that_events_start_wait_in_the_queue_with_a_limit() -> None:
+def test_only_runs_started_by_events_use_the_limited_queue() -> None:
     queues = {title(each): each["work_pool"].get("work_queue_name") for each in DEPLOYMENTS}
     started_by_events = {title(each) for each in DEPLOYMENTS if each.get("triggers")}
     assert started_by_events == {name for name, queue in queues.items() if queue == EVENT_QUEUE}

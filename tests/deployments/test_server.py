@@ -13,14 +13,14 @@ from deployments.postgresql import PostgreSQL, PostgreSQLFailed, PostgreSQLMissi
 from deployments.server import database
 
 
-def test_a_database_that_the_user_has_configured_is_used_as_it_is(tmp_path: Path) -> None:
+def test_a_database_configured_by_the_user_is_used_unchanged(tmp_path: Path) -> None:
     theirs = "postgresql+asyncpg://prefect:PASSWORD@10.0.0.5:5432/prefect"
     with temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: theirs}), ExitStack() as running:
         assert database(tmp_path / "postgresql", running) == theirs
     assert not (tmp_path / "postgresql").exists()
 
 
-def test_without_postgresql_the_database_is_prefects_own_and_what_that_means_is_said(
+def test_without_postgresql_prefects_sqlite_is_used_and_the_consequences_are_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -35,7 +35,7 @@ def test_without_postgresql_the_database_is_prefects_own_and_what_that_means_is_
     assert not (tmp_path / "postgresql").exists()
 
 
-def test_a_database_of_a_version_that_is_gone_is_not_replaced(tmp_path: Path) -> None:
+def test_a_database_of_a_missing_postgresql_version_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "PG_VERSION").write_text("7\n")
     try:

@@ -12,9 +12,9 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from deployments.prefect_server import LOOPBACK
 from deployments.server_resources.server_resource import SetupError
 from deployments.server_resources.token_block import TokenResource
+from flows.temporary_server import LOOPBACK
 
 
 @contextmanager
@@ -68,14 +68,14 @@ def verdict() -> Iterator[Callable[[Callable[[str], bool]], str]]:
         yield verdict
 
 
-def test_the_encryption_key_is_blamed_where_only_the_block_cannot_be_read(
+def test_the_encryption_key_is_blamed_if_only_the_block_is_unreadable(
     verdict: Callable[[Callable[[str], bool]], str],
 ) -> None:
     assert "PREFECT_SERVER_ENCRYPTION_KEY" in verdict(lambda path: "block" in path)
 
 
 @pytest.mark.slow
-def test_the_encryption_key_is_not_blamed_where_the_server_fails_at_everything(
+def test_the_encryption_key_is_not_blamed_if_every_request_fails(
     verdict: Callable[[Callable[[str], bool]], str],
 ) -> None:
     said = verdict(lambda _path: True)

@@ -114,7 +114,7 @@ def finish_all(sandbox: Sandbox) -> None:
 
 
 def next_look_at_the_feed(sandbox: Sandbox) -> Callable[[], bool]:
-    """Whether somebody has looked at the account's actions since this was called."""
+    """Whether the account's actions have been read since this was called."""
     before = len(sandbox.record.requests)
     return lambda: any(seen.path.startswith("/v2/actions") for seen in sandbox.record.requests[before:])
 
@@ -148,7 +148,7 @@ def outcomes(report: ReplicationReport) -> dict[tuple[int, str], str]:
 
 
 class Operator:
-    """Somebody who uses the API by hand."""
+    """A user of the API who works by hand."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox

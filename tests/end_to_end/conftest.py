@@ -22,7 +22,7 @@ def _flows_of_this_process_have_a_server(prefect_view: PrefectView) -> None:
 
 @pytest.fixture(autouse=True)
 def _far_from_any_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test finds the settings of whoever runs it."""
+    """Hide the developer's settings."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("DIGITALOCEAN_")]:
         monkeypatch.delenv(name)

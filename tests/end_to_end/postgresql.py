@@ -17,7 +17,7 @@ FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that whoever runs PostgreSQL can enter; those of pytest are closed to other users."""
+    """A folder that PostgreSQL's user can enter; those of pytest are closed to other users."""
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     try:
         yield folder

@@ -11,6 +11,7 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from prefect import State
+from prefect.client.base import PrefectHttpxSyncClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas import FlowRun, TaskRun
 from prefect.client.schemas.filters import (
@@ -40,9 +41,14 @@ def until(look: Callable[[], T], within_seconds: float) -> T:
     return seen
 
 
+def client_for(api: str) -> PrefectHttpxSyncClient:
+    """Connect to a Prefect server; requests are sent again while it is busy, which on SQLite it is at times."""
+    return PrefectHttpxSyncClient(base_url=api, trust_env=False, raise_on_all_errors=False, timeout=60)
+
+
 @dataclass(frozen=True)
 class PrefectView:
-    """What somebody sees who looks at Prefect."""
+    """What a user sees of Prefect."""
 
     home: Path
     client: SyncPrefectClient

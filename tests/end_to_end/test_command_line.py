@@ -47,7 +47,7 @@ def test_the_help_names_the_command_and_explains_every_option(flow: str) -> None
     assert done.stderr == ""
 
 
-def test_a_run_that_does_all_prints_the_table_and_exits_with_0(sandbox: Sandbox) -> None:
+def test_a_successful_run_prints_the_table_and_exits_with_0(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     done = command("replicate_backups", "--regions", *REGIONS)
@@ -60,7 +60,7 @@ def test_a_run_that_does_all_prints_the_table_and_exits_with_0(sandbox: Sandbox)
     assert sandbox.token not in done.stdout + done.stderr
 
 
-def test_a_run_that_leaves_something_undone_prints_table_and_reason_and_exits_with_1(sandbox: Sandbox) -> None:
+def test_an_incomplete_run_prints_table_and_reason_and_exits_with_1(sandbox: Sandbox) -> None:
     custom, snapshot = images_of(sandbox, "custom")[0], images_of(sandbox, "snapshot")[0]
     custom.status = "pending"
     ids = ["--image-ids", f"{custom.id},{snapshot.id}"]
@@ -73,7 +73,7 @@ def test_a_run_that_leaves_something_undone_prints_table_and_reason_and_exits_wi
     assert changes(sandbox) == []
 
 
-def test_case_36_an_unknown_image_and_all_regions_are_one_line_of_error_and_one_reason(sandbox: Sandbox) -> None:
+def test_case_36_an_unknown_image_in_all_regions_is_one_error_line_and_one_reason(sandbox: Sandbox) -> None:
     regions = [region.slug for region in sandbox.account.regions.values() if region.takes_images]
     assert len(regions) == 12
     done = command("transfer_images", "--image-ids", "4711", PREFECT_LOGGING_LEVEL="INFO")
@@ -94,7 +94,7 @@ def test_case_36_an_unknown_image_and_all_regions_are_one_line_of_error_and_one_
         (["replicate_backups", "--image-ids", "7", "--prune"], 2, "leave image_ids out"),
     ],
 )
-def test_bad_input_is_answered_with_a_sentence_and_a_status_that_is_not_0(
+def test_invalid_input_is_explained_in_a_sentence_with_a_nonzero_status(
     sandbox: Sandbox, arguments: list[str], status: int, sentence: str
 ) -> None:
     done = command(*arguments)
@@ -113,7 +113,7 @@ def test_without_a_token_the_command_names_the_variable_and_the_demo() -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_wrong_token_is_answered_with_a_sentence(sandbox: Sandbox) -> None:
+def test_a_wrong_token_is_explained_in_a_sentence(sandbox: Sandbox) -> None:
     done = command("report_coverage", DIGITALOCEAN_TOKEN="dop_v1_wrong")
     assert done.returncode == 1
     assert "Check the token in DIGITALOCEAN_TOKEN" in done.stderr

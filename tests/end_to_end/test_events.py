@@ -60,7 +60,7 @@ def names(events: list[Event]) -> list[str]:
     return [event.event for event in events]
 
 
-def test_a_run_tells_of_each_copy_once_and_of_its_end_and_the_next_of_no_copy(
+def test_a_run_sends_an_event_per_copy_and_one_at_its_end_and_the_next_run_none_per_copy(
     sandbox: Sandbox, prefect_view: PrefectView, events_of: EventsOf
 ) -> None:
     resize(sandbox, 2)
@@ -97,9 +97,7 @@ def test_a_run_tells_of_each_copy_once_and_of_its_end_and_the_next_of_no_copy(
     assert events_of(dry) == []
 
 
-def test_copies_that_were_only_started_are_told_of_by_the_run_that_sees_them_arrive(
-    sandbox: Sandbox, events_of: EventsOf
-) -> None:
+def test_the_event_of_a_copy_is_sent_by_the_run_that_sees_it_arrive(sandbox: Sandbox, events_of: EventsOf) -> None:
     image = images_of(sandbox, "snapshot")[0]
     sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS, "POST", f"/images/{image.id}/actions"))
     first = transfer_images([image.id], REGIONS[:1], wait=False, return_state=True)
@@ -116,7 +114,7 @@ def test_copies_that_were_only_started_are_told_of_by_the_run_that_sees_them_arr
     assert (end.event, end.payload["totals"]) == (REPLICATION_COMPLETED, {"adopted": 1})
 
 
-def test_a_run_that_fails_tells_of_the_copies_that_arrived_and_of_how_many_did_not(
+def test_a_failed_run_sends_events_for_the_copies_that_arrived_and_counts_the_others(
     sandbox: Sandbox, events_of: EventsOf
 ) -> None:
     resize(sandbox, 2)
@@ -133,7 +131,7 @@ def test_a_run_that_fails_tells_of_the_copies_that_arrived_and_of_how_many_did_n
     assert end.payload["totals"] == {"failed": 3, "transferred": 3}
 
 
-def test_a_run_that_cannot_begin_tells_why_and_has_no_totals(
+def test_the_event_of_a_run_that_cannot_start_has_a_reason_and_no_totals(
     sandbox: Sandbox, prefect_view: PrefectView, events_of: EventsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_wrong")

@@ -23,9 +23,9 @@ import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.prefect_server import free_port
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from flows.readiness import NotReady, require_server
+from flows.temporary_server import free_port
 from tests.end_to_end.accounts import REGIONS, images_of, newest_backups, started
 from tests.end_to_end.prefect_server import PrefectView, until
 
@@ -49,7 +49,7 @@ sys.addaudithook(witness)
 
 
 def newcomer(home: Path, *settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of somebody who has just arrived, and has set only this."""
+    """The environment of a new user who has set only this."""
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     for each in settings:
         environment |= each
@@ -57,7 +57,7 @@ def newcomer(home: Path, *settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def left_running(home: Path) -> list[int]:
-    """The processes that somebody with this home has."""
+    """The processes with this home."""
     wanted = f"HOME={home}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -71,7 +71,7 @@ def left_running(home: Path) -> list[int]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """A home of nobody yet, whose processes end with the test."""
+    """An empty home, whose processes end with the test."""
     folder = tmp_path / "home"
     folder.mkdir()
     yield folder
@@ -171,16 +171,16 @@ def read_terminal(terminal: int) -> Iterator[str]:
 
 @pytest.mark.skipif(not shutil.which("taskset"), reason="there is no taskset")
 class TestOnHalfACore:
-    def test_it_does_what_it_was_asked_for_and_nothing_on_the_screen_worries(self, first: FirstRun) -> None:
+    def test_it_succeeds_and_shows_nothing_alarming(self, first: FirstRun) -> None:
         assert first.status == 0, first.said
         assert "Dry run" in first.said
         for word in ("Traceback", "ERROR", "Error", "CRITICAL", "exception", "locked", "telemetry"):
             assert word not in first.said
 
-    def test_it_says_at_once_what_it_waits_for(self, first: FirstRun) -> None:
+    def test_it_says_immediately_what_it_is_waiting_for(self, first: FirstRun) -> None:
         assert sentences(first.said)[0].startswith(STARTING)
 
-    def test_it_talks_to_nobody_but_this_machine(self, first: FirstRun) -> None:
+    def test_it_connects_only_to_this_machine(self, first: FirstRun) -> None:
         hosts = {line.split()[1] for line in first.witnessed if line.startswith(("connects", "looks-up"))}
         assert hosts
         assert {host for host in hosts if host != "localhost" and not ip_address(host).is_loopback} == set()
@@ -190,7 +190,7 @@ class TestOnHalfACore:
         assert first.left == []
 
 
-def test_a_server_that_began_with_the_command_is_prefects_own_and_the_only_one(
+def test_a_server_started_with_the_command_is_prefects_own_and_the_only_one(
     home: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITNESS)
@@ -219,7 +219,7 @@ def test_help_explains_the_exit_statuses_and_starts_nothing(home: Path, tmp_path
     assert done.stderr == ""
 
 
-def test_wrong_options_are_answered_without_a_server(home: Path, sandbox: Sandbox) -> None:
+def test_invalid_options_are_reported_without_starting_a_server(home: Path, sandbox: Sandbox) -> None:
     done = command(newcomer(home, sandbox.environment()), "flows.replicate_backups", "--newest", "many")
     assert done.returncode == 2
     assert STARTING not in done.stdout + done.stderr
@@ -236,7 +236,7 @@ def test_wrong_options_are_answered_without_a_server(home: Path, sandbox: Sandbo
         ({"PREFECT_API_SSL_CERT_FILE": "/missing/certificates.pem"}, "PREFECT_API_SSL_CERT_FILE"),
     ],
 )
-def test_a_wrong_setting_is_named_in_a_sentence_before_a_server_is_started(
+def test_an_invalid_setting_is_named_in_a_sentence_before_a_server_is_started(
     home: Path, sandbox: Sandbox, settings: dict[str, str], part: str
 ) -> None:
     done = command(newcomer(home, sandbox.environment(), settings), "flows.report_coverage")
@@ -253,14 +253,14 @@ def test_a_wrong_setting_is_named_in_a_sentence_before_a_server_is_started(
         ("PREFECT_CLIENT_MAX_RETRIES", "many", "max_retries"),
     ],
 )
-def test_every_command_names_what_would_keep_prefect_from_being_imported(
+def test_every_command_names_what_would_prevent_importing_prefect(
     home: Path, module: str, name: str, value: str, part: str
 ) -> None:
     settings = {"DIGITALOCEAN_TOKEN": "t", "PREFECT_API_URL": "http://127.0.0.1:1/api"}
     assert_that_it_could_not_start(command(newcomer(home, settings, {name: value}), module), part)
 
 
-def test_a_proxy_is_not_asked_for_servers_on_this_machine(
+def test_a_proxy_is_not_used_for_servers_on_this_machine(
     home: Path, sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     proxies = dict.fromkeys(["HTTP_PROXY", "ALL_PROXY"], f"http://127.0.0.1:{free_port()}")
@@ -270,7 +270,7 @@ def test_a_proxy_is_not_asked_for_servers_on_this_machine(
 
 
 @pytest.mark.parametrize("module", COMMANDS)
-def test_a_line_of_the_env_file_that_cannot_be_read_is_named_and_nothing_is_called(
+def test_an_unreadable_line_of_the_env_file_is_named_and_nothing_is_called(
     home: Path, tmp_path: Path, sandbox: Sandbox, module: str
 ) -> None:
     (tmp_path / ".env").write_text(f"# settings\n\nDIGITALOCEAN_API_URL {sandbox.url}\n")
@@ -323,7 +323,7 @@ def test_the_address_of_a_prefect_server_is_accepted(prefect_view: PrefectView) 
 @pytest.mark.parametrize(
     "line", ["flows.report_coverage", "deployments.setup --check", "deployments.setup", "deployments.notify"]
 )
-def test_every_command_says_in_a_sentence_that_there_is_no_server(
+def test_every_command_reports_a_missing_server_in_a_sentence(
     home: Path, sandbox: Sandbox, address: str, line: str
 ) -> None:
     environment = newcomer(home, sandbox.environment(), {"PREFECT_API_URL": address})
@@ -331,7 +331,7 @@ def test_every_command_says_in_a_sentence_that_there_is_no_server(
     assert sandbox.record.requests == []
 
 
-def test_an_unset_address_is_asked_for_by_the_commands_for_a_server_and_by_make_deploy(home: Path) -> None:
+def test_commands_that_need_a_server_and_make_deploy_ask_for_its_address(home: Path) -> None:
     environment = newcomer(home, {"DIGITALOCEAN_TOKEN": "t"})
     for line in ("deployments.setup --check", "deployments.setup", "deployments.notify"):
         assert_that_it_could_not_start(command(environment, *line.split()), "PREFECT_API_URL is not set")
@@ -358,7 +358,7 @@ def test_a_temporary_server_that_cannot_start_is_explained_in_a_sentence(home: P
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_command_that_is_ended_while_its_server_starts_leaves_nothing_running(
+def test_a_command_ended_during_the_start_of_its_server_leaves_nothing_running(
     home: Path, sandbox: Sandbox, end: signal.Signals
 ) -> None:
     with subprocess.Popen(
@@ -403,7 +403,7 @@ def test_ctrl_c_in_a_run_shows_what_has_arrived_and_says_how_to_finish(
     assert run.state_name == "Cancelled"
 
 
-def test_a_start_that_is_under_way_at_ctrl_c_is_seen_through_and_reported(
+def test_a_start_in_progress_at_ctrl_c_is_completed_and_reported(
     home: Path, sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     image = images_of(sandbox, "snapshot")[0]
@@ -495,9 +495,7 @@ def test_ctrl_c_ends_the_demo_with_a_sentence_and_leaves_nothing_running(home: P
 
 
 @pytest.mark.parametrize("module", ["flows.replicate_backups", "deployments.notify"])
-def test_the_line_for_cron_in_the_pages_works_from_cron(
-    home: Path, sandbox: Sandbox, prefect_view: PrefectView, module: str
-) -> None:
+def test_the_documented_cron_line_works(home: Path, sandbox: Sandbox, prefect_view: PrefectView, module: str) -> None:
     """Cron runs a line with `sh`, in the user's home, and sets next to nothing."""
     pages = "".join((ROOT / page).read_text() for page in ("README.md", "flows/README.md"))
     lines = re.findall(r"^[\d* ]{9,}(cd /home/ops/(\w+) && .*)$", pages, re.MULTILINE)

@@ -109,7 +109,7 @@ def test_the_tasks_can_be_called_from_sync_and_async_flows_submitted_and_mapped(
     assert [action.region for action in sandbox.record.actions] == ["fra1", "sgp1", "sfo3", "nyc1"]
 
 
-def test_mapping_over_regions_starts_each_copy_once_under_a_telling_name(
+def test_mapping_over_regions_starts_each_copy_once_with_a_descriptive_name(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     image = images_of(sandbox, "snapshot")[0]
@@ -124,7 +124,7 @@ def test_mapping_over_regions_starts_each_copy_once_under_a_telling_name(
     assert not any(run.tags for run in runs)
 
 
-def test_a_conversion_can_be_waited_for(sandbox: Sandbox, prefect_view: PrefectView) -> None:
+def test_a_conversion_can_be_awaited(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     (backup, _) = newest_backups(sandbox)
     state = convert_and_wait(backup.id, return_state=True)
     assert state.result().completed
@@ -142,7 +142,7 @@ def run_counts(prefect_view: PrefectView) -> Callable[[State[Any], int], dict[st
     return counted
 
 
-def test_prefect_retries_what_may_pass_and_is_safe_and_shows_it(
+def test_prefect_retries_transient_errors_visibly_if_that_is_safe(
     sandbox: Sandbox, run_counts: Callable[[State[Any], int], dict[str, int]]
 ) -> None:
     resize(sandbox, 60)
@@ -176,7 +176,7 @@ def test_prefect_retries_what_may_pass_and_is_safe_and_shows_it(
         (FaultKind.MISSING_FIELD, 1),
     ],
 )
-def test_a_post_with_an_unclear_answer_is_looked_into_and_adopted_and_never_doubled(
+def test_a_post_with_an_unclear_response_is_checked_adopted_and_never_duplicated(
     start: Callable[..., Sandbox],
     run_counts: Callable[[State[Any], int], dict[str, int]],
     kind: FaultKind,
@@ -193,7 +193,7 @@ def test_a_post_with_an_unclear_answer_is_looked_into_and_adopted_and_never_doub
     assert run_counts(state, 1) == {f"start transfer of {image.id} to {REQUESTS[0].region}": runs}
 
 
-def test_what_will_be_refused_again_is_tried_only_once(
+def test_a_permanent_refusal_is_not_retried(
     sandbox: Sandbox,
     run_counts: Callable[[State[Any], int], dict[str, int]],
     monkeypatch: pytest.MonkeyPatch,

@@ -50,7 +50,7 @@ def _runs_look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_run(prefect_view: PrefectView) -> Iterator[MakeRun]:
-    """Makes runs that have locked an image, and show no sign of life."""
+    """Makes runs that have locked an image and send no heartbeats."""
     made: list[FlowRun] = []
 
     def make(image: Image, state: State[Any]) -> FlowRun:
@@ -79,7 +79,7 @@ def transfer(image: Image) -> State[Any]:
     return state
 
 
-def test_runs_on_different_images_work_side_by_side_and_one_on_the_same_waits_and_finds_it_done(
+def test_runs_on_different_images_run_in_parallel_and_one_on_the_same_image_waits_and_finds_it_done(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     resize(sandbox, 2)
@@ -113,7 +113,7 @@ def test_runs_on_different_images_work_side_by_side_and_one_on_the_same_waits_an
     assert sorted(action.resource_id for action in started(sandbox, "convert")) == sorted([wanted.id, other.id])
 
 
-def test_the_lock_of_a_silent_run_holds_until_the_run_is_dead_and_the_wait_says_when_that_is(
+def test_the_lock_of_a_silent_run_holds_until_the_run_is_dead_and_the_wait_says_when(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resize(sandbox, 2)
@@ -141,7 +141,7 @@ def test_how_long_a_run_has_been_silent_is_measured_by_the_server(
     assert outcomes(report_of(transfer(image))) == {(image.id, REGION): "transferred"}
 
 
-def test_a_run_that_has_nothing_to_do_waits_for_no_other(
+def test_a_run_with_nothing_to_do_waits_for_no_other_run(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun
 ) -> None:
     resize(sandbox, 2)
@@ -154,7 +154,7 @@ def test_a_run_that_has_nothing_to_do_waits_for_no_other(
     assert LOCKED_LABEL not in labels
 
 
-def test_a_paused_run_keeps_its_locks_however_long_it_is_silent(
+def test_a_paused_run_keeps_its_locks_regardless_of_missing_heartbeats(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resize(sandbox, 2)
@@ -175,7 +175,7 @@ def test_a_paused_run_keeps_its_locks_however_long_it_is_silent(
 @pytest.mark.parametrize(
     ("before", "after"), [(Pending(), "Crashed"), (Running(), "Crashed"), (Cancelling(), "Cancelled")], ids=str
 )
-def test_a_run_ends_those_that_have_died_before_it(
+def test_a_run_ends_dead_runs(
     sandbox: Sandbox,
     prefect_view: PrefectView,
     make_run: MakeRun,
@@ -205,7 +205,7 @@ def until_started_then_finish(sandbox: Sandbox) -> None:
     finish_all(sandbox)
 
 
-def test_a_run_leaves_living_runs_and_those_of_other_flows_alone(
+def test_a_run_leaves_live_runs_and_other_flows_alone(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resize(sandbox, 2)
@@ -232,7 +232,7 @@ def not_of_this_project() -> None:
     """Never run."""
 
 
-def test_the_locks_of_runs_that_have_ended_hold_no_other_run_up(
+def test_the_locks_of_finished_runs_block_no_other_run(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun
 ) -> None:
     resize(sandbox, 2)
@@ -255,7 +255,7 @@ def test_locks_are_released_at_the_end(sandbox: Sandbox, prefect_view: PrefectVi
     assert prefect_view.client.read_global_concurrency_limit_by_name(MUTEX).active_slots == 0
 
 
-def test_a_run_shows_a_sign_of_life_as_long_as_it_is_at_work(
+def test_a_run_renews_its_locks_as_long_as_it_works(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resize(sandbox, 2)
@@ -280,7 +280,7 @@ def test_a_dry_run_locks_nothing(sandbox: Sandbox, prefect_view: PrefectView) ->
     assert LOCKED_LABEL not in prefect_view.run_of(state).labels
 
 
-def test_a_mutex_that_a_dead_run_took_frees_itself_and_does_not_depend_on_a_lease(
+def test_a_mutex_taken_by_a_dead_run_expires_without_a_lease(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As after a restart of the server: the slot is taken, and nothing is left of the run that took it.
@@ -293,9 +293,7 @@ def test_a_mutex_that_a_dead_run_took_frees_itself_and_does_not_depend_on_a_leas
     assert prefect_view.client.read_global_concurrency_limit_by_name(MUTEX).active_slots == 0
 
 
-def test_the_mutex_of_a_server_that_version_0_2_has_used_is_corrected_by_the_first_run(
-    sandbox: Sandbox, prefect_view: PrefectView
-) -> None:
+def test_a_mutex_left_by_version_0_2_is_corrected_by_the_first_run(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     prefect_view.client.upsert_global_concurrency_limit_by_name(MUTEX, MUTEX_SLOTS, 0.0)
     stuck = GlobalConcurrencyLimitUpdate(active_slots=1)
     prefect_view.client.update_global_concurrency_limit(MUTEX, stuck)

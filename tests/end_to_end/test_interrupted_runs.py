@@ -33,7 +33,7 @@ def test_a_run_that_died_between_converting_and_copying_is_finished_by_the_next(
     assert sorted(action.resource_id for action in started(sandbox, "convert")) == sorted(each.id for each in images)
 
 
-def test_copies_under_way_are_adopted_and_none_is_started_twice(sandbox: Sandbox) -> None:
+def test_copies_in_progress_are_adopted_and_never_started_twice(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     operator = Operator(sandbox)
@@ -49,7 +49,7 @@ def test_copies_under_way_are_adopted_and_none_is_started_twice(sandbox: Sandbox
     assert goals(started(sandbox)) == pairs(images, REGIONS)
 
 
-def test_backups_that_cannot_be_tagged_are_tagged_as_soon_as_they_are_snapshots(
+def test_backups_that_cannot_be_tagged_are_tagged_once_they_are_snapshots(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
     sandbox = start_with_behavior(taggable_backups=False)
@@ -61,7 +61,7 @@ def test_backups_that_cannot_be_tagged_are_tagged_as_soon_as_they_are_snapshots(
     assert outcomes(report_of(again)) == dict.fromkeys(pairs(images, REGIONS), "already_there")
 
 
-def test_a_conversion_that_nobody_could_tag_any_more_is_known_by_its_action(
+def test_an_untagged_conversion_is_recognized_by_its_action(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
     sandbox = start_with_behavior(taggable_backups=False)
@@ -73,7 +73,7 @@ def test_a_conversion_that_nobody_could_tag_any_more_is_known_by_its_action(
     assert len(started(sandbox, "convert")) == len(images)
 
 
-def test_a_conversion_that_nobody_could_tag_is_known_also_if_it_was_the_last_backup(
+def test_an_untagged_conversion_is_recognized_even_if_it_was_the_last_backup(
     start: Callable[..., Sandbox],
 ) -> None:
     sandbox = start(backups_per_droplet=1)
@@ -84,7 +84,9 @@ def test_a_conversion_that_nobody_could_tag_is_known_also_if_it_was_the_last_bac
     assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS), "transferred")
 
 
-def test_images_that_lag_behind_their_actions_start_nothing_twice(start_with_behavior: Callable[..., Sandbox]) -> None:
+def test_nothing_is_started_twice_if_images_lag_behind_their_actions(
+    start_with_behavior: Callable[..., Sandbox],
+) -> None:
     # Four seconds of this machine's, longer than the first run takes.
     sandbox = start_with_behavior(lag_seconds=4800, feed_lag_seconds=240, duplicate_transfers="accept")
     resize(sandbox, 2)
@@ -96,7 +98,7 @@ def test_images_that_lag_behind_their_actions_start_nothing_twice(start_with_beh
     assert goals(started(sandbox)) == pairs(images, REGIONS)
 
 
-def test_images_that_stay_locked_after_their_conversion_are_copied_once_they_are_not(
+def test_images_locked_after_their_conversion_are_copied_once_unlocked(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
     sandbox = start_with_behavior(lock_seconds=1200)

@@ -40,7 +40,7 @@ class Deployed:
 
     Attributes:
         api: Its API.
-        environment: Of somebody at a shell.
+        environment: For commands from a shell.
     """
 
     api: PrefectApi
@@ -89,7 +89,7 @@ def account() -> Iterator[Sandbox]:
 
 
 @pytest.mark.skipif(not PS, reason="ps is not installed")
-def test_a_deployed_run_with_heartbeats_is_running_from_its_start_to_its_end_and_no_alarm_goes_off(
+def test_a_long_deployed_run_with_heartbeats_stays_running_and_triggers_no_alarm(
     server: Deployed, account: Sandbox, tmp_path: Path
 ) -> None:
     api = server.api

@@ -35,7 +35,7 @@ from tests.end_to_end.accounts import (
 MISSING = 4711
 
 
-def test_case_17_named_backups_snapshots_and_custom_images_arrive_each_once_and_others_are_refused_with_reasons(
+def test_case_17_named_images_of_every_type_arrive_once_and_others_are_refused_with_reasons(
     sandbox: Sandbox,
 ) -> None:
     resize(sandbox, 2)
@@ -65,7 +65,7 @@ def test_case_17_named_backups_snapshots_and_custom_images_arrive_each_once_and_
 
 
 @pytest.mark.parametrize("status", ["NEW", "pending"])
-def test_case_17_an_image_that_is_not_available_yet_is_a_row_with_its_status_and_stops_no_other(
+def test_case_17_an_image_not_yet_available_is_a_row_with_its_status_and_stops_no_other(
     sandbox: Sandbox, status: ImageStatus
 ) -> None:
     resize(sandbox, 2)
@@ -84,7 +84,7 @@ def test_case_17_an_image_that_is_not_available_yet_is_a_row_with_its_status_and
     assert backup.tags == []
 
 
-def test_more_images_than_are_worth_single_looks_are_found_in_the_list(sandbox: Sandbox) -> None:
+def test_many_images_are_looked_up_in_the_list(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     images = [*images_of(sandbox, "backup"), *images_of(sandbox, "snapshot")]
     ids = [image.id for image in images] + list(range(1, 12))
@@ -115,7 +115,7 @@ def test_named_backups_become_snapshots_and_stay_where_they_are(sandbox: Sandbox
     assert [row.outcome for row in again.result().conversions] == ["already_there"]
 
 
-def test_a_backup_that_can_be_tagged_only_as_a_snapshot_is_tagged_also_where_the_api_shows_that_late(
+def test_a_backup_taggable_only_as_a_snapshot_is_tagged_even_if_the_api_shows_it_late(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
     sandbox = start_with_behavior(taggable_backups=False, lag_seconds=60)
@@ -124,7 +124,7 @@ def test_a_backup_that_can_be_tagged_only_as_a_snapshot_is_tagged_also_where_the
     assert backup.tags == [MANAGED_TAG]
 
 
-def test_a_conversion_under_way_is_adopted_and_one_can_be_left_to_itself(sandbox: Sandbox) -> None:
+def test_a_conversion_in_progress_is_adopted_and_waiting_is_optional(sandbox: Sandbox) -> None:
     one, other = newest_backups(sandbox)
     sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS, path=f"/images/{one.id}/"))
     first = convert_backups([one.id], wait=False)
@@ -153,7 +153,7 @@ def test_coverage_says_what_a_replication_would_copy_and_changes_nothing(sandbox
     assert {pair for pair, outcome in after.items() if outcome == "already_there"} == set(pairs(images, REGIONS[:1]))
 
 
-def test_the_history_lists_every_action_of_an_image_and_other_images_all_the_same(sandbox: Sandbox) -> None:
+def test_the_history_lists_every_action_of_an_image_despite_unknown_images(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     operator = Operator(sandbox)

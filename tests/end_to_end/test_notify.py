@@ -70,7 +70,7 @@ def test_the_event_arrives_with_the_droplet_the_images_and_the_tag(prefect_view:
         ([], {"PREFECT_API_URL": NO_SERVER}, 3, f"{NO_SERVER} does not answer"),
     ],
 )
-def test_wrong_options_and_servers_that_are_not_there_get_a_sentence_and_a_status(
+def test_invalid_options_and_missing_servers_are_explained_with_an_exit_status(
     options: list[str], environment: dict[str, str], status: int, sentence: str
 ) -> None:
     done = notify(*options, **environment)

@@ -34,7 +34,7 @@ from tests.end_to_end.accounts import (
 )
 
 
-def test_case_06_a_run_warns_once_of_what_it_cannot_read(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+def test_case_06_a_run_warns_once_about_unreadable_entries(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
     resize(sandbox, 20)
     sandbox.faults.add(Fault(FaultKind.FOREIGN_ENTRIES, times=None))
     for runs in (1, 2):
@@ -65,7 +65,7 @@ def test_case_07_foreign_snapshots_stop_neither_report_nor_pruning_and_are_never
     assert caplog.text.count("entries that cannot be read") == 2
 
 
-def test_case_08_a_wait_begins_also_where_the_action_is_not_found_yet(sandbox: Sandbox) -> None:
+def test_case_08_a_wait_starts_even_if_the_action_is_not_found_yet(sandbox: Sandbox) -> None:
     image = images_of(sandbox, "snapshot")[0]
     action_id = Operator(sandbox).transfer(image, REGIONS[0])
     sandbox.faults.add(Fault(FaultKind.NOT_FOUND, "GET", r"/actions/\d+$", times=2))
@@ -112,7 +112,7 @@ def test_case_12_an_endless_drip_hangs_nothing(sandbox: Sandbox, monkeypatch: py
 
 
 @pytest.mark.parametrize("kind", [FaultKind.GIANT_NUMBER, FaultKind.ODD_HEADERS, FaultKind.GIANT_BODY, FaultKind.BARE])
-def test_case_14_odd_answers_at_every_step_end_in_a_report(sandbox: Sandbox, kind: FaultKind) -> None:
+def test_case_14_odd_responses_at_every_step_end_in_a_report(sandbox: Sandbox, kind: FaultKind) -> None:
     resize(sandbox, 2)
     backups = newest_backups(sandbox)
     for path in ("/v2/regions", "/v2/droplets", "/v2/images$", "/v2/tags", f"/{backups[0].id}/actions$"):
@@ -141,7 +141,7 @@ def test_case_15_a_row_names_status_and_title_of_an_html_page(
         assert "cf-error" not in text
 
 
-def test_an_image_that_cannot_be_looked_at_fails_alone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_cannot_be_read_is_the_only_failure(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_HTTP_RETRY_MAX", "1")
     resize(sandbox, 2)
     bad, good = images_of(sandbox, "backup")[:2]
@@ -154,9 +154,7 @@ def test_an_image_that_cannot_be_looked_at_fails_alone(sandbox: Sandbox, monkeyp
     assert all(f"GET /v2/images/{bad.id}: 500" in row.error for row in report.bad_rows)
 
 
-def test_tags_that_cannot_be_set_keep_no_image_from_being_copied(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_to_set_tags_does_not_prevent_copies(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_HTTP_RETRY_MAX", "0")
     resize(sandbox, 2)
     sandbox.faults.add(Fault(FaultKind.ERROR_BEFORE, "POST", "/v2/tags", times=1))
@@ -166,7 +164,7 @@ def test_tags_that_cannot_be_set_keep_no_image_from_being_copied(
 
 
 @pytest.mark.parametrize("refusals_say_when", [False, True])
-def test_case_16_a_lower_minute_limit_is_learnt(
+def test_case_16_a_lower_minute_limit_is_learned(
     start: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch, refusals_say_when: bool
 ) -> None:
     sandbox = start(speed=20, droplets=4, requests_per_minute=20, refusals_say_when=refusals_say_when)

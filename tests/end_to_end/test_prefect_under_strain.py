@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("mood", ["answers 500", "is gone"])
-def test_a_run_with_transfers_in_flight_outlives_a_prefect_server_that(
+def test_a_run_with_transfers_in_progress_survives_a_prefect_server_that(
     mood: Mood, start: Callable[..., Sandbox], prefect_view: PrefectView
 ) -> None:
     sandbox = start(speed=300)

@@ -24,8 +24,9 @@ from prefect.client.schemas.schedules import SCHEDULE_TYPES, IntervalSchedule
 from prefect.states import AwaitingRetry, Cancelling
 
 from deployments.postgresql import PostgreSQL, PostgreSQLMissing
-from deployments.prefect_server import LOOPBACK, clean_environment, free_port, prefect_server
+from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Fault, FaultKind, Image, Sandbox
+from flows.temporary_server import LOOPBACK, free_port
 from tests.end_to_end.accounts import (
     REGIONS,
     Operator,
@@ -63,7 +64,7 @@ class Production:
         api: Where the server's API is.
         client: A client of the server.
         worker: The worker.
-        environment: Of somebody at a shell.
+        environment: For commands from a shell.
         api_port: Where the worker's runs find DigitalOcean's API.
     """
 
@@ -129,7 +130,7 @@ def database() -> Iterator[PostgreSQL]:
 @pytest.fixture(scope="module")
 def production(database: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
     home = tmp_path_factory.mktemp("production")
-    # The worker keeps this address, and each test has an account of its own behind it.
+    # The worker keeps this address, and each test has its own account behind it.
     api_port = free_port()
     of_digitalocean = Sandbox(port=api_port, speed=SPEED, token=TOKEN).environment()
     encryption_key = base64.urlsafe_b64encode(os.urandom(32)).decode()
@@ -154,7 +155,7 @@ def production(database: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def account(production: Production) -> Iterator[Sandbox]:
-    """An account that nobody has worked on."""
+    """A fresh account."""
     with Sandbox(port=production.api_port, speed=SPEED, token=TOKEN, droplets=2) as sandbox:
         resize(sandbox, 2)
         yield sandbox
@@ -201,7 +202,7 @@ def test_a_run_by_hand_from_the_command_line_copies_everything(production: Produ
     assert_are_everywhere(images, account)
 
 
-def test_the_schedule_starts_runs_by_itself(production: Production, account: Sandbox) -> None:
+def test_the_schedule_starts_runs(production: Production, account: Sandbox) -> None:
     images = newest_backups(account)
     nightly = production.deployment("replicate-backups/nightly")
     # The next in eight seconds.
@@ -224,7 +225,7 @@ def test_the_schedule_starts_runs_by_itself(production: Production, account: San
             assert production.ended(other).state_name == "Completed", state_of(other)
 
 
-def test_an_event_that_names_images_has_them_copied(production: Production, account: Sandbox) -> None:
+def test_an_event_with_image_ids_copies_these_images(production: Production, account: Sandbox) -> None:
     images = newest_backups(account)[:1]
     run = run_after_event(production, image_ids=[image.id for image in images])
     assert run.parameters == {"image_ids": [images[0].id], "droplet_tag": None}
@@ -232,7 +233,7 @@ def test_an_event_that_names_images_has_them_copied(production: Production, acco
     assert {action.resource_id for action in account.record.actions} == {images[0].id}
 
 
-def test_an_event_that_names_a_tag_has_the_newest_backups_of_its_droplets_copied(
+def test_an_event_with_a_tag_copies_the_newest_backups_of_its_droplets(
     production: Production, account: Sandbox
 ) -> None:
     droplet = next(iter(account.account.droplets.values()))
@@ -248,7 +249,7 @@ def test_an_event_that_names_a_tag_has_the_newest_backups_of_its_droplets_copied
 
 
 @pytest.mark.parametrize("payload", [{"image_ids": "{id}"}, {"image_ids": ["{id}"], "droplet_tag": ""}])
-def test_an_event_may_name_images_as_text_and_an_empty_tag(
+def test_an_event_may_contain_ids_as_text_and_an_empty_tag(
     production: Production, account: Sandbox, payload: dict[str, Any]
 ) -> None:
     image = newest_backups(account)[0]
@@ -258,7 +259,7 @@ def test_an_event_may_name_images_as_text_and_an_empty_tag(
 
 
 @pytest.mark.parametrize("payload", [{"image_id": 62137902}, {"image_ids": ["web"]}, {"droplet_tag": {"name": "dr"}}])
-def test_an_event_that_cannot_be_understood_starts_no_run_and_triggers_a_notification(
+def test_an_invalid_event_starts_no_run_and_triggers_a_notification(
     production: Production, account: Sandbox, payload: dict[str, Any]
 ) -> None:
     before = production.runs_of("replicate-backups/after-backup")
@@ -303,7 +304,7 @@ def run_after_event(production: Production, **payload: Any) -> FlowRun:
     return run
 
 
-def test_a_run_cancelled_with_transfers_in_flight_ends_and_a_new_one_finishes_its_work(
+def test_a_run_cancelled_with_transfers_in_progress_ends_and_a_new_one_finishes_its_work(
     production: Production, account: Sandbox
 ) -> None:
     images = newest_backups(account)
@@ -317,7 +318,7 @@ def test_a_run_cancelled_with_transfers_in_flight_ends_and_a_new_one_finishes_it
     assert account.record.duplicate_transfers() == []
 
 
-def test_a_run_whose_process_is_told_to_end_says_so_and_gives_up_its_images(
+def test_a_run_whose_process_is_terminated_reports_it_and_releases_its_images(
     production: Production, account: Sandbox
 ) -> None:
     images = newest_backups(account)
@@ -335,11 +336,11 @@ def test_a_run_whose_process_is_told_to_end_says_so_and_gives_up_its_images(
 
 # Prefect has two UIs; the button Retry of the older one asks, that of the newer one insists.
 @pytest.mark.parametrize("force", [False, True], ids=["older UI", "newer UI"])
-def test_the_button_retry_has_a_failed_run_do_what_is_missing(
+def test_the_retry_button_makes_a_failed_run_do_what_is_missing(
     production: Production, account: Sandbox, force: bool
 ) -> None:
     images = newest_backups(account)
-    # Once and again, as often as it is started anew.
+    # On every restart.
     account.faults.add(Fault(FaultKind.ACTION_ERRORED, path=f"/images/{images[0].id}/", times=None))
     run = production.ended(production.begin("replicate-backups/manual", regions=REGIONS))
     assert run.state_name == "Failed", state_of(run)
@@ -353,7 +354,7 @@ def test_the_button_retry_has_a_failed_run_do_what_is_missing(
     assert account.record.duplicate_transfers() == []
 
 
-def test_the_token_is_in_clear_text_neither_in_the_database_nor_in_a_log(
+def test_the_token_is_in_plain_text_neither_in_the_database_nor_in_a_log(
     production: Production, account: Sandbox
 ) -> None:
     run = production.ended(production.begin("replicate-backups/manual", regions=REGIONS[:1]))
@@ -369,5 +370,5 @@ def test_the_token_is_in_clear_text_neither_in_the_database_nor_in_a_log(
         assert text
         assert TOKEN not in text
         assert TOKEN.encode().hex() not in text
-        # With it, whoever has a copy of the database has the token.
+        # Together with a copy of the database, it reveals the token.
         assert production.encryption_key not in text

@@ -51,7 +51,7 @@ from tests.end_to_end.test_what_prefect_shows import table_in
 # Each snapshot that is asked for as 0 days old is newer than all of its Droplet's backups.
 TWO: dict[str, Any] = {"keep_last": 2, "keep_weekly": 0, "keep_monthly": 0, "regions": REGIONS}
 TWO_OPTIONS = ["--keep-last", "2", "--keep-weekly", "0", "--keep-monthly", "0", "--regions", *REGIONS]
-# Days apart that are in months, and so in weeks, of their own: the usual rule keeps these and nothing older.
+# Days in separate months, and so in separate weeks: the default rule keeps these and nothing older.
 SEVEN_MONTHS = [35.0 * number for number in range(1, 8)]
 MakeLock: TypeAlias = Callable[[Image], FlowRun]
 EVENTS = (SNAPSHOT_DELETED, PRUNING_COMPLETED, PRUNING_FAILED)
@@ -87,7 +87,9 @@ def table_of(view: PrefectView, run: FlowRun) -> list[dict[str, str]]:
 # What a run does
 
 
-def test_by_default_a_run_says_what_would_go_and_deletes_nothing(sandbox: Sandbox, prefect_view: PrefectView) -> None:
+def test_by_default_a_run_says_what_it_would_delete_and_deletes_nothing(
+    sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
     newest, second, third, fourth = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
     state = prune_snapshots(**TWO, return_state=True)
     assert state.is_completed()
@@ -104,7 +106,7 @@ def test_by_default_a_run_says_what_would_go_and_deletes_nothing(sandbox: Sandbo
     assert prefect_view.events_of(run, *EVENTS) == []
 
 
-def test_what_no_rule_keeps_is_deleted_each_once_and_told_of_and_a_second_run_deletes_nothing(
+def test_snapshots_that_no_rule_keeps_are_deleted_once_and_reported_and_a_second_run_deletes_nothing(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     first, second = droplets_of(sandbox)
@@ -158,7 +160,7 @@ def test_what_no_rule_keeps_is_deleted_each_once_and_told_of_and_a_second_run_de
     assert (only.event, only.payload["image_ids"]) == (PRUNING_COMPLETED, [])
 
 
-def test_from_the_command_line_only_no_dry_run_deletes(sandbox: Sandbox) -> None:
+def test_on_the_command_line_only_no_dry_run_deletes(sandbox: Sandbox) -> None:
     *kept, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
     looked = command("prune_snapshots", *TWO_OPTIONS)
     assert looked.returncode == 0, looked.stderr
@@ -170,16 +172,14 @@ def test_from_the_command_line_only_no_dry_run_deletes(sandbox: Sandbox) -> None
     assert deleted(sandbox) == [old.id]
 
 
-def test_an_age_to_delete_from_keeps_what_is_younger(sandbox: Sandbox) -> None:
+def test_a_minimum_age_keeps_younger_snapshots(sandbox: Sandbox) -> None:
     _, _, young, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 29, 31)
     report = pruning_report_of(prune_snapshots(**TWO, older_than_days=30, dry_run=False, return_state=True))
     assert deleted(sandbox) == [old.id]
     assert reasons(report)[young.id] == "younger than 30 days"
 
 
-def test_more_than_may_go_at_once_fails_with_the_plan_and_deletes_nothing(
-    sandbox: Sandbox, prefect_view: PrefectView
-) -> None:
+def test_too_many_deletions_fail_with_the_plan_and_delete_nothing(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     *_, third, fourth = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
     state = prune_snapshots(**TWO, max_deletions=1, dry_run=False, return_state=True)
     assert state.is_failed()
@@ -201,12 +201,12 @@ def test_more_than_may_go_at_once_fails_with_the_plan_and_deletes_nothing(
     ("parameters", "message"),
     [
         ({"keep_last": -1}, "keep_last: must be at least 0"),
-        ({"droplet_tag": "nobody"}, "no Droplet has the tag 'nobody'"),
+        ({"droplet_tag": "missing"}, "no Droplet has the tag 'missing'"),
         ({"regions": []}, "the list of regions is empty"),
         ({"regions": ["moon 1"]}, "regions: '1' is not a region slug"),
     ],
 )
-def test_wrong_parameters_end_the_run_with_a_sentence_and_before_any_change(
+def test_invalid_parameters_end_the_run_with_a_sentence_before_any_change(
     sandbox: Sandbox, prefect_view: PrefectView, parameters: dict[str, Any], message: str
 ) -> None:
     add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
@@ -220,14 +220,14 @@ def test_wrong_parameters_end_the_run_with_a_sentence_and_before_any_change(
 # What stays, whatever the rule says
 
 
-def test_what_this_project_did_not_make_stays_and_is_only_counted(sandbox: Sandbox) -> None:
+def test_unmanaged_snapshots_are_kept_and_only_counted(sandbox: Sandbox) -> None:
     droplet = droplets_of(sandbox)[0]
     newest, old = add_snapshots(sandbox, droplet, 0, 100)
     by_others = [*add_snapshots(sandbox, droplet, 1, 90, 120, tag=None), *add_snapshots(sandbox, droplet, 95, tag="dr")]
     before = [image for image in images_of(sandbox, "snapshot") if MANAGED_TAG not in image.tags]
     assert len(before) == len(by_others) + 1
     custom = images_of(sandbox, "custom")[0]
-    # Somebody may tag whatever they like; a custom image is no copy of a Droplet's backup.
+    # Users may tag anything; a custom image is not a copy of a Droplet's backup.
     sandbox.account.tag(sandbox.account.tags[MANAGED_TAG], "image", custom)
     state = prune_snapshots(**{**TWO, "keep_last": 0}, dry_run=False, return_state=True)
     assert deleted(sandbox) == [old.id]
@@ -236,7 +236,7 @@ def test_what_this_project_did_not_make_stays_and_is_only_counted(sandbox: Sandb
     assert f"{len(before)} unmanaged left alone" in str(state.message)
 
 
-def test_a_snapshot_with_an_action_under_way_stays_and_its_row_says_so(sandbox: Sandbox) -> None:
+def test_a_snapshot_with_an_action_in_progress_is_kept_and_its_row_says_so(sandbox: Sandbox) -> None:
     _, _, busy, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
     sandbox.account.start(busy, "transfer", "ams3", time.time(), Fate(ends=False))
     state = prune_snapshots(**TWO, dry_run=False, return_state=True)
@@ -250,7 +250,7 @@ def test_a_snapshot_with_an_action_under_way_stays_and_its_row_says_so(sandbox: 
     assert deleted(sandbox) == ids(old, busy)
 
 
-def test_a_droplet_whose_newest_recovery_point_is_not_everywhere_keeps_all_and_says_what_is_lacking(
+def test_a_droplet_whose_newest_recovery_point_lacks_copies_keeps_everything_and_says_why(
     sandbox: Sandbox,
 ) -> None:
     unsafe, safe = droplets_of(sandbox)
@@ -271,7 +271,7 @@ def test_a_droplet_whose_newest_recovery_point_is_not_everywhere_keeps_all_and_s
     assert deleted(sandbox) == [old.id, older[1].id]
 
 
-def test_a_newer_snapshot_that_is_not_available_makes_no_older_one_deletable(sandbox: Sandbox) -> None:
+def test_a_newer_unavailable_snapshot_does_not_make_an_older_one_deletable(sandbox: Sandbox) -> None:
     droplet = droplets_of(sandbox)[0]
     pending, last, older, oldest = add_snapshots(sandbox, droplet, 0, 0, 2, 3)
     pending.status = "pending"
@@ -285,7 +285,7 @@ def test_a_newer_snapshot_that_is_not_available_makes_no_older_one_deletable(san
     assert deleted(sandbox) == [oldest.id]
 
 
-def test_a_backup_that_was_not_copied_yet_keeps_all_older_snapshots_of_its_droplet(sandbox: Sandbox) -> None:
+def test_a_backup_not_yet_copied_protects_all_older_snapshots_of_its_droplet(sandbox: Sandbox) -> None:
     droplet = droplets_of(sandbox)[0]
     snapshots = add_snapshots(sandbox, droplet, 2, 3, 4)
     report = pruning_report_of(prune_snapshots(**TWO, dry_run=False, return_state=True))
@@ -295,7 +295,7 @@ def test_a_backup_that_was_not_copied_yet_keeps_all_older_snapshots_of_its_dropl
     assert reasons(report)[snapshots[2].id] == f"newest copy not yet in {lacking}"
 
 
-def test_snapshots_of_a_droplet_that_is_gone_are_pruned_but_not_by_a_run_for_a_tag(sandbox: Sandbox) -> None:
+def test_snapshots_of_a_deleted_droplet_are_pruned_but_not_by_a_run_for_a_tag(sandbox: Sandbox) -> None:
     lost, there = droplets_of(sandbox)
     lost_newest, _, lost_old = add_snapshots(sandbox, lost, 0, 1, 2)
     *_, old = add_snapshots(sandbox, there, 0, 1, 2)
@@ -314,7 +314,7 @@ def test_snapshots_of_a_droplet_that_is_gone_are_pruned_but_not_by_a_run_for_a_t
 # Bad answers
 
 
-def test_a_deletion_that_was_cut_off_counts_as_deleted_and_is_not_sent_again(
+def test_a_deletion_with_a_lost_response_counts_as_done_and_is_not_repeated(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     *_, third, fourth = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
@@ -325,13 +325,13 @@ def test_a_deletion_that_was_cut_off_counts_as_deleted_and_is_not_sent_again(
     assert state.is_completed()
     assert [row.outcome for row in pruning_report_of(state).rows[2:]] == ["deleted", "deleted"]
     assert deleted(sandbox) == ids(third, fourth)
-    # The one that was not carried out is sent again, once somebody has looked.
+    # The one that was not carried out is repeated after a check.
     assert [seen.path for seen in changes(sandbox)] == [f"/v2/images/{each.id}" for each in (third, fourth, fourth)]
     *deletions, _ = prefect_view.events_of(prefect_view.run_of(state), *EVENTS)
     assert [event.payload["image_id"] for event in deletions] == ids(third, fourth)
 
 
-def test_a_deletion_that_fails_for_good_is_told_in_the_apis_words_and_the_others_are_deleted(
+def test_a_permanently_failed_deletion_is_reported_in_the_apis_words_and_the_others_are_deleted(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITALOCEAN_HTTP_RETRY_MAX", "1")
@@ -371,7 +371,7 @@ def test_a_deletion_that_fails_for_good_is_told_in_the_apis_words_and_the_others
     assert sorted(deleted(sandbox)) == sorted(ids(refused, good, broken, last))
 
 
-def test_after_three_snapshots_that_a_token_may_not_delete_no_more_are_asked_for_and_every_row_says_so(
+def test_after_three_forbidden_deletions_no_more_are_requested_and_every_row_says_so(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITALOCEAN_HTTP_RETRY_MAX", "0")
@@ -387,7 +387,7 @@ def test_after_three_snapshots_that_a_token_may_not_delete_no_more_are_asked_for
     assert deleted(sandbox) == []
 
 
-def test_a_snapshot_that_somebody_else_deletes_meanwhile_is_already_gone_and_no_failure(
+def test_a_snapshot_deleted_elsewhere_meanwhile_is_already_gone_and_not_a_failure(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     *_, third, fourth = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
@@ -405,7 +405,7 @@ def test_a_snapshot_that_somebody_else_deletes_meanwhile_is_already_gone_and_no_
     assert end.payload["image_ids"] == [third.id]
 
 
-def test_a_run_that_cannot_begin_says_why_and_so_does_its_event(
+def test_a_run_that_cannot_start_says_why_and_so_does_its_event(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_wrong")
@@ -420,7 +420,7 @@ def test_a_run_that_cannot_begin_says_why_and_so_does_its_event(
 # Money
 
 
-def test_a_price_is_named_only_where_one_is_set(
+def test_a_price_is_mentioned_only_if_one_is_set(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
@@ -458,7 +458,7 @@ def is_waited_for(view: PrefectView) -> bool:
     return any(int(run.labels.get(RENEWED_LABEL, 0)) > 4 and not run.labels.get(LOCKED_LABEL) for run in runs)
 
 
-def test_a_run_that_has_locked_a_snapshot_is_waited_for_and_then_all_is_looked_at_anew(
+def test_a_run_that_has_locked_a_snapshot_is_awaited_and_then_everything_is_read_again(
     sandbox: Sandbox, prefect_view: PrefectView, make_lock: MakeLock
 ) -> None:
     _, _, locked, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
@@ -481,9 +481,7 @@ def test_a_run_that_has_locked_a_snapshot_is_waited_for_and_then_all_is_looked_a
     assert f"Waiting for '{rival.name}', which has locked some of the images" in log
 
 
-def test_a_dry_run_waits_for_nobody_and_neither_does_a_run_that_deletes_something_else(
-    sandbox: Sandbox, make_lock: MakeLock
-) -> None:
+def test_neither_a_dry_run_nor_a_run_on_other_snapshots_waits(sandbox: Sandbox, make_lock: MakeLock) -> None:
     newest, _, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
     make_lock(newest)
     assert prune_snapshots(**TWO, return_state=True).is_completed()
@@ -500,7 +498,7 @@ def pruning_in(view: PrefectView, state: State[Any]) -> list[FlowRun]:
     return view.client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
 
 
-def test_replication_prunes_once_all_has_arrived_what_the_usual_rule_does_not_keep_and_only_where_it_is_safe(
+def test_replication_prunes_by_the_default_rule_once_everything_has_arrived_and_only_if_it_is_safe(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     resize(sandbox, 2)
@@ -532,7 +530,7 @@ def test_replication_prunes_once_all_has_arrived_what_the_usual_rule_does_not_ke
     assert deleted(sandbox) == ids(seventh, old)
 
 
-def test_replication_prunes_nothing_without_being_told_to(sandbox: Sandbox, prefect_view: PrefectView) -> None:
+def test_replication_does_not_prune_by_default(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     resize(sandbox, 2)
     add_snapshots(sandbox, droplets_of(sandbox)[0], *SEVEN_MONTHS, 300)
     state = replicate_backups(regions=REGIONS, return_state=True)
@@ -541,9 +539,7 @@ def test_replication_prunes_nothing_without_being_told_to(sandbox: Sandbox, pref
     assert deleted(sandbox) == []
 
 
-def test_replication_prunes_nothing_where_something_has_not_arrived(
-    sandbox: Sandbox, prefect_view: PrefectView
-) -> None:
+def test_replication_prunes_nothing_if_a_copy_is_missing(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     resize(sandbox, 2)
     good, bad = droplets_of(sandbox)
     add_snapshots(sandbox, good, *SEVEN_MONTHS, 300)
@@ -556,7 +552,7 @@ def test_replication_prunes_nothing_where_something_has_not_arrived(
     assert deleted(sandbox) == []
 
 
-def test_replication_that_does_not_wait_prunes_nothing_of_what_has_not_arrived(sandbox: Sandbox) -> None:
+def test_replication_without_waiting_prunes_nothing_with_missing_copies(sandbox: Sandbox) -> None:
     add_snapshots(sandbox, droplets_of(sandbox)[0], *SEVEN_MONTHS, 300)
     make_transfers_endless(sandbox, newest_backups(sandbox), len(REGIONS))
     assert replicate_backups(regions=REGIONS, wait=False, prune=True, return_state=True).is_completed()
@@ -576,9 +572,7 @@ def test_a_dry_run_of_replication_says_what_it_would_prune_and_changes_nothing(
     assert changes(sandbox) == []
 
 
-def test_copies_that_have_arrived_are_no_failure_because_old_snapshots_were_not_deleted(
-    sandbox: Sandbox, prefect_view: PrefectView
-) -> None:
+def test_failed_deletions_do_not_make_successful_copies_a_failure(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     resize(sandbox, 2)
     *_, seventh, old = add_snapshots(sandbox, droplets_of(sandbox)[0], *SEVEN_MONTHS, 300)
     seventh.locked_until = math.inf
@@ -607,7 +601,7 @@ def test_replication_of_some_droplets_prunes_no_others(sandbox: Sandbox) -> None
     assert last.id in sandbox.account.images
 
 
-def test_replication_of_named_images_does_not_prune_because_they_name_no_droplets(sandbox: Sandbox) -> None:
+def test_replication_of_named_images_does_not_prune(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     (newest, *_) = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, *SEVEN_MONTHS)
     state = replicate_backups(image_ids=[newest.id], regions=REGIONS, prune=True, return_state=True)

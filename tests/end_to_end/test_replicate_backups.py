@@ -54,7 +54,7 @@ class ClosedRegion(Region):
         return False
 
 
-def test_every_newest_backup_arrives_in_every_region_and_a_second_run_has_nothing_to_do(
+def test_the_newest_backups_arrive_in_every_region_and_a_second_run_has_nothing_to_do(
     start: Callable[..., Sandbox],
 ) -> None:
     sandbox = start(droplets=6)
@@ -88,7 +88,7 @@ def test_every_newest_backup_arrives_in_every_region_and_a_second_run_has_nothin
     assert outcomes(coverage) == dict.fromkeys(pairs(protected, everywhere), "already_there")
 
 
-def test_a_token_without_the_scope_for_the_accounts_actions_is_enough(
+def test_a_token_without_the_scope_for_the_account_feed_is_sufficient(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
     sandbox = start_with_behavior(out_of_scope=frozenset({"/v2/actions"}))
@@ -122,7 +122,7 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(sandbox: Sandbox)
     assert changes(sandbox) == []
 
 
-def test_without_waiting_copies_are_started_and_the_next_run_takes_them_up(sandbox: Sandbox) -> None:
+def test_without_waiting_copies_are_started_and_the_next_run_adopts_them(sandbox: Sandbox) -> None:
     images = newest_backups(sandbox)
     make_transfers_endless(sandbox, images, len(REGIONS))
     first = report_of(replicate_backups(regions=REGIONS, wait=False, return_state=True))
@@ -136,7 +136,7 @@ def test_without_waiting_copies_are_started_and_the_next_run_takes_them_up(sandb
     assert len(started(sandbox)) == len(images) * len(REGIONS)
 
 
-def test_what_does_not_arrive_in_time_is_reported_and_taken_up_by_the_next_run(sandbox: Sandbox) -> None:
+def test_copies_that_do_not_arrive_in_time_are_reported_and_adopted_by_the_next_run(sandbox: Sandbox) -> None:
     images = newest_backups(sandbox)
     make_transfers_endless(sandbox, images, len(REGIONS))
     hasty = replicate_backups.with_options(validate_parameters=False)
@@ -156,7 +156,7 @@ def test_what_does_not_arrive_in_time_is_reported_and_taken_up_by_the_next_run(s
     assert goals(started(sandbox)) == pairs(images, REGIONS)
 
 
-def test_transfers_and_conversions_that_end_errored_are_started_anew(sandbox: Sandbox) -> None:
+def test_errored_transfers_and_conversions_are_restarted(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     images = newest_backups(sandbox)
     # The first of each image's actions is its conversion.
@@ -196,7 +196,7 @@ def test_a_bad_region_does_not_stop_the_others_and_the_api_is_quoted(sandbox: Sa
 
 
 @pytest.mark.parametrize("region", ["sfo1", "ams2", "atlantis1"])
-def test_case_18_a_region_that_is_named_is_tried_whatever_the_list_says_and_the_row_shows_the_apis_answer(
+def test_case_18_a_requested_region_is_tried_regardless_of_the_list_and_the_row_shows_the_apis_response(
     sandbox: Sandbox, region: str
 ) -> None:
     resize(sandbox, 2)
@@ -229,7 +229,7 @@ class ClosedForDroplets(Region):
         return True
 
 
-def test_case_18_a_region_that_is_closed_for_droplets_gets_images_if_it_is_named_and_the_api_accepts_them(
+def test_case_18_a_region_closed_for_droplets_receives_images_if_requested_and_accepted_by_the_api(
     sandbox: Sandbox,
 ) -> None:
     resize(sandbox, 2)
@@ -241,7 +241,7 @@ def test_case_18_a_region_that_is_closed_for_droplets_gets_images_if_it_is_named
     assert outcomes(report_of(state)) == dict.fromkeys(pairs(images, ["nyc2"]), "transferred")
 
 
-def test_regions_that_are_named_are_tried_although_the_list_of_regions_cannot_be_read(
+def test_requested_regions_are_tried_even_if_the_list_of_regions_is_unreadable(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
     sandbox = start_with_behavior(out_of_scope=frozenset({"/v2/regions"}))
@@ -271,7 +271,7 @@ def test_case_19_a_droplets_volumes_are_reported_as_not_covered(sandbox: Sandbox
 
 
 @pytest.mark.parametrize("price", [None, "0.06"])
-def test_a_dry_run_and_a_coverage_report_say_what_the_new_snapshots_come_to(
+def test_a_dry_run_and_a_coverage_report_say_how_much_the_new_snapshots_add_up_to(
     sandbox: Sandbox, price: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resize(sandbox, 12.5)
@@ -285,7 +285,7 @@ def test_a_dry_run_and_a_coverage_report_say_what_the_new_snapshots_come_to(
     assert "would add 0 GiB of snapshots" in str(further.message)
 
 
-def test_a_backup_that_is_still_being_made_leaves_the_one_before_it_the_newest(sandbox: Sandbox) -> None:
+def test_a_backup_still_being_created_does_not_count_as_the_newest(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     droplet, other = sandbox.account.droplets.values()
     being_made, before = backups_of(sandbox, droplet)[:2]
@@ -296,7 +296,7 @@ def test_a_backup_that_is_still_being_made_leaves_the_one_before_it_the_newest(s
     assert goals(started(sandbox)) == pairs(expected, REGIONS)
 
 
-def test_an_image_that_is_deleted_meanwhile_fails_alone(sandbox: Sandbox) -> None:
+def test_an_image_deleted_meanwhile_is_the_only_failure(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     gone, good = newest_backups(sandbox)
     sandbox.faults.add(Fault(FaultKind.SLOW, method="POST", path="/v2/tags"))
@@ -323,7 +323,9 @@ def test_a_droplet_without_backups_is_named_and_fails_nothing(sandbox: Sandbox) 
     assert {row.source for row in report_of(state).rows} == {f"{protected.name} ({protected.id})"}
 
 
-def test_an_unreliable_api_costs_requests_but_no_copy_and_nothing_is_done_twice(start: Callable[..., Sandbox]) -> None:
+def test_an_unreliable_api_costs_requests_but_no_copies_and_nothing_is_done_twice(
+    start: Callable[..., Sandbox],
+) -> None:
     sandbox = start(droplets=2)
     resize(sandbox, 2)
     images = newest_backups(sandbox)

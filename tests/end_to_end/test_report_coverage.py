@@ -17,7 +17,7 @@ from tests.end_to_end.prefect_server import PrefectView
 from tests.end_to_end.test_command_line import command
 from tests.end_to_end.test_what_prefect_shows import table_in
 
-# Days apart that are in months, and so in weeks, of their own: the usual rule keeps these and nothing older.
+# Days in separate months, and so in separate weeks: the default rule keeps these and nothing older.
 SEVEN_MONTHS = [35.0 * number for number in range(1, 8)]
 
 
@@ -48,14 +48,14 @@ def days(report: CoverageReport, droplet: Droplet) -> dict[str, int | None]:
     return {region: None if age is None else round(age / 24) for region, age in ages.items()}
 
 
-def test_each_region_tells_how_old_its_newest_copy_is_also_where_that_is_an_older_one(
+def test_each_region_shows_the_age_of_its_newest_copy_even_if_it_is_an_older_one(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     copied, behind = droplets_of(sandbox)
     add_snapshots(sandbox, copied, 0)
     add_snapshots(sandbox, behind, 3, 4, regions=REGIONS[:1])
     add_snapshots(sandbox, behind, 8, regions=REGIONS[:2])
-    # What people made is no recovery point of this project's.
+    # Manual snapshots are not recovery points of this project.
     add_snapshots(sandbox, behind, 1, tag=None)
     state = report_coverage(regions=REGIONS, return_state=True)
     assert state.is_completed()
@@ -70,7 +70,7 @@ def test_each_region_tells_how_old_its_newest_copy_is_also_where_that_is_an_olde
     assert {line[region] for region in REGIONS} == {"✓ 0 h"}
 
 
-def test_the_backup_itself_is_a_copy_where_it_was_made(sandbox: Sandbox) -> None:
+def test_the_backup_itself_counts_as_a_copy_in_its_own_region(sandbox: Sandbox) -> None:
     droplet, _ = droplets_of(sandbox)
     newest = backups_of(sandbox, droplet)[0]
     report = coverage_of(report_coverage(regions=[droplet.region], return_state=True))
@@ -93,7 +93,7 @@ def test_a_copy_that_is_not_available_does_not_count(sandbox: Sandbox) -> None:
     assert days(coverage_of(report_coverage(regions=REGIONS, return_state=True)), droplet) == dict.fromkeys(REGIONS)
 
 
-def test_an_objective_that_is_met_ends_well_also_with_copies_that_are_not_the_newest(sandbox: Sandbox) -> None:
+def test_a_met_objective_succeeds_even_if_copies_are_not_the_newest(sandbox: Sandbox) -> None:
     for droplet in droplets_of(sandbox):
         add_snapshots(sandbox, droplet, 3)
     state = report_coverage(regions=REGIONS, max_age_hours=80, return_state=True)
@@ -101,9 +101,7 @@ def test_an_objective_that_is_met_ends_well_also_with_copies_that_are_not_the_ne
     assert {row.outcome for row in coverage_of(state).rows} == {"planned"}
 
 
-def test_an_objective_that_is_missed_ends_failed_and_says_where_and_by_how_much(
-    sandbox: Sandbox, prefect_view: PrefectView
-) -> None:
+def test_a_missed_objective_fails_and_says_where_and_by_how_much(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     good, bad = droplets_of(sandbox)
     add_snapshots(sandbox, good, 0)
     add_snapshots(sandbox, bad, 3, regions=REGIONS[:1])
@@ -125,7 +123,7 @@ def test_an_objective_that_is_missed_ends_failed_and_says_where_and_by_how_much(
     assert changes(sandbox) == []
 
 
-def test_droplets_without_backups_fail_the_run_only_where_there_is_an_objective(sandbox: Sandbox) -> None:
+def test_droplets_without_backups_fail_the_run_only_if_there_is_an_objective(sandbox: Sandbox) -> None:
     protected, bare = droplets_of(sandbox)
     add_snapshots(sandbox, protected, 0)
     remove_backups(sandbox, bare)
@@ -138,7 +136,7 @@ def test_droplets_without_backups_fail_the_run_only_where_there_is_an_objective(
     assert coverage_of(state).bad_rows == ()
 
 
-def test_all_that_is_missed_is_said_at_once(sandbox: Sandbox) -> None:
+def test_all_missed_objectives_are_reported_at_once(sandbox: Sandbox) -> None:
     _, bare = droplets_of(sandbox)
     remove_backups(sandbox, bare)
     state = report_coverage(regions=REGIONS[:1], max_age_hours=24, return_state=True)
@@ -146,7 +144,7 @@ def test_all_that_is_missed_is_said_at_once(sandbox: Sandbox) -> None:
     assert str(state.message).endswith(f"; no backups of {bare.name} ({bare.id})")
 
 
-def test_snapshots_that_the_usual_rule_does_not_keep_are_counted_where_they_may_go(
+def test_snapshots_that_the_default_rule_does_not_keep_are_counted_if_they_may_be_deleted(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     safe, unsafe = droplets_of(sandbox)
@@ -171,7 +169,7 @@ def test_each_list_is_read_once(sandbox: Sandbox) -> None:
     assert len(paths) == len(set(paths))
 
 
-def test_where_the_token_may_not_list_snapshots_the_report_goes_without_the_older_ones_and_says_so(
+def test_without_permission_to_list_snapshots_the_report_omits_older_copies_and_says_so(
     start_with_behavior: Callable[..., Sandbox], prefect_view: PrefectView
 ) -> None:
     sandbox = start_with_behavior(out_of_scope=frozenset({"/v2/snapshots"}))
@@ -188,7 +186,7 @@ def test_where_the_token_may_not_list_snapshots_the_report_goes_without_the_olde
     assert "Could not read older snapshots; the report omits them: GET /v2/snapshots: 403 forbidden" in log
 
 
-def test_a_tag_narrows_all_of_the_report(sandbox: Sandbox) -> None:
+def test_a_tag_filters_the_entire_report(sandbox: Sandbox) -> None:
     wanted, other = droplets_of(sandbox)
     add_snapshots(sandbox, wanted, 0)
     add_snapshots(sandbox, other, 0, *SEVEN_MONTHS)
@@ -202,7 +200,7 @@ def test_a_tag_narrows_all_of_the_report(sandbox: Sandbox) -> None:
     assert report.unkept == 0
 
 
-def test_a_report_looks_and_changes_nothing(sandbox: Sandbox) -> None:
+def test_a_report_changes_nothing(sandbox: Sandbox) -> None:
     newest = newest_backups(sandbox)
     add_snapshots(sandbox, droplets_of(sandbox)[0], 0, *SEVEN_MONTHS, 300)
     report = coverage_of(report_coverage(return_state=True))

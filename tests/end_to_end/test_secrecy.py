@@ -15,7 +15,7 @@ from tests.end_to_end.prefect_server import PrefectView
 WRONG_TOKEN = "dop_v1_0123456789abcdef"
 
 
-def test_the_token_is_neither_stored_nor_logged_nor_printed_whatever_goes_wrong(
+def test_the_token_is_never_stored_logged_or_printed(
     sandbox: Sandbox,
     prefect_view: PrefectView,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Prefect's server on a PostgreSQL of its own: `python -m deployments.server`."""
+"""Prefect's server with its own PostgreSQL: `python -m deployments.server`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from deployments.postgresql import PostgreSQL, PostgreSQLMissing
-from deployments.prefect_server import LOOPBACK, clean_environment, free_port
+from deployments.prefect_server import clean_environment
+from flows.temporary_server import LOOPBACK, free_port
 from tests.end_to_end.postgresql import temporary_folder
 from tests.end_to_end.prefect_server import until
 from tests.end_to_end.worker import PS, descendants
@@ -89,10 +90,13 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         yield Shell(folder, tmp_path / "prefect", free_port())
 
 
-def test_ctrl_c_ends_both_and_the_next_start_finds_the_same_database(shell: Shell) -> None:
+def test_ctrl_c_stops_both_servers_and_the_next_start_uses_the_same_database(shell: Shell) -> None:
     with shell.server() as server:
         recorded = {"name": "kept", "value": 1}
         httpx.post(f"{shell.api}/variables/", json=recorded, trust_env=False).raise_for_status()
+        # Where the links in notifications lead.
+        settings = httpx.get(f"{shell.api}/admin/settings", trust_env=False).json()
+        assert settings["ui_url"] == shell.api.removesuffix("/api")
         elsewhere = shell.start(free_port())
         said, _ = elsewhere.communicate(timeout=LONGEST_START_SECONDS)
         assert elsewhere.returncode == 3

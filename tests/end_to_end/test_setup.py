@@ -5,32 +5,32 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import httpx
 import pytest
 from prefect.blocks.notifications import SlackWebhook
+from prefect.client.base import PrefectHttpxSyncClient
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 from ruamel.yaml import YAML
 
-from deployments.prefect_server import clean_environment, free_port, prefect_server
+from deployments.prefect_server import clean_environment, prefect_server
 from deployments.server_resources.automations import HEARTBEAT, automations
 from deployments.server_resources.deployment_limits import NIGHTLY
 from deployments.server_resources.token_block import BLOCK
-from deployments.server_resources.work_pool import POOL
-from deployments.server_resources.work_queue import EVENT_QUEUE, EVENT_RUNS
+from deployments.server_resources.work_pool import EVENT_QUEUE, EVENT_RUNS, POOL
 from deployments.setup import main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
+from flows.temporary_server import free_port
 from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, PrefectLeakyBucket
-from tests.end_to_end.prefect_server import PrefectView, until
+from tests.end_to_end.prefect_server import PrefectView, client_for, until
 from tests.flows.test_prefect_settings import longest_silence_of_a_living_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,11 +58,11 @@ class Server:
 
     url: str
     folder: Path
-    http: httpx.Client
+    http: PrefectHttpxSyncClient
     said: list[str] = field(default_factory=list)
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a module from the project's root, with nobody at the terminal."""
+        """Run a module from the project's root, without a terminal."""
         done = subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
@@ -126,9 +126,9 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("set-up")
-    with prefect_server(folder / "server") as url, httpx.Client(base_url=f"{url}/api", trust_env=False) as http:
+def server(prefect_home: Callable[[str], Path]) -> Iterator[Server]:
+    folder = prefect_home("set-up")
+    with prefect_server(folder) as url, client_for(f"{url}/api") as http:
         yield Server(url, folder, http)
 
 
@@ -212,20 +212,20 @@ def test_a_check_names_what_is_missing_and_changes_nothing(story: Story) -> None
     assert story.still_empty == story.empty
 
 
-def test_without_a_token_it_says_where_to_put_one_and_changes_nothing(story: Story) -> None:
+def test_without_a_token_setup_says_where_to_set_one_and_changes_nothing(story: Story) -> None:
     assert_that_it_says(story.without_token, "DIGITALOCEAN_TOKEN")
     assert story.still_empty == story.empty
 
 
-def test_a_token_that_cannot_be_one_is_said_to_be_none(story: Story) -> None:
+def test_an_impossible_token_is_rejected(story: Story) -> None:
     assert_that_it_says(story.impossible_token, "contains characters that are not allowed in a token")
 
 
-def test_a_token_that_cannot_be_one_is_not_passed_over_where_the_server_has_one(server: Server, story: Story) -> None:
+def test_an_impossible_token_is_rejected_even_if_the_server_has_one(server: Server, story: Story) -> None:
     assert_that_it_says(server.set_up(token="two words"), "contains characters that are not allowed in a token")
 
 
-def test_it_says_what_it_has_made(story: Story) -> None:
+def test_setup_reports_what_it_has_created(story: Story) -> None:
     assert story.first.returncode == 0, story.first.stderr
     assert verdicts(story.first.stdout) == dict.fromkeys(PARTS, "created")
     (document,) = story.made["block_documents"]
@@ -235,35 +235,35 @@ def test_it_says_what_it_has_made(story: Story) -> None:
     assert len(story.made["automations"]) == 4
 
 
-def test_a_second_time_it_says_unchanged_and_changes_nothing(story: Story) -> None:
+def test_a_second_setup_reports_no_changes_and_makes_none(story: Story) -> None:
     assert story.second.returncode == 0, story.second.stderr
     assert verdicts(story.second.stdout) == dict.fromkeys(PARTS, "unchanged")
     assert story.made_again == story.made
 
 
-def test_a_check_of_a_server_that_is_set_up_is_content_and_needs_no_token(story: Story) -> None:
+def test_a_check_of_a_complete_server_passes_without_a_token(story: Story) -> None:
     assert story.check_after.returncode == 0, story.check_after.stderr
     assert verdicts(story.check_after.stdout) == dict.fromkeys(PARTS, "unchanged")
 
 
-def test_the_bucket_that_it_creates_is_the_one_that_runs_use(server: Server, story: Story) -> None:
+def test_the_bucket_that_setup_creates_is_the_one_that_runs_use(server: Server, story: Story) -> None:
     assert story.bucket_before is None
     level = server.do(PrefectLeakyBucket().add(100))
     assert level is not None
     assert 0 < level <= 100
 
 
-def test_without_the_address_of_a_server_it_says_which_variable_to_set(server: Server) -> None:
+def test_without_a_server_address_setup_says_which_variable_to_set(server: Server) -> None:
     assert_that_it_says(server.set_up(PREFECT_API_URL=""), "PREFECT_API_URL is not set")
 
 
-def test_of_a_server_that_is_not_there_it_says_so(server: Server) -> None:
+def test_an_unreachable_server_is_reported(server: Server) -> None:
     address = f"http://127.0.0.1:{free_port()}/api"
     assert_that_it_says(server.set_up(PREFECT_API_URL=address), f"Prefect's server at {address} does not answer")
 
 
-@pytest.mark.parametrize("block", ["slack-webhook/nobody", "nonsense"])
-def test_a_notification_block_that_is_not_there_is_named_and_no_automation_is_changed(
+@pytest.mark.parametrize("block", ["slack-webhook/missing", "nonsense"])
+def test_a_missing_notification_block_is_named_and_no_automation_is_changed(
     server: Server, story: Story, block: str
 ) -> None:
     before = server.objects()["automations"]
@@ -271,11 +271,11 @@ def test_a_notification_block_that_is_not_there_is_named_and_no_automation_is_ch
     assert server.objects()["automations"] == before
 
 
-def test_a_wrong_setting_is_named(server: Server, story: Story) -> None:
+def test_an_invalid_setting_is_named(server: Server, story: Story) -> None:
     assert_that_it_says(server.set_up(DIGITALOCEAN_RATE_LIMITS="many"), "DIGITALOCEAN_RATE_LIMITS")
 
 
-def test_another_token_takes_the_place_of_the_one_that_is_kept(correct: Correct, server: Server) -> None:
+def test_a_new_token_replaces_the_stored_one(correct: Correct, server: Server) -> None:
     def kept() -> str:
         documents = server.objects()["block_documents"]
         return next(str(each["data"]["value"]) for each in documents if each["name"] == BLOCK)
@@ -286,7 +286,7 @@ def test_another_token_takes_the_place_of_the_one_that_is_kept(correct: Correct,
     assert kept() == TOKEN
 
 
-def test_the_work_pool_keeps_variables_that_somebody_else_has_added(correct: Correct, server: Server) -> None:
+def test_the_work_pool_keeps_variables_that_were_added_by_hand(correct: Correct, server: Server) -> None:
     def environment() -> dict[str, Any]:
         template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
         return dict(template["variables"]["properties"]["env"]["default"])
@@ -319,7 +319,7 @@ def test_a_limit_that_was_changed_is_corrected(
         server.http.patch(f"/v2/concurrency_limits/{name}", json=before).raise_for_status()
 
 
-def test_a_mutex_of_version_0_2_is_given_a_slot_that_frees_itself(correct: Correct, server: Server) -> None:
+def test_a_mutex_of_version_0_2_is_given_a_slot_that_expires(correct: Correct, server: Server) -> None:
     # As a restart of the server in the wrong moment left it.
     as_it_was = {"slot_decay_per_second": 0.0, "active_slots": 1}
     server.http.patch(f"/v2/concurrency_limits/{MUTEX}", json=as_it_was).raise_for_status()
@@ -346,7 +346,7 @@ def test_runs_that_events_start_have_a_queue_with_a_limit_that_an_operator_can_s
     assert queue_limit(server) == EVENT_RUNS
 
 
-def test_a_run_counts_as_dead_only_after_the_longest_silence_of_a_living_one(server: Server, story: Story) -> None:
+def test_a_run_counts_as_dead_only_after_the_longest_silence_of_a_live_one(server: Server, story: Story) -> None:
     trigger = server.automation(DIED)["trigger"]
     assert trigger["after"] == [HEARTBEAT]
     template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
@@ -354,7 +354,7 @@ def test_a_run_counts_as_dead_only_after_the_longest_silence_of_a_living_one(ser
     assert timedelta(seconds=trigger["within"]) >= longest_silence_of_a_living_run(of_runs)
 
 
-def test_the_concurrency_limit_of_version_0_2_is_taken_off_also_while_a_run_holds_a_slot_of_it(
+def test_the_concurrency_limit_of_version_0_2_is_removed_even_while_a_run_holds_a_slot(
     server: Server, story: Story
 ) -> None:
     """Runs as Prefect's worker and engine would take them through their states, with a lease of the old limit."""
@@ -460,7 +460,7 @@ def test_every_deployment_can_be_deployed_and_the_token_is_nowhere_in_clear_text
     assert TOKEN not in "".join(server.said)
 
 
-def test_the_automation_that_notices_silence_does_notice_it(prefect_view: PrefectView, silence: str) -> None:
+def test_the_automation_for_missing_runs_is_triggered(prefect_view: PrefectView, silence: str) -> None:
     def triggered() -> bool:
         body = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}}
         events = prefect_view.client.request("POST", "/events/filter", json=body).json()["events"]

@@ -25,7 +25,7 @@ def deleted(image_ids: list[int]) -> list[bool]:
     return outcomes
 
 
-def test_snapshots_are_listed_and_deleted_each_once(start: Callable[..., Sandbox]) -> None:
+def test_snapshots_are_listed_and_deleted_once_each(start: Callable[..., Sandbox]) -> None:
     sandbox = start(droplets=6)
     before = listed()
     assert {each.id for each in before} == {image.id for image in images_of(sandbox, "snapshot")}
@@ -34,7 +34,7 @@ def test_snapshots_are_listed_and_deleted_each_once(start: Callable[..., Sandbox
     assert listed() == []
 
 
-def test_a_deletion_that_came_to_nothing_is_tried_again_and_one_that_worked_is_not(
+def test_a_deletion_that_had_no_effect_is_retried_and_one_that_worked_is_not(
     start: Callable[..., Sandbox],
 ) -> None:
     sandbox = start(droplets=6)
@@ -49,7 +49,7 @@ def test_a_deletion_that_came_to_nothing_is_tried_again_and_one_that_worked_is_n
     )
 
 
-def test_a_backup_is_not_deleted_and_the_refusal_is_not_tried_again(sandbox: Sandbox) -> None:
+def test_a_backup_is_not_deleted_and_the_refusal_is_not_retried(sandbox: Sandbox) -> None:
     backup = images_of(sandbox, "backup")[0]
     with pytest.raises(UnprocessableEntity, match="Backups cannot be deleted"):
         deleted([backup.id])

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def begin() -> subprocess.Popen[str]:
-    """Start the main job in a process of its own."""
+    """Start the main job in a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "flows.replicate_backups"],
         cwd=ROOT,
@@ -25,7 +25,7 @@ def begin() -> subprocess.Popen[str]:
     )
 
 
-def test_of_two_runs_at_once_the_second_waits_says_for_whom_and_finds_nothing_to_do(
+def test_of_two_concurrent_runs_the_second_waits_says_for_which_run_and_finds_nothing_to_do(
     start: Callable[..., Sandbox], prefect_view: PrefectView
 ) -> None:
     sandbox = start()
@@ -50,13 +50,13 @@ def test_of_two_runs_at_once_the_second_waits_says_for_whom_and_finds_nothing_to
     assert len(started(sandbox, "convert")) == 2
 
 
-def test_the_mutex_is_made_by_the_first_run_and_free_after_it(sandbox: Sandbox, prefect_view: PrefectView) -> None:
+def test_the_first_run_creates_the_mutex_and_releases_it(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     assert replicate_backups(regions=["fra1"], return_state=True).is_completed()
     limit = prefect_view.client.read_global_concurrency_limit_by_name(MUTEX)
     assert (limit.limit, limit.active_slots) == (1, 0)
 
 
-def test_a_dry_run_waits_for_nobody(start: Callable[..., Sandbox], prefect_view: PrefectView) -> None:
+def test_a_dry_run_does_not_wait_for_other_runs(start: Callable[..., Sandbox], prefect_view: PrefectView) -> None:
     sandbox = start()
     resize(sandbox, 2)
     make_transfers_endless(sandbox, newest_backups(sandbox), regions=1)

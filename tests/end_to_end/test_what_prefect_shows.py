@@ -1,4 +1,4 @@
-"""Names, messages, logs and artifacts: what somebody sees who looks at Prefect."""
+"""Names, messages, logs and artifacts: what a user sees of Prefect."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_run_shows_its_name_its_progress_and_its_table(sandbox: Sandbox, prefe
     }
 
 
-def test_a_failed_run_shows_how_many_failed_and_why_and_the_failures_first(
+def test_a_failed_run_shows_how_many_copies_failed_and_why_with_the_failures_first(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     resize(sandbox, 2)
@@ -86,14 +86,14 @@ def test_a_failed_run_shows_how_many_failed_and_why_and_the_failures_first(
     ("parameters", "message"),
     [
         ({"regions": []}, "the list of regions is empty"),
-        ({"droplet_tag": "nobody"}, "no Droplet has the tag 'nobody'"),
+        ({"droplet_tag": "missing"}, "no Droplet has the tag 'missing'"),
         ({"droplet_tag": "no tag!"}, "droplet_tag: 'no tag!' is not a valid tag"),
         ({"regions": ["NYC 3"]}, "regions: '3' is not a region slug"),
         ({"newest": 0}, "newest: must be at least 1"),
         ({"timeout_minutes": 0}, "timeout_minutes: must be at least 1"),
     ],
 )
-def test_wrong_parameters_end_the_run_with_a_sentence_and_before_any_change(
+def test_invalid_parameters_end_the_run_with_a_sentence_before_any_change(
     sandbox: Sandbox, prefect_view: PrefectView, parameters: dict[str, Any], message: str
 ) -> None:
     state = replicate_backups(**parameters, return_state=True)
@@ -116,7 +116,7 @@ def test_wrong_parameters_end_the_run_with_a_sentence_and_before_any_change(
         (["web"], "image_ids: 'web' is not an image ID"),
     ],
 )
-def test_wrong_image_ids_end_the_run_with_a_sentence_and_before_any_change(
+def test_invalid_image_ids_end_the_run_with_a_sentence_before_any_change(
     sandbox: Sandbox, image_ids: list[int], message: str
 ) -> None:
     state = transfer_images(image_ids, return_state=True)
@@ -134,7 +134,7 @@ def test_images_that_cannot_be_copied_are_refused_before_any_change(sandbox: San
     assert {seen.method for seen in sandbox.record.requests} == {"GET"}
 
 
-def test_case_36_what_went_wrong_in_all_regions_of_an_image_is_one_line_of_the_log(
+def test_case_36_a_problem_in_all_regions_of_an_image_is_one_line_of_the_log(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
     resize(sandbox, 2)
@@ -166,13 +166,13 @@ def test_without_a_token_nothing_is_sent_and_the_message_says_what_to_do(
     assert "Traceback" not in prefect_view.log_text_of(prefect_view.run_of(state))
 
 
-def test_the_token_is_also_found_under_its_other_name(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_is_found_under_its_other_name_too(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIGITALOCEAN_TOKEN")
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", sandbox.token)
     assert report_coverage(return_state=True).is_completed()
 
 
-def test_a_wrong_token_is_said_to_be_wrong_and_tried_once(
+def test_a_wrong_token_is_reported_and_tried_only_once(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", "dop_v1_wrong")

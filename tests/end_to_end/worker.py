@@ -1,4 +1,4 @@
-"""A worker of Prefect's, as somebody would start it from a shell."""
+"""A Prefect worker, started as from a shell."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_a_report_is_printed_and_the_status_is_0(capsys: pytest.CaptureFixture[s
     assert ARRIVED.summary in said
 
 
-def test_where_prefects_answer_and_the_report_with_it_are_lost_the_message_is_printed_and_the_status_is_0(
+def test_if_prefects_response_is_lost_with_the_report_the_message_is_printed_and_the_status_is_0(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert print_outcome(Completed(message=ARRIVED.summary)) == 0
@@ -42,7 +42,7 @@ def test_an_incomplete_run_prints_its_report_and_the_reason_and_the_status_is_1(
     assert said.err.startswith("Failed: 1 of 1 copies did not arrive")
 
 
-def test_a_failed_run_whose_answer_is_lost_still_says_why_and_the_status_is_1(
+def test_a_failed_run_whose_response_is_lost_still_says_why_and_the_status_is_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert print_outcome(Failed(message="no Droplet bears the tag 'dr'")) == 1

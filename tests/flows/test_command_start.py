@@ -1,4 +1,4 @@
-"""What a command does before Prefect is imported, and how it tells whoever waits for it."""
+"""What a command does before Prefect is imported, and what it says meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flows.messages import waiting_messages
         ([], [], ""),
     ],
 )
-def test_the_module_that_is_about_to_run_is_known_while_its_package_is_imported(
+def test_the_module_about_to_run_is_known_while_its_package_is_imported(
     monkeypatch: pytest.MonkeyPatch, argv: list[str], original: list[str], module: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", argv)
@@ -34,14 +34,14 @@ def test_the_module_that_is_about_to_run_is_known_while_its_package_is_imported(
     assert module_to_run() == module
 
 
-def test_whoever_waits_is_told_again_and_again_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_wait_repeats_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "SECONDS_BETWEEN_MESSAGES", 0.001)
     said: Queue[str] = Queue()
     with waiting_messages("Waiting for the server", said.put):
         assert [said.get(timeout=30).split(",")[0] for _ in range(3)] == ["Waiting for the server"] * 3
 
 
-def test_the_temporary_server_runs_as_the_one_that_prefect_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temporary_server_runs_like_the_one_that_prefect_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Should Prefect start its own in another way one day, ours has to follow."""
     started: list[tuple[list[str], dict[str, str]]] = []
 

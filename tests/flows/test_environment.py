@@ -18,7 +18,7 @@ def _nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_an_environment_in_which_nothing_is_set_has_no_problem() -> None:
+def test_an_empty_environment_has_no_problem() -> None:
     assert environment_problem() == ""
 
 
@@ -27,9 +27,7 @@ def test_an_environment_in_which_nothing_is_set_has_no_problem() -> None:
     "value",
     ["socks5://user:secret@127.0.0.1:1", " http://user:secret@127.0.0.1:1 ", "http://secret:port", "ftp://secret"],
 )
-def test_a_proxy_that_cannot_be_used_is_named_without_its_value(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_an_unusable_proxy_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     assert environment_problem().startswith(f"{name} ")
     assert "secret" not in environment_problem()
@@ -38,13 +36,13 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_value(
 @pytest.mark.parametrize(
     "value", ["http://proxy.example:3128", "proxy.example:3128", "https://user:secret@proxy.example"]
 )
-def test_a_proxy_that_can_be_used_is_no_problem(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_usable_proxy_is_not_a_problem(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", value)
     assert environment_problem() == ""
 
 
 @pytest.mark.parametrize("file", ["/missing/certificates.pem", os.devnull, "."])
-def test_a_file_of_certificates_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+def test_an_unreadable_certificate_file_is_named(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", file)
     assert environment_problem().startswith(f"SSL_CERT_FILE names {file}, ")
 
@@ -77,7 +75,7 @@ def test_a_line_of_the_env_file_that_would_be_skipped_is_named_without_its_text(
 @pytest.mark.parametrize(
     "contents", ["", "# only a comment", "\ufeffA=b", "export A = b # c\n\nB='x y'\nC=\"x\ny\"\nSOME_SWITCH\nD="]
 )
-def test_an_env_file_that_can_be_read_is_no_problem(tmp_path: Path, contents: str) -> None:
+def test_a_readable_env_file_is_not_a_problem(tmp_path: Path, contents: str) -> None:
     (tmp_path / ".env").write_text(contents, encoding="utf-8")
     assert environment_problem() == ""
 
@@ -95,7 +93,7 @@ def test_an_env_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ("no_proxy", "internal.example", "internal.example,127.0.0.1,localhost"),
     ],
 )
-def test_where_there_is_a_proxy_this_machine_is_reached_without_it(
+def test_the_proxy_is_bypassed_for_this_machine(
     monkeypatch: pytest.MonkeyPatch, name: str, before: str, after: str
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")

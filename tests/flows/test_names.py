@@ -40,16 +40,16 @@ def named(name: Callable[[], str], **parameters: Any) -> str:
         ({"droplet_tag": None, "regions": None, "dry_run": True}, "all Droplets -> all regions (dry run)"),
     ],
 )
-def test_a_copying_run_is_named_for_what_goes_where(parameters: dict[str, Any], expected: str) -> None:
+def test_a_copying_run_is_named_after_its_source_and_regions(parameters: dict[str, Any], expected: str) -> None:
     assert named(replication_run_name, **parameters) == expected
 
 
 @pytest.mark.parametrize(("ids", "expected"), [([7], "7"), ([7, 8, 9, 10], "4 images"), ([], "0 images")])
-def test_a_run_on_images_is_named_for_them(ids: list[int], expected: str) -> None:
+def test_a_run_on_images_is_named_after_them(ids: list[int], expected: str) -> None:
     assert named(images_run_name, image_ids=ids) == expected
 
 
-def test_a_coverage_run_is_named_for_the_droplets() -> None:
+def test_a_coverage_run_is_named_after_the_droplets() -> None:
     assert named(coverage_run_name, droplet_tag=None) == "coverage of all Droplets"
     assert named(coverage_run_name, droplet_tag="dr") == "coverage of dr"
 
@@ -63,7 +63,7 @@ def test_a_coverage_run_is_named_for_the_droplets() -> None:
         ({}, "prune all Droplets (dry run)"),
     ],
 )
-def test_a_pruning_run_is_named_for_the_droplets_and_is_dry_unless_told_otherwise(
+def test_a_pruning_run_is_named_after_the_droplets_and_is_a_dry_run_by_default(
     parameters: dict[str, Any], expected: str
 ) -> None:
     assert named(pruning_run_name, **parameters) == expected

@@ -48,7 +48,7 @@ def test_a_run_goes_on_when_its_worker_was_killed(tmp_path: Path) -> None:
     assert (tmp_path / "result").read_text() == "done"
 
 
-def test_what_ends_in_the_event_loop_leaves_no_one_waiting_for_ever(tmp_path: Path) -> None:
+def test_an_exit_within_the_event_loop_leaves_nothing_waiting_forever(tmp_path: Path) -> None:
     """Without the handlers' change, the program ends: it must not hang with heartbeats."""
     assert run_whose_reader_goes(tmp_path / "result") != 0
     assert not (tmp_path / "result").exists()

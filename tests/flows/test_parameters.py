@@ -1,4 +1,4 @@
-"""What people may type or choose: the flows and Prefect's server agree on it, and refusals are plain sentences."""
+"""What users may type or choose: the flows and Prefect's server agree on it, and errors are plain sentences."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_every_choice_is_a_slug_with_a_name() -> None:
         (None, None),
     ],
 )
-def test_case_33_regions_are_understood_with_commas_spaces_and_capitals(regions: object, slugs: list[str]) -> None:
+def test_case_33_regions_may_have_commas_spaces_and_capitals(regions: object, slugs: list[str]) -> None:
     for flow in (replicate_backups, transfer_images, report_coverage, prune_snapshots):
         assert flow_reads_regions(flow, regions) == slugs
         assert server_accepts(flow, **required(flow), regions=regions)
@@ -132,7 +132,7 @@ def flow_reads_regions(flow: Flow[Any, Any], regions: object) -> Any:
 
 
 @pytest.mark.parametrize("bad", NOT_SLUGS)
-def test_what_cannot_be_a_slug_is_refused(bad: object) -> None:
+def test_an_invalid_slug_is_rejected(bad: object) -> None:
     for regions in ([bad], ["fra1", bad], [CHOICES[0], bad]):
         assert not flow_accepts(replicate_backups, regions=regions)
         assert not server_accepts(replicate_backups, regions=regions)
@@ -155,7 +155,7 @@ def test_what_cannot_be_a_slug_is_refused(bad: object) -> None:
         ([], []),
     ],
 )
-def test_cases_24_and_33_ids_are_understood_as_numbers_as_text_and_alone(image_ids: object, ids: list[int]) -> None:
+def test_cases_24_and_33_ids_may_be_numbers_text_or_a_single_value(image_ids: object, ids: list[int]) -> None:
     for flow in (replicate_backups, transfer_images, convert_backups, image_action_history):
         assert read(flow, image_ids=image_ids) == {"image_ids": ids}
         assert server_accepts(flow, image_ids=image_ids)
@@ -164,14 +164,14 @@ def test_cases_24_and_33_ids_are_understood_as_numbers_as_text_and_alone(image_i
 @pytest.mark.parametrize(
     "bad", [0, -7, "0", "-7", "web", 1.5, True, LARGEST_ID + 1, "9" * 5000, "", "1;2", {"id": 1}, [[1]]]
 )
-def test_what_cannot_be_an_id_is_refused(bad: object) -> None:
+def test_an_invalid_id_is_rejected(bad: object) -> None:
     for flow in (replicate_backups, transfer_images, convert_backups, image_action_history):
         for image_ids in (bad, [bad], [62137902, bad]):
             assert not flow_accepts(flow, image_ids=image_ids)
             assert not server_accepts(flow, image_ids=image_ids)
 
 
-def test_images_have_to_be_named_where_a_flow_works_on_images_alone() -> None:
+def test_flows_on_images_require_image_ids() -> None:
     for flow in (transfer_images, convert_backups, image_action_history):
         assert not flow_accepts(flow, image_ids=None)
         assert not server_accepts(flow, image_ids=None)
@@ -182,7 +182,7 @@ def test_images_have_to_be_named_where_a_flow_works_on_images_alone() -> None:
     ("tag", "read_as"),
     [("dr", "dr"), (" env:prod ", "env:prod"), (["dr"], "dr"), ("", None), ([], None), ([""], None), (None, None)],
 )
-def test_case_24_an_empty_tag_means_all_droplets_and_a_list_of_one_is_that_one(
+def test_case_24_an_empty_tag_means_all_droplets_and_a_list_of_one_is_accepted(
     tag: object, read_as: str | None
 ) -> None:
     for flow in (replicate_backups, report_coverage, prune_snapshots):
@@ -191,7 +191,7 @@ def test_case_24_an_empty_tag_means_all_droplets_and_a_list_of_one_is_that_one(
 
 
 @pytest.mark.parametrize("bad", ["no tag", "dr!", "x" * 256, 7, True, ["dr", "web"], [7], {"dr": True}])
-def test_what_cannot_be_a_tag_is_refused(bad: object) -> None:
+def test_an_invalid_tag_is_rejected(bad: object) -> None:
     for flow in (replicate_backups, report_coverage, prune_snapshots):
         assert not flow_accepts(flow, droplet_tag=bad)
         assert not server_accepts(flow, droplet_tag=bad)
@@ -228,7 +228,7 @@ def test_what_cannot_be_a_tag_is_refused(bad: object) -> None:
         (replicate_backups, {"droplet_tag": ["dr", "web"]}, "droplet_tag: expected one tag, not 2"),
     ],
 )
-def test_a_refusal_names_the_parameter_and_says_what_is_expected(
+def test_errors_name_the_parameter_and_say_what_is_expected(
     flow: Flow[Any, Any], values: dict[str, Any], sentence: str
 ) -> None:
     refusal = refusal_of(flow, **values)

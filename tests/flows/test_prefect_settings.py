@@ -54,11 +54,11 @@ def longest_silence_of_a_living_run(environment: Mapping[str, str]) -> timedelta
     return heartbeat + max(until_heartbeat, until_end)
 
 
-def test_a_living_run_is_never_silent_for_as_long_as_a_dead_one() -> None:
+def test_a_live_run_is_never_silent_long_enough_to_count_as_dead() -> None:
     assert longest_silence_of_a_living_run(RUN_SETTINGS) < DEAD_AFTER
 
 
-def test_with_prefects_own_settings_a_living_run_could_end_unheard() -> None:
+def test_prefects_default_settings_are_not_sufficient() -> None:
     """Why the settings are there: by default, the client has given up long before an outage is over."""
     by_default = settings_of({})
     assert timedelta(seconds=sum(pauses_of_client(by_default))) < LONGEST_OUTAGE
@@ -85,14 +85,14 @@ def test_prefect_knows_every_setting() -> None:
     assert set(known) - set(before) >= set(wanted)
 
 
-def test_a_lock_is_acquired_long_before_the_mutex_frees_itself() -> None:
+def test_a_lock_is_acquired_long_before_the_mutex_expires() -> None:
     assert 2 * LONGEST_ATTEMPT_SECONDS < MUTEX_SECONDS
     assert HEARTBEAT.total_seconds() > LONGEST_RENEWAL_SECONDS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["flows.replicate_backups", "deployments.setup"])
-def test_a_process_has_them_before_prefect_reads_its_settings_and_keeps_those_of_its_user(module: str) -> None:
+def test_the_settings_are_in_place_before_prefect_reads_them_and_do_not_override_the_users(module: str) -> None:
     code = f"import {module}, prefect.settings as s; c = s.get_current_settings().client; print(c.max_retries)"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 

@@ -82,7 +82,7 @@ WRONG: list[tuple[Flow[Any, Any], list[str], list[str]]] = [
     WRONG,
     ids=[" ".join([flow.name, *arguments])[:60] for flow, arguments, _ in WRONG],
 )
-def test_case_33_what_cannot_be_understood_is_answered_with_a_sentence_that_names_the_option_and_with_status_2(
+def test_case_33_invalid_options_are_explained_in_a_sentence_that_names_them_with_status_2(
     flow: Flow[Any, Any],
     arguments: list[str],
     sentences: list[str],
@@ -99,14 +99,14 @@ def test_case_33_what_cannot_be_understood_is_answered_with_a_sentence_that_name
     assert not [each for each in JARGON if each in said.err]
 
 
-def test_case_33_commas_spaces_and_capitals_are_understood() -> None:
+def test_case_33_commas_spaces_and_capitals_are_accepted() -> None:
     for typed in (["fra1,nyc3"], ["fra1 nyc3"], ["FRA1", "nyc3"], ["fra1", ",", "nyc3"], ["fra1, ", "NYC3"]):
         assert read_options(replicate_backups, {"regions": typed}) == {"regions": ["fra1", "nyc3"]}
     for typed in (["1,2"], ["1 2"], ["1", "2"], ["1,", "2"]):
         assert read_options(transfer_images, {"image_ids": typed}) == {"image_ids": [1, 2]}
 
 
-def test_options_are_what_the_flow_would_be_given_by_a_program() -> None:
+def test_options_are_parsed_into_the_parameters_of_the_flow() -> None:
     given = {"newest": " 2", "droplet_tag": "env:prod", "dry_run": True, "timeout_minutes": "+60"}
     assert read_options(replicate_backups, given) == {
         "newest": 2,

@@ -106,7 +106,7 @@ def main(*, only: Sequence[str] = (), quick: float = 1.0, version: str | None = 
 
 
 def _wait(watches: dict[str, Watch], halt: threading.Event) -> bool:
-    """Wait until all scenarios have ended, or have them end; returns whether somebody has interrupted them."""
+    """Wait until all scenarios have ended, or end them; returns whether they were interrupted."""
     deadline = datetime.now(UTC) + LONGEST
     interrupted = False
     try:

@@ -148,7 +148,7 @@ def check_alarms(watch: Watch, api: PrefectApi, died: Mapping[str, str] | None =
     watch.pause(SECONDS_UNTIL_EVENTS_SHOW)
     died = died or {}
     # The one that sets a dead run to Crashed is triggered again when it has done so, and for a run whose end the
-    # server has on record but has not yet shown to its automations. It changes nothing then, and nobody hears of it.
+    # server has on record but has not yet shown to its automations. Then it changes nothing and sends no notification.
     alarms = [alarm for alarm in api.alarms() if alarm.at >= watch.began and HAS_ENDED not in alarm.failure]
     of_runs = {alarm.run_id for alarm in alarms if alarm.run_id}
     false = [

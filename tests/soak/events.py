@@ -17,8 +17,11 @@ AFTER_BACKUP = "replicate-backups/after-backup"
 EVENTS = 12
 IMAGES = 3
 LIMIT = 2
-# What a run takes that has nothing to do, on two cores that are busy with others.
-QUICK = timedelta(minutes=1)
+# How long a run may take that has nothing to do, on two cores that are busy with others. A server on SQLite and
+# Python 3.11 may freeze for a minute meanwhile: see deployments/production/README.md.
+QUICK = timedelta(minutes=2)
+# With the nightly run. A run's slot is free once its end is recorded; its process may still be exiting.
+MOST_PROCESSES = LIMIT + 1 + 1
 LONGEST_ALL = timedelta(minutes=20)
 
 
@@ -60,7 +63,7 @@ def twelve_events(watch: Watch, stack: Stack, plan: Plan) -> None:
     histories = {run: api.states(run) for run in runs}
     most = most_at_once(histories.values())
     watch.check(most <= LIMIT, f"at most {LIMIT} runs after events were Pending or Running at once", most)
-    watch.check(max(processes) <= LIMIT + 1, f"at most {LIMIT + 1} processes with the nightly run", max(processes))
+    watch.check(max(processes) <= MOST_PROCESSES, f"at most {MOST_PROCESSES} processes", max(processes))
     idle = _without_work(histories, api)
     took_too_long = [described(states) for states in idle if states[-1].at - _began(states) > QUICK]
     watch.check(

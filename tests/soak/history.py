@@ -1,4 +1,4 @@
-"""What a Prefect server says of its flow runs, over its REST API as anybody can ask it."""
+"""The flow runs of a Prefect server, read over its REST API."""
 
 from __future__ import annotations
 

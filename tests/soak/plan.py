@@ -9,7 +9,7 @@ from flows.prefect_settings import DEAD_AFTER, LONGEST_OUTAGE
 
 # A worker looks for runs every ten seconds and needs some more to start one, on two cores that are busy with others.
 SOON = timedelta(minutes=3)
-# From the last sign of life to Crashed: whoever looks does so every few minutes at most.
+# From the last heartbeat to Crashed: runs and automations check only every few minutes.
 RECOGNISED_WITHIN = DEAD_AFTER + timedelta(minutes=3)
 # A finished transfer is seen after two minutes at most, and what follows takes a few requests.
 SEEN_WITHIN = timedelta(minutes=4)

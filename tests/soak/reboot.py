@@ -29,7 +29,7 @@ STATES = {
 
 
 def reboot(watch: Watch, stack: Stack, plan: Plan) -> None:
-    """Everything is killed at once and started anew, with runs in each state.
+    """Everything is killed at once and restarted, with runs in each state.
 
     Of `nightly` there are runs that are Running, waiting for an image lock, Pending, Late and Scheduled; of
     `after-backup`, whose queue admits two at once, one is Running, one Pending, and one waits.

@@ -16,8 +16,8 @@ from typing import Self
 
 import httpx
 
-from deployments.prefect_server import LOOPBACK, free_port
 from deployments.sandbox import Sandbox
+from flows.temporary_server import LOOPBACK, free_port
 from tests.end_to_end.worker import STARTED, Worker
 from tests.soak.history import PrefectApi
 from tests.soak.watch import Watch
@@ -40,7 +40,7 @@ class CommandFailed(Exception):
 
 
 class Stack:
-    """One machine on which somebody followed the README.
+    """One machine set up as the README says.
 
     Args:
         watch: The scenario that it belongs to.
@@ -190,7 +190,7 @@ class Stack:
             _signal(pid, signal.SIGKILL)
 
     def reboot(self) -> None:
-        """Kill everything at once, and start server and worker anew."""
+        """Kill everything at once, and restart server and worker."""
         self.freeze_worker()
         self.kill_server()
         self.kill_worker_and_runs()
@@ -249,7 +249,7 @@ class Stack:
 
     def _spawn(self, name: str, environment: dict[str, str], *module: str) -> subprocess.Popen[bytes]:
         with self._log(name).open("ab") as output:
-            # In a process group of its own: Ctrl-C is for the soak, which ends everything itself.
+            # In its own process group: Ctrl-C is for the soak, which ends everything itself.
             return subprocess.Popen(
                 [sys.executable, "-m", *module],
                 env=environment,

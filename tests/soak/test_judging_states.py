@@ -30,7 +30,7 @@ def history(*names: str, begins: float = 0) -> list[SeenState]:
         ("Running", "Completed"),
     ],
 )
-def test_a_run_that_was_running_until_it_was_completed_had_no_break(names: tuple[str, ...]) -> None:
+def test_a_run_that_ran_until_it_was_completed_had_no_interruption(names: tuple[str, ...]) -> None:
     assert ran_without_a_break(history(*names))
 
 
@@ -46,11 +46,11 @@ def test_a_run_that_was_running_until_it_was_completed_had_no_break(names: tuple
         (),
     ],
 )
-def test_a_run_that_had_any_other_state_had_a_break(names: tuple[str, ...]) -> None:
+def test_a_run_with_any_other_state_had_an_interruption(names: tuple[str, ...]) -> None:
     assert not ran_without_a_break(history(*names))
 
 
-def test_runs_that_are_pending_or_running_count_at_once_and_those_that_wait_do_not() -> None:
+def test_pending_and_running_runs_count_as_concurrent_and_waiting_ones_do_not() -> None:
     first = history("Scheduled", "Pending", "Running", "Completed")
     beside = history("Scheduled", "Pending", "Running", "Completed", begins=1)
     after = history("Scheduled", "Pending", "Running", "Completed", begins=3)

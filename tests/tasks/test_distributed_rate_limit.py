@@ -1,4 +1,4 @@
-"""Several processes and one token: never more than the API allows, hardly less, and nobody waits for Prefect."""
+"""Several processes and one token: never more than the API allows, hardly less, and never waiting for Prefect."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def assert_that_three_processes_keep_it_and_get(share: float, limit: RateLimit, 
 @settings(max_examples=25, deadline=None)
 @given(limit=LIMITS, part=st.sampled_from([0.0, 0.002, 0.01, 1 / 30]), seed=st.integers(0, 999))
 @example(limit=MINUTE, part=1 / 30, seed=1)
-def test_three_processes_that_want_all_keep_any_limit_and_get_most_of_it_if_answers_take_a_thirtieth_of_its_time(
+def test_three_busy_processes_respect_any_limit_and_use_most_of_it_if_responses_take_a_thirtieth_of_its_window(
     limit: RateLimit, part: float, seed: int
 ) -> None:
     # Of few requests, the bursts that are kept free are a larger part.
@@ -122,20 +122,20 @@ def test_three_processes_that_want_all_keep_any_limit_and_get_most_of_it_if_answ
     assert_that_three_processes_keep_it_and_get(share, limit, Bucket(limit, min(2.0, part * limit.seconds), seed))
 
 
-# Of a limit that lasts not much longer than an answer takes, nobody learns in time.
+# With a window not much longer than a response takes, no process learns of the others in time.
 LONG_LIMITS = st.builds(RateLimit, requests=st.integers(30, 500), seconds=st.integers(20, 120))
 
 
 @pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(limit=LONG_LIMITS, longest_way=st.sampled_from([0.5, 1.0, 2.0]), seed=st.integers(0, 999))
-def test_three_processes_that_want_all_keep_any_limit_and_get_half_of_it_if_answers_take_two_seconds(
+def test_three_busy_processes_respect_any_limit_and_use_half_of_it_if_responses_take_two_seconds(
     limit: RateLimit, longest_way: float, seed: int
 ) -> None:
     assert_that_three_processes_keep_it_and_get(0.5, limit, Bucket(limit, longest_way, seed))
 
 
-def test_after_an_outage_of_minutes_what_was_sent_meanwhile_holds_no_request_up() -> None:
+def test_requests_sent_during_an_outage_of_minutes_delay_none_afterwards() -> None:
     bucket = Bucket(MINUTE)
     outage = range(60, 360)
 
@@ -151,13 +151,13 @@ def test_after_an_outage_of_minutes_what_was_sent_meanwhile_holds_no_request_up(
 
 
 @pytest.mark.parametrize("longest_way", [0.0, 2.0])
-def test_a_process_alone_keeps_the_limit_and_gets_most_of_it(longest_way: float) -> None:
+def test_a_single_process_respects_the_limit_and_uses_most_of_it(longest_way: float) -> None:
     sent = sent_by(Bucket(MINUTE, longest_way).add, MINUTE, 600)
     assert peak(60 - HAIR, sent) <= MINUTE.requests
     assert len(sent) >= 0.7 * 10 * MINUTE.requests
 
 
-def test_a_short_burst_goes_at_once_also_where_the_server_takes_its_time() -> None:
+def test_a_short_burst_is_sent_at_once_even_if_the_server_is_slow() -> None:
     async def add(requests: int) -> float | None:
         await asyncio.sleep(5)
         return requests
@@ -166,20 +166,17 @@ def test_a_short_burst_goes_at_once_also_where_the_server_takes_its_time() -> No
     assert sent[math.floor(burst_of(MINUTE)) - 1] < 1
 
 
-def test_requests_of_others_are_waited_for() -> None:
+async def test_requests_of_other_processes_are_taken_into_account() -> None:
     bucket = Bucket(MINUTE)
 
-    async def send() -> float:
-        await bucket.add(100)
-        shared = process(bucket.add)
-        await shared.acquire()
-        # The first request goes on what is known; its report tells of the others.
-        await asyncio.sleep(0.001)
-        await shared.acquire()
-        return now()
-
     enough_has_leaked = (100 + 2 - burst_of(MINUTE)) / requests_per_second([MINUTE])
-    assert run(send()) == pytest.approx(enough_has_leaked, abs=0.1)
+    await bucket.add(100)
+    shared = process(bucket.add)
+    await shared.acquire()
+    # The first request is sent on what is known; its report brings the count of the others.
+    await asyncio.sleep(0.001)
+    await shared.acquire()
+    assert now() == pytest.approx(enough_has_leaked, abs=0.1)
 
 
 async def _failing(requests: int) -> float | None:
@@ -192,14 +189,14 @@ async def _hanging(requests: int) -> float | None:
 
 
 @pytest.mark.parametrize("add", [_failing, _hanging])
-def test_a_server_that_fails_or_hangs_holds_nobody_up_who_keeps_the_limit(add: Add) -> None:
+def test_a_server_that_fails_or_hangs_does_not_slow_down_a_process_within_the_limit(add: Add) -> None:
     sent = sent_by(add, MINUTE, 600)
     assert peak(60 - HAIR, sent) <= MINUTE.requests
     assert len(sent) >= 0.7 * 10 * MINUTE.requests
 
 
 @pytest.mark.parametrize("ill", [_failing, _hanging])
-def test_a_server_that_is_well_again_is_heard_again(ill: Add) -> None:
+def test_a_recovered_server_is_used_again(ill: Add) -> None:
     well_at = 100.0
     bucket = Bucket(MINUTE)
 
@@ -212,7 +209,7 @@ def test_a_server_that_is_well_again_is_heard_again(ill: Add) -> None:
     assert added_since >= len(since) - burst_of(MINUTE)
 
 
-def test_where_there_is_no_bucket_nobody_is_held_up_and_it_is_looked_for_again_a_minute_later() -> None:
+def test_without_a_bucket_nothing_waits_and_the_bucket_is_looked_for_again_a_minute_later() -> None:
     asked: list[float] = []
 
     async def add(requests: int) -> float | None:
@@ -225,7 +222,7 @@ def test_where_there_is_no_bucket_nobody_is_held_up_and_it_is_looked_for_again_a
     assert asked == pytest.approx([0, SECONDS_WITHOUT], abs=0.1)
 
 
-def test_a_bucket_that_is_made_meanwhile_is_kept_to() -> None:
+def test_a_bucket_created_later_is_respected() -> None:
     bucket = Bucket(MINUTE)
 
     async def add(requests: int) -> float | None:
@@ -235,19 +232,16 @@ def test_a_bucket_that_is_made_meanwhile_is_kept_to() -> None:
     assert peak(60 - HAIR, later) <= MINUTE.requests
 
 
-def test_many_requests_take_few_reports_and_each_is_added_once() -> None:
+def test_many_requests_need_few_reports_and_each_is_counted_once() -> None:
     bucket = Bucket(MINUTE, longest_way=0.1)
     sent = sent_by(bucket.add, MINUTE, 600)
     assert len(bucket.additions) <= 10 * 60 + 1
     assert len(sent) - burst_of(MINUTE) <= sum(bucket.additions) <= len(sent)
 
 
-def test_a_process_that_sends_nothing_adds_nothing() -> None:
+async def test_a_process_that_sends_nothing_adds_nothing() -> None:
     bucket = Bucket(MINUTE)
 
-    async def send_one() -> None:
-        await process(bucket.add).acquire()
-        await asyncio.sleep(3600)
-
-    run(send_one())
+    await process(bucket.add).acquire()
+    await asyncio.sleep(3600)
     assert bucket.additions == [1]

@@ -59,7 +59,7 @@ def _is_reached(image: Image, region: str) -> bool:
 
 
 def too_much(sandbox: Sandbox, job: Job) -> list[str]:
-    """What was started although it had worked or was under way, and what was done that nobody asked for."""
+    """What was started although it had succeeded or was in progress, and what was done without being requested."""
     duplicates = sandbox.record.duplicate_transfers() + duplicate_conversions(sandbox.record.actions)
     images = {image.id for image in job.images}
     to_act_on, to_delete = (set(), images) if job.gone_from else (images, set())
@@ -67,7 +67,7 @@ def too_much(sandbox: Sandbox, job: Job) -> list[str]:
     unasked = [each for each in done if each[1] not in to_act_on]
     unasked += [("deletion", each.image_id) for each in sandbox.record.deleted if each.image_id not in to_delete]
     return [f"{action.type} of {action.resource_id} to {action.region}, again" for action in duplicates] + [
-        f"{what} of {image_id}, which nobody asked for" for what, image_id in unasked
+        f"{what} of {image_id}, which was not requested" for what, image_id in unasked
     ]
 
 
@@ -122,7 +122,7 @@ def _untrue(report: object, missing: list[Goal]) -> list[str]:
 
 
 def let_all_end(sandbox: Sandbox, now: float) -> None:
-    """Have somebody at DigitalOcean finish what would never end."""
+    """End actions that would never end, as DigitalOcean's support does."""
     for action in started(sandbox, "convert") + started(sandbox):
         if not action.fate.ends and action.status == "in-progress":
             image = sandbox.account.images[action.resource_id]

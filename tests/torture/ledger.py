@@ -76,7 +76,7 @@ class Ledger:
 
     Attributes:
         verdicts: The verdicts, in the order of time.
-        tokens: Tokens that nobody should find anywhere.
+        tokens: Tokens that must not appear anywhere.
         files_scanned: Files of Prefect that were searched for them.
         told: Those in which one was found.
     """

@@ -64,7 +64,7 @@ def table(pytestconfig: pytest.Config) -> Iterator[list[str]]:
 
 @contextmanager
 def running(sandbox: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The main job in a process of its own."""
+    """The main job in a separate process."""
     command = [sys.executable, "-m", "flows.replicate_backups", "--regions", *REGIONS]
     environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)}
     with log.open("wb") as output:

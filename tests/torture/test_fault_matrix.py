@@ -43,7 +43,7 @@ FULL = [
         *(pytest.param(trial, id=str(trial), marks=pytest.mark.torture) for trial in FULL),
     ],
 )
-def test_whatever_goes_wrong_nothing_is_lost_done_twice_or_kept_silent(
+def test_no_fault_leads_to_anything_lost_done_twice_or_concealed(
     trial: Trial,
     start: Callable[..., Sandbox],
     ledger: Ledger,
@@ -55,7 +55,7 @@ def test_whatever_goes_wrong_nothing_is_lost_done_twice_or_kept_silent(
     assert verdict.faults.keys() == set(trial.kinds)
 
 
-def test_the_token_is_in_no_file_of_prefect_after_all_that_went_wrong(
+def test_the_token_is_in_none_of_prefects_files_after_all_these_faults(
     prefect_view: PrefectView, ledger: Ledger
 ) -> None:
     assert files_that_tell(prefect_view, ledger) == []

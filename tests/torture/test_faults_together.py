@@ -18,7 +18,7 @@ As above, but with every kind at once, at random, on 20% of the requests: three 
 
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("seed", [SEEDS[0], *(pytest.param(seed, marks=pytest.mark.torture) for seed in SEEDS[1:])])
-def test_however_much_goes_wrong_nothing_is_lost_done_twice_or_kept_silent(
+def test_many_faults_at_once_lead_to_nothing_lost_done_twice_or_concealed(
     flow: str,
     seed: int,
     start: Callable[..., Sandbox],
@@ -32,7 +32,7 @@ def test_however_much_goes_wrong_nothing_is_lost_done_twice_or_kept_silent(
     assert set(verdict.faults) <= set(trial.kinds)
 
 
-def test_the_token_is_in_no_file_of_prefect_after_all_that_went_wrong(
+def test_the_token_is_in_none_of_prefects_files_after_all_these_faults(
     prefect_view: PrefectView, ledger: Ledger
 ) -> None:
     assert files_that_tell(prefect_view, ledger) == []

@@ -25,18 +25,18 @@ def conversion(number: int, start: float, end: float, fate: Fate = WORKS) -> Act
     return Action(number, "convert", 7, "image", "nyc3", start, end, start, fate)
 
 
-def test_a_conversion_beside_or_after_a_good_one_is_a_duplicate() -> None:
+def test_a_conversion_during_or_after_a_successful_one_is_a_duplicate() -> None:
     first, beside, after = conversion(1, 0, 10), conversion(2, 5, 12), conversion(3, 50, 60)
     assert duplicate_conversions([first, beside, after]) == [beside, after]
 
 
-def test_a_conversion_after_a_failed_one_is_no_duplicate_but_one_beside_it_is() -> None:
+def test_a_conversion_after_a_failed_one_is_not_a_duplicate_but_a_concurrent_one_is() -> None:
     failed, beside, anew = conversion(1, 0, 10, FAILS), conversion(2, 9, 20), conversion(3, 10, 20)
     assert duplicate_conversions([failed, anew]) == []
     assert duplicate_conversions([failed, beside]) == [beside]
 
 
-def test_nothing_may_be_started_beside_a_conversion_that_never_ends() -> None:
+def test_any_conversion_during_one_that_never_ends_is_a_duplicate() -> None:
     endless, beside = conversion(1, 0, math.inf, NEVER_ENDS), conversion(2, 9999, 10000)
     assert duplicate_conversions([endless, beside]) == [beside]
 
@@ -65,13 +65,13 @@ def report_with(*outcomes: Outcome, error: str = "") -> ReplicationReport:
     return ReplicationReport(rows=tuple(rows), regions=("fra1",))
 
 
-def test_to_say_completed_of_what_is_not_there_is_silence() -> None:
+def test_reporting_something_missing_as_completed_is_silent() -> None:
     done: State[ReplicationReport] = Completed(data=report_with(Outcome.TRANSFERRED))
     assert kept_silent(done, job_on(image_in("nyc3", "fra1"))) == []
     assert kept_silent(done, job_on(image_in("nyc3"))) != []
 
 
-def test_to_fail_without_naming_what_is_missing_or_why_is_silence() -> None:
+def test_failing_without_naming_what_is_missing_or_why_is_silent() -> None:
     def failed(report: ReplicationReport) -> State[object]:
         error = Incomplete(report)
         return Failed(message=str(error), data=error)
@@ -82,11 +82,11 @@ def test_to_fail_without_naming_what_is_missing_or_why_is_silence() -> None:
     assert kept_silent(failed(report_with()), job) != []
 
 
-def test_to_fail_with_an_error_that_explains_nothing_is_silence() -> None:
+def test_failing_with_an_error_that_explains_nothing_is_silent() -> None:
     assert kept_silent(Failed(message="boom", data=RuntimeError("boom")), job_on(image_in("nyc3"))) != []
 
 
-def test_a_snapshot_that_should_be_gone_and_is_not_is_missing_and_one_that_should_not_be_gone_is_too_much() -> None:
+def test_a_snapshot_left_behind_is_missing_and_one_wrongly_deleted_is_too_much() -> None:
     sandbox = Sandbox(droplets=1)
     old, kept = add_snapshots(sandbox, next(iter(sandbox.account.droplets.values())), 2, 1)
     job = Job(prune_snapshots, {}, [old], gone_from=sandbox.account)
@@ -95,10 +95,10 @@ def test_a_snapshot_that_should_be_gone_and_is_not_is_missing_and_one_that_shoul
         sandbox.account.deleted.append(Deletion.of(image, 0.0))
         sandbox.account.delete_image(image)
     assert job.missing() == []
-    assert too_much(sandbox, job) == [f"deletion of {kept.id}, which nobody asked for"]
+    assert too_much(sandbox, job) == [f"deletion of {kept.id}, which was not requested"]
 
 
-def test_a_row_that_says_deleted_of_what_is_still_there_is_not_so() -> None:
+def test_a_row_that_reports_an_existing_snapshot_as_deleted_is_wrong() -> None:
     sandbox = Sandbox(droplets=1)
     (old,) = add_snapshots(sandbox, next(iter(sandbox.account.droplets.values())), 2)
     job = Job(prune_snapshots, {}, [old], gone_from=sandbox.account)

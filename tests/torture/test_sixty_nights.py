@@ -25,7 +25,6 @@ from tests.flows.retention import test_retention_in_the_long_run as long_run
 from tests.torture.conftest import is_full
 from tests.torture.judging import let_all_end
 from tests.torture.reliability import write_section
-from tests.virtual_time import run
 
 TITLE = "Nights"
 NIGHTS = 60
@@ -109,21 +108,22 @@ def table(pytestconfig: pytest.Config) -> Iterator[Table]:
 
 @pytest.mark.torture
 @pytest.mark.parametrize("seed", SEEDS_IN_VIRTUAL_TIME)
-def test_planner_executor_and_pruning_survive_two_months_in_virtual_time(seed: int, table: Table) -> None:
-    nights = run(long_run.two_months(seed), longest=(long_run.NIGHTS + 1) * DAY)
+@pytest.mark.longest((long_run.NIGHTS + 1) * DAY)
+async def test_planner_executor_and_pruning_survive_two_months_in_virtual_time(seed: int, table: Table) -> None:
+    nights = await long_run.two_months(seed)
     table.add("the parts of the flows, in virtual time", long_run.NIGHTS, nights)
 
 
 @pytest.fixture
 def _few_logs() -> Iterator[None]:
-    """Nobody reads the logs of so many runs, and Prefect's server is busy enough."""
+    """Send few logs: there are many runs, and Prefect's server is busy enough."""
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
         yield
 
 
 @pytest.mark.usefixtures("_few_logs")
 @pytest.mark.parametrize("count", [NIGHTS_IN_EVERY_TEST_RUN, pytest.param(NIGHTS, marks=pytest.mark.torture)])
-def test_nightly_runs_through_prefect_leave_what_the_rule_says_whatever_goes_wrong(
+def test_nightly_runs_through_prefect_leave_what_the_rule_says_despite_faults(
     count: int, start: Callable[..., Sandbox], prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
     skipped = 0.0
@@ -169,7 +169,7 @@ def test_nightly_runs_through_prefect_leave_what_the_rule_says_whatever_goes_wro
 
 def a_run(view: PrefectView, timeout_minutes: float = TIMEOUT_MINUTES) -> Sequence[State[Any]]:
     """Copy and prune once; tells how the run ended, and how the pruning within it."""
-    # Whole minutes are all that people may ask for.
+    # The parameter accepts only whole minutes.
     flow = replicate_backups.with_options(validate_parameters=False)
     state = cast("State[Any]", flow(regions=REGIONS, timeout_minutes=timeout_minutes, prune=True, return_state=True))
     parent = FlowRunFilterParentFlowRunId(any_=[view.run_of(state).id])

@@ -33,7 +33,7 @@ SEEDS = (1, 2, 3)
 EACH_ONCE = "each kind once"
 ALL_TOGETHER = "all together"
 
-# What is done although the answer does not say so: whoever asks again without looking starts it twice.
+# What is done although the response does not say so: a request repeated without a check would start it twice.
 UNCLEAR = {*CARRIED_OUT, FaultKind.SLOW, FaultKind.DRIP}
 
 # An hour of the rate limits lasts a tenth of a second: no longer does a made-up 429 keep a run waiting. Transfers take
@@ -222,7 +222,7 @@ def of_lists(kind: FaultKind) -> Fault | None:
 
 def run(job: Job, sandbox: Sandbox, verdict: Verdict, *, timeout_minutes: float) -> State[Any]:
     """Run the flow once, and judge what it says of itself."""
-    # Whole minutes are all that people may ask for.
+    # The parameter accepts only whole minutes.
     flow = job.flow.with_options(validate_parameters=False)
     patience = {} if job.gone_from else {"timeout_minutes": timeout_minutes}
     state = cast("State[Any]", flow(**job.parameters, **patience, return_state=True))

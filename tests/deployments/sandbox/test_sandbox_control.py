@@ -1,4 +1,4 @@
-"""The endpoints under /sandbox, for whoever drives the sandbox from another process."""
+"""The endpoints under /sandbox, which control the sandbox from another process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 from deployments.sandbox import FaultKind, Sandbox
 
 
-def test_control_needs_no_token_and_counts_for_nothing(sandbox: Sandbox) -> None:
+def test_control_requests_need_no_token_and_are_not_counted(sandbox: Sandbox) -> None:
     assert httpx.get(f"{sandbox.url}/sandbox/record").json()["summary"]["requests"] == 0
     assert sandbox.limits.hour.remaining == 5000
 
 
-def test_the_record_tells_requests_and_actions_with_their_true_ends(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_the_record_contains_requests_and_actions_with_their_true_ends(sandbox: Sandbox, http: httpx.Client) -> None:
     images = [image for image in sandbox.account.images.values() if image.type == "backup"]
     for image, kind in zip(images, (FaultKind.SLOW, FaultKind.ACTION_ENDLESS), strict=False):
         http.post("/sandbox/faults", json={"kind": kind, "seconds": 0})
@@ -46,12 +46,12 @@ def test_faults_are_added_and_cleared(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "nonsense", [{"kind": "gremlins"}, {"kind": "slow", "path": "("}, {"typo": 1}, {"rate": "x"}, 7]
 )
-def test_nonsense_is_refused(http: httpx.Client, nonsense: object) -> None:
+def test_invalid_control_requests_are_refused(http: httpx.Client, nonsense: object) -> None:
     assert http.post("/sandbox/faults", json=nonsense).status_code == 400
     assert http.get("/v2/account").status_code == 200
 
 
-def test_the_neighbour_spends_the_same_budget(http: httpx.Client) -> None:
+def test_the_neighbor_uses_the_same_budget(http: httpx.Client) -> None:
     assert http.post("/sandbox/neighbour", json={"requests": 100}).json() == {"spent": 100}
     assert http.post("/sandbox/neighbour", json={"requests": 200}).json() == {"spent": 150}
     assert http.get("/v2/account").status_code == 429

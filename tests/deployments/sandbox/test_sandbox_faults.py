@@ -43,7 +43,7 @@ def convert(http: httpx.Client, backup: Image) -> Callable[[], httpx.Response]:
 
 
 @pytest.mark.parametrize(("kind", "status"), REFUSED_BEFORE)
-def test_faults_before_the_work_keep_it_from_being_done(
+def test_faults_before_the_work_prevent_it(
     sandbox: Sandbox, convert: Callable[[], httpx.Response], kind: FaultKind, status: int
 ) -> None:
     sandbox.faults.add(Fault(kind))
@@ -56,7 +56,7 @@ def test_faults_before_the_work_keep_it_from_being_done(
 
 
 @pytest.mark.parametrize(("kind", "status"), DONE_ANYWAY)
-def test_faults_after_the_work_leave_it_done(
+def test_faults_after_the_work_do_not_undo_it(
     sandbox: Sandbox, convert: Callable[[], httpx.Response], kind: FaultKind, status: int
 ) -> None:
     sandbox.faults.add(Fault(kind))
@@ -67,7 +67,7 @@ def test_faults_after_the_work_leave_it_done(
 
 
 @pytest.mark.parametrize(("kind", "worked"), [(FaultKind.DROP_BEFORE, False), (FaultKind.DROP_AFTER, True)])
-def test_dropped_connections_look_broken_to_the_client_and_make_no_noise(
+def test_dropped_connections_look_broken_to_the_client_and_log_nothing(
     sandbox: Sandbox,
     convert: Callable[[], httpx.Response],
     capfd: pytest.CaptureFixture[str],
@@ -83,7 +83,7 @@ def test_dropped_connections_look_broken_to_the_client_and_make_no_noise(
     assert capfd.readouterr() == ("", "")
 
 
-def test_made_up_limits_say_what_was_seen_in_the_field(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_simulated_rate_limits_look_like_real_ones(sandbox: Sandbox, http: httpx.Client) -> None:
     def answer(kind: FaultKind) -> httpx.Response:
         sandbox.faults.add(Fault(kind, seconds=90))
         return http.get("/v2/account")
@@ -100,7 +100,7 @@ def test_made_up_limits_say_what_was_seen_in_the_field(sandbox: Sandbox, http: h
     assert not any(name.startswith("ratelimit") for name in html.headers)
 
 
-def test_empty_errors_truncated_answers_and_missing_fields_are_just_that(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_errors_can_be_empty_responses_truncated_and_fields_missing(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.EMPTY_ERROR), Fault(FaultKind.TRUNCATED_AFTER))
     assert http.get("/v2/actions").content == b""
     with pytest.raises(ValueError, match=r"."):
@@ -118,7 +118,7 @@ def test_a_missing_field_is_missing_everywhere(sandbox: Sandbox, http: httpx.Cli
     assert not any("resource_id" in action for action in actions)
 
 
-def test_an_action_can_end_in_error_and_be_started_anew(
+def test_an_action_can_end_in_error_and_be_restarted(
     sandbox: Sandbox, convert: Callable[[], httpx.Response], http: httpx.Client, backup: Image, clock: SandboxClock
 ) -> None:
     sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED))
@@ -132,7 +132,7 @@ def test_an_action_can_end_in_error_and_be_started_anew(
     assert http.get(f"/v2/images/{backup.id}").json()["image"]["type"] == "snapshot"
 
 
-def test_an_action_can_run_for_ever(
+def test_an_action_can_run_forever(
     sandbox: Sandbox, convert: Callable[[], httpx.Response], http: httpx.Client, clock: SandboxClock
 ) -> None:
     sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS))
@@ -141,7 +141,7 @@ def test_an_action_can_run_for_ever(
     assert http.get(f"/v2/actions/{action['id']}").json()["action"]["status"] == "in-progress"
 
 
-def test_an_action_can_be_missing_from_lists_and_still_be_found_by_its_id(
+def test_an_action_can_be_missing_from_lists_but_be_found_by_its_id(
     sandbox: Sandbox, convert: Callable[[], httpx.Response], http: httpx.Client, backup: Image
 ) -> None:
     sandbox.faults.add(Fault(FaultKind.ACTION_UNLISTED))
@@ -152,7 +152,7 @@ def test_an_action_can_be_missing_from_lists_and_still_be_found_by_its_id(
     assert http.get(f"/v2/images/{backup.id}/actions/{action['id']}").json()["action"] == action
 
 
-def test_faults_befall_only_the_requests_they_are_meant_for() -> None:
+def test_faults_affect_only_matching_requests() -> None:
     faults = Faults()
     faults.add(
         Fault(FaultKind.ERROR_AFTER, method="POST", path=r"/actions$", times=2),
@@ -174,7 +174,7 @@ def test_faults_befall_only_the_requests_they_are_meant_for() -> None:
     assert kinds == [None, None, after, after, None, errored, None]
 
 
-def test_a_fault_without_a_number_of_times_lasts_until_it_is_cleared() -> None:
+def test_a_fault_without_a_count_lasts_until_it_is_cleared() -> None:
     faults = Faults()
     faults.add(Fault(FaultKind.SLOW, times=None))
     assert all(faults.pick("GET", "/v2/account") for _ in range(10))
@@ -182,7 +182,7 @@ def test_a_fault_without_a_number_of_times_lasts_until_it_is_cleared() -> None:
     assert faults.pick("GET", "/v2/account") is None
 
 
-def test_random_faults_come_at_the_rate_asked_for_and_repeat_with_the_seed() -> None:
+def test_random_faults_occur_at_the_given_rate_and_repeat_with_the_seed() -> None:
     def drawn(seed: int) -> list[Any]:
         faults = Faults()
         faults.at_random(0.1, [FaultKind.SLOW, FaultKind.DROP_AFTER, FaultKind.ACTION_ERRORED], seed=seed)

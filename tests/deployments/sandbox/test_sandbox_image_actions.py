@@ -77,7 +77,7 @@ def test_a_conversion_keeps_the_id_and_moves_the_backup_to_the_snapshots(
     assert str(image.id) in {snapshot["id"] for snapshot in client.snapshots.list()["snapshots"]}
 
 
-def test_one_image_may_be_on_its_way_to_many_regions(sandbox: Sandbox, client: Any) -> None:
+def test_one_image_can_be_transferred_to_many_regions_at_once(sandbox: Sandbox, client: Any) -> None:
     image = own(sandbox, "snapshot")
     targets = elsewhere(sandbox, image)
     for region in targets:
@@ -87,7 +87,7 @@ def test_one_image_may_be_on_its_way_to_many_regions(sandbox: Sandbox, client: A
     assert {action["status"] for action in listed["actions"]} == {"in-progress"}
 
 
-def test_requests_that_make_no_sense_are_refused(sandbox: Sandbox, client: Any) -> None:
+def test_invalid_requests_are_refused(sandbox: Sandbox, client: Any) -> None:
     snapshot, backup = own(sandbox, "snapshot"), own(sandbox, "backup")
     target = elsewhere(sandbox, snapshot)[0]
     for image, action, words in [
@@ -132,7 +132,7 @@ def test_a_second_transfer_to_the_same_region_is_refused_while_the_first_runs(sa
     assert sandbox.record.duplicate_transfers() == []
 
 
-def test_a_second_transfer_to_the_same_region_is_accepted_and_recorded_where_the_api_is_lax(
+def test_a_second_transfer_to_the_same_region_is_accepted_and_recorded_if_the_api_is_lax(
     start_with_behavior: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
 ) -> None:
     sandbox = start_with_behavior(duplicate_transfers="accept")
@@ -167,7 +167,7 @@ def test_an_action_is_found_only_under_its_own_image(sandbox: Sandbox, client: A
     assert client.actions.get(action["id"])["action"]["id"] == action["id"]
 
 
-def test_regions_and_type_follow_the_status_as_late_as_asked(
+def test_regions_and_type_lag_behind_the_status_as_configured(
     start_with_behavior: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
 ) -> None:
     sandbox = start_with_behavior(lag_seconds=5, lock_seconds=0)
@@ -189,7 +189,7 @@ def test_regions_and_type_follow_the_status_as_late_as_asked(
     assert target in client.images.get(snapshot.id)["image"]["regions"]
 
 
-def test_the_feed_holds_an_action_as_late_as_asked(
+def test_the_feed_lags_behind_as_configured(
     start_with_behavior: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any], clock: SandboxClock
 ) -> None:
     sandbox = start_with_behavior(feed_lag_seconds=2)

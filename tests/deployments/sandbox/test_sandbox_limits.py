@@ -54,7 +54,7 @@ def test_headers_agree_with_the_requests_that_count(pauses: list[int]) -> None:
 
 
 @given(pauses=PAUSES, speed=st.sampled_from([0.5, 1.0, 60.0]))
-def test_whoever_waits_as_told_gets_through(pauses: list[int], speed: float) -> None:
+def test_a_client_that_waits_as_told_succeeds(pauses: list[int], speed: float) -> None:
     limits, now = Limits(2, 1000, speed), NOON
     for pause in pauses:
         now += pause
@@ -66,7 +66,7 @@ def test_whoever_waits_as_told_gets_through(pauses: list[int], speed: float) -> 
 
 
 @given(requests=st.integers(0, 60), over_seconds=st.integers(0, 7200))
-def test_spending_never_overfills_a_window(requests: int, over_seconds: int) -> None:
+def test_using_requests_never_exceeds_a_window(requests: int, over_seconds: int) -> None:
     limits = Limits(5, 20)
     limits.spend(NOON - 1, 3)
     spent = limits.spend(NOON, requests, over_seconds)
@@ -76,7 +76,7 @@ def test_spending_never_overfills_a_window(requests: int, over_seconds: int) -> 
     assert limits.burst.remaining >= 0
 
 
-def test_every_request_has_a_timer_of_its_own() -> None:
+def test_every_request_expires_on_its_own() -> None:
     limits = Limits(2, 100)
     limits.spend(NOON)
     limits.spend(NOON + 30)
@@ -86,7 +86,7 @@ def test_every_request_has_a_timer_of_its_own() -> None:
     assert limits.standing(NOON + 89).refused_by == "burst"
 
 
-def test_a_neighbour_uses_up_the_same_windows_as_time_passes() -> None:
+def test_a_neighbor_uses_up_the_same_windows_over_time() -> None:
     limits = Limits(250, 5000)
     limits.set_neighbour(60, NOON)
     assert limits.standing(NOON + 30).remaining == 5000 - 30
@@ -95,7 +95,7 @@ def test_a_neighbour_uses_up_the_same_windows_as_time_passes() -> None:
     assert limits.standing(NOON + 11 * 3600).remaining == 5000
 
 
-def test_a_greedy_neighbour_leaves_nothing() -> None:
+def test_a_greedy_neighbor_leaves_nothing() -> None:
     limits = Limits(10, 5000)
     limits.set_neighbour(600, NOON)
     assert limits.standing(NOON + 30).refused_by == "burst"
@@ -120,7 +120,7 @@ def test_a_burst_is_refused_with_the_seconds_to_wait(
     assert http.get("/v2/account").status_code == 200
 
 
-def test_the_hours_refusal_says_no_seconds_but_the_oldest_requests_end(
+def test_a_refusal_by_the_hour_has_no_retry_after_but_the_reset_of_the_oldest_request(
     start: Callable[..., Sandbox], connect: Callable[[Sandbox], httpx.Client], clock: SandboxClock
 ) -> None:
     http = connect(start(requests_per_hour=2))
@@ -160,7 +160,7 @@ def test_refused_requests_do_not_count(
     assert sandbox.record.peak_requests(60) == 5
 
 
-def test_every_answer_says_where_the_token_stands(http: httpx.Client) -> None:
+def test_every_response_has_rate_limit_headers(http: httpx.Client) -> None:
     stranger = {"authorization": "Bearer stranger"}
     for response in [
         http.get("/v2/account"),
@@ -175,7 +175,7 @@ def test_every_answer_says_where_the_token_stands(http: httpx.Client) -> None:
             assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
-def test_without_the_token_nothing_is_answered_or_counted(sandbox: Sandbox) -> None:
+def test_requests_without_the_token_are_refused_and_not_counted(sandbox: Sandbox) -> None:
     for headers in ({}, {"authorization": "Bearer other"}, {"authorization": sandbox.token}):
         response = httpx.get(f"{sandbox.url}/v2/account", headers=headers)
         assert response.status_code == 401
@@ -184,6 +184,6 @@ def test_without_the_token_nothing_is_answered_or_counted(sandbox: Sandbox) -> N
     assert sandbox.limits.hour.remaining == 5000
 
 
-def test_the_neighbours_requests_are_seen_in_the_headers(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_the_requests_of_the_neighbor_show_in_the_headers(sandbox: Sandbox, http: httpx.Client) -> None:
     assert sandbox.neighbour(requests=4000, over_seconds=3500) == 4000
     assert http.get("/v2/account").headers["ratelimit-remaining"] == "999"

@@ -1,4 +1,4 @@
-"""What becomes of an account in the course of time: backups come and go, Droplets are destroyed, days pass."""
+"""How an account changes over time: backups come and go, Droplets are destroyed, days pass."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def listed(http: httpx.Client, path: str, name: str) -> list[dict[str, Any]]:
 # Nights
 
 
-def test_a_night_brings_one_backup_to_each_droplet_that_has_backups_on(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_a_night_adds_one_backup_to_each_droplet_with_backups_enabled(sandbox: Sandbox, http: httpx.Client) -> None:
     protected = [droplet for droplet in sandbox.account.droplets.values() if droplet.backup_hour is not None]
     new = sandbox.account.back_up_droplets(NOON + DAY)
     assert [image.droplet_id for image in new] == [droplet.id for droplet in protected]
@@ -50,7 +50,7 @@ def test_a_night_brings_one_backup_to_each_droplet_that_has_backups_on(sandbox: 
         assert image.id in http.get(f"/v2/droplets/{droplet.id}").json()["droplet"]["backup_ids"]
 
 
-def test_backups_of_a_week_ago_rotate_away_and_what_was_converted_stays(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_backups_of_a_week_ago_rotate_away_and_converted_ones_stay(sandbox: Sandbox, http: httpx.Client) -> None:
     droplet = next(each for each in sandbox.account.droplets.values() if images_of(sandbox, each, "backup"))
     before = images_of(sandbox, droplet, "snapshot")
     first, *_ = sandbox.account.back_up_droplets(NOON)
@@ -82,7 +82,7 @@ def test_a_night_is_the_same_for_the_same_seed_and_no_id_is_given_twice(sandbox:
 # Deletions
 
 
-def test_a_snapshot_of_a_droplet_that_is_gone_is_still_listed_as_its_own(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_a_snapshot_of_a_deleted_droplet_is_still_listed_as_its_own(sandbox: Sandbox, http: httpx.Client) -> None:
     droplet = with_a_snapshot(sandbox)
     backups, snapshots = images_of(sandbox, droplet, "backup"), images_of(sandbox, droplet, "snapshot")
     sandbox.account.delete_droplet(droplet)
@@ -125,7 +125,7 @@ def test_the_record_keeps_what_a_deleted_image_was(sandbox: Sandbox, http: httpx
     assert len(sandbox.record.deleted) == 1
 
 
-def test_what_is_refused_is_not_recorded_as_deleted(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_a_refused_deletion_is_not_recorded(sandbox: Sandbox, http: httpx.Client) -> None:
     image = next(each for each in sandbox.account.images.values() if each.type == "snapshot" and not each.public)
     http.post(f"/v2/images/{image.id}/actions", json={"type": "transfer", "region": "atl1"}).raise_for_status()
     backup = next(each for each in sandbox.account.images.values() if each.type == "backup")

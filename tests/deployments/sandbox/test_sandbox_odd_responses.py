@@ -27,7 +27,7 @@ def convert(http: httpx.Client, backup: Image) -> Callable[[], httpx.Response]:
 
 @pytest.mark.parametrize("status", ODD_STATUSES)
 @pytest.mark.parametrize(("kind", "started"), [(FaultKind.ODD_STATUS, 0), (FaultKind.ODD_STATUS_AFTER, 1)])
-def test_any_status_can_be_answered_instead_of_the_work_or_after_it(
+def test_any_status_can_be_returned_instead_of_or_after_the_work(
     sandbox: Sandbox, convert: Callable[[], httpx.Response], kind: FaultKind, started: int, status: int
 ) -> None:
     sandbox.faults.add(Fault(kind, status=status))
@@ -45,7 +45,7 @@ def test_a_status_that_is_not_odd_is_refused(status: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "status"), [(FaultKind.FORBIDDEN, 403), (FaultKind.NOT_FOUND, 404)])
-def test_a_refusal_can_say_what_it_is_told_to(
+def test_a_refusal_can_have_any_message(
     sandbox: Sandbox, convert: Callable[[], httpx.Response], kind: FaultKind, status: int
 ) -> None:
     sandbox.faults.add(Fault(kind, message="The specified action type is not available."), Fault(kind))
@@ -56,19 +56,19 @@ def test_a_refusal_can_say_what_it_is_told_to(
     assert sandbox.record.actions == []
 
 
-def test_a_fault_can_wait_for_a_certain_request(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_a_fault_can_skip_earlier_requests(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.FORBIDDEN, path="/v2/regions", skip=2, times=2))
     paths = ["/v2/regions", "/v2/account", "/v2/regions", "/v2/account", "/v2/regions", "/v2/regions", "/v2/regions"]
     statuses = [http.get(path).status_code for path in paths]
     assert statuses == [200, 200, 200, 200, 403, 403, 200]
 
 
-def test_faults_of_the_same_requests_count_each_for_itself(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_faults_on_the_same_requests_count_independently(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.FORBIDDEN, skip=2), Fault(FaultKind.NOT_FOUND, skip=1))
     assert [http.get("/v2/account").status_code for _ in range(5)] == [200, 404, 403, 200, 200]
 
 
-def test_a_fault_with_all_its_knobs_can_be_asked_for_over_http(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_a_fault_with_all_its_options_can_be_added_over_http(sandbox: Sandbox, http: httpx.Client) -> None:
     asked = {
         "kind": "odd-status",
         "method": "GET",
@@ -84,7 +84,7 @@ def test_a_fault_with_all_its_knobs_can_be_asked_for_over_http(sandbox: Sandbox,
     assert http.post("/sandbox/faults", json={"kind": "odd-status", "status": 200}).status_code == 400
 
 
-def test_a_body_can_come_byte_by_byte(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_a_body_can_arrive_byte_by_byte(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.DRIP, seconds=0.001))
     with http.stream("GET", "/v2/account") as answer:
         pieces = list(answer.iter_raw())
@@ -92,14 +92,14 @@ def test_a_body_can_come_byte_by_byte(sandbox: Sandbox, http: httpx.Client) -> N
     assert b"".join(pieces) == http.get("/v2/account").content
 
 
-def test_a_body_can_have_a_giant_tail_and_still_be_json(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_a_body_can_have_a_giant_tail_and_still_be_valid_json(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.GIANT_BODY, size=200_000))
     answer = http.get("/v2/account")
     assert len(answer.content) > 200_000
     assert answer.json() == http.get("/v2/account").json()
 
 
-def test_numbers_and_headers_can_be_beyond_all_sense(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_numbers_and_headers_can_be_absurd(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.GIANT_NUMBER), Fault(FaultKind.ODD_HEADERS))
     with pytest.raises(ValueError, match="4300 digits"):
         http.get("/v2/account").json()
@@ -119,7 +119,7 @@ def test_an_error_page_can_have_ten_kilobytes_of_style(sandbox: Sandbox, convert
     assert len(sandbox.record.actions) == 1
 
 
-def test_an_object_can_come_without_its_wrapper(
+def test_an_object_can_be_returned_without_its_wrapper(
     sandbox: Sandbox, http: httpx.Client, convert: Callable[[], httpx.Response]
 ) -> None:
     sandbox.faults.add(Fault(FaultKind.BARE, times=2))
@@ -128,7 +128,7 @@ def test_an_object_can_come_without_its_wrapper(
     assert http.get(f"/v2/actions/{action['id']}").json() == action
 
 
-def test_a_list_can_go_on_for_ever(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_a_list_can_be_endless(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.ENDLESS_PAGES, times=None))
     for page in (1, 2, 1000):
         answer = http.get(f"/v2/regions?page={page}&per_page=200").json()
@@ -136,7 +136,7 @@ def test_a_list_can_go_on_for_ever(sandbox: Sandbox, http: httpx.Client) -> None
         assert bool(answer["regions"]) is (page == 1)
 
 
-def test_the_lists_of_all_resources_can_hold_what_others_made(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_the_lists_of_all_resources_can_contain_foreign_entries(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.FOREIGN_ENTRIES, times=None))
     for path, key in (("/v2/actions", "actions"), ("/v2/snapshots?resource_type=droplet", "snapshots")):
         entries = http.get(path).json()[key]
@@ -147,14 +147,14 @@ def test_the_lists_of_all_resources_can_hold_what_others_made(sandbox: Sandbox, 
     assert {seen.fault for seen in sandbox.record.requests if "images" in seen.path} == {None}
 
 
-def test_a_refusal_can_ask_for_a_year_and_an_outage_for_seconds(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_retry_after_can_be_a_year_in_a_refusal_and_seconds_in_an_outage(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.faults.add(Fault(FaultKind.LIMIT_FOR_A_YEAR), Fault(FaultKind.UNAVAILABLE_RETRY_AFTER, seconds=20))
     refused, down = http.get("/v2/account"), http.get("/v2/account")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "31536000")
     assert (down.status_code, down.headers["retry-after"]) == (503, "20")
 
 
-def test_a_burst_limit_can_refuse_without_saying_when_to_come_back(
+def test_a_burst_limit_can_refuse_without_retry_after(
     start: Callable[..., Sandbox], connect: Callable[[Sandbox], httpx.Client], clock: SandboxClock
 ) -> None:
     http = connect(start(requests_per_minute=2, refusals_say_when=False))
@@ -179,16 +179,14 @@ def test_a_burst_limit_can_refuse_without_saying_when_to_come_back(
     ],
     ids=lambda value: str(getattr(value, "kind", value)),
 )
-def test_digitaloceans_client_takes_the_refusals_for_its_own(
-    sandbox: Sandbox, client: Any, fault: Fault, status: int
-) -> None:
+def test_digitaloceans_client_recognizes_the_refusals(sandbox: Sandbox, client: Any, fault: Fault, status: int) -> None:
     sandbox.faults.add(fault)
     with pytest.raises(HttpResponseError) as caught:
         client.regions.list()
     assert caught.value.status_code == status
 
 
-def test_digitaloceans_client_hands_on_foreign_entries_as_they_are(sandbox: Sandbox, client: Any) -> None:
+def test_digitaloceans_client_returns_foreign_entries_unchanged(sandbox: Sandbox, client: Any) -> None:
     sandbox.faults.add(Fault(FaultKind.FOREIGN_ENTRIES, times=None))
     assert any(action and action["resource_type"] == "volume" for action in client.actions.list()["actions"])
     assert any(each and each["resource_id"] is None for each in client.snapshots.list()["snapshots"])

@@ -42,7 +42,7 @@ def test_following_the_links_finds_everything_once(http: httpx.Client, path: str
     assert follow(http, f"{path}{separator}per_page=2", name) == whole[name]
 
 
-def test_an_images_actions_come_in_pages(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_the_actions_of_an_image_are_paged(sandbox: Sandbox, http: httpx.Client) -> None:
     image = next(each for each in sandbox.account.images.values() if each.type == "snapshot" and not each.public)
     for region in sandbox.account.regions.values():
         http.post(f"/v2/images/{image.id}/actions", json={"type": "transfer", "region": region.slug})
@@ -62,11 +62,11 @@ def test_links_are_absolute_and_keep_the_rest_of_the_query(sandbox: Sandbox, htt
 
 
 @pytest.mark.parametrize("query", ["page=0", "page=x", "per_page=0", "per_page=-1", "per_page="])
-def test_pages_that_cannot_be_are_refused(http: httpx.Client, query: str) -> None:
+def test_invalid_page_numbers_are_refused(http: httpx.Client, query: str) -> None:
     assert http.get(f"/v2/images?{query}").status_code == 422
 
 
-def test_twenty_is_the_default_and_two_hundred_the_most(
+def test_the_page_size_is_twenty_by_default_and_two_hundred_at_most(
     start: Callable[..., Sandbox], connect: Callable[[Sandbox], httpx.Client]
 ) -> None:
     http = connect(start(droplets=210, backups_per_droplet=0))

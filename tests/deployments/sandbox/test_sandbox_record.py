@@ -15,24 +15,24 @@ def transfer(number: int, start: float, end: float, *, region: str = "nyc3", fat
     return Action(number, "transfer", 7, "image", region, start, end, start, fate)
 
 
-def test_a_transfer_beside_or_after_a_good_one_is_a_duplicate() -> None:
+def test_a_transfer_during_or_after_a_successful_one_is_a_duplicate() -> None:
     first, beside, after = transfer(1, 0, 10), transfer(2, 5, 12), transfer(3, 50, 60)
     assert duplicate_transfers([first, beside, after]) == [beside, after]
 
 
-def test_a_transfer_after_a_failed_one_is_no_duplicate_but_one_beside_it_is() -> None:
+def test_a_transfer_after_a_failed_one_is_not_a_duplicate_but_a_concurrent_one_is() -> None:
     failed = transfer(1, 0, 10, fate=Fate(outcome="errored"))
     beside, anew = transfer(2, 9, 20), transfer(3, 10, 20)
     assert duplicate_transfers([failed, anew]) == []
     assert duplicate_transfers([failed, beside]) == [beside]
 
 
-def test_nothing_may_be_started_beside_a_transfer_that_never_ends() -> None:
+def test_any_transfer_during_one_that_never_ends_is_a_duplicate() -> None:
     endless, beside = transfer(1, 0, math.inf, fate=Fate(ends=False)), transfer(2, 9999, 10000)
     assert duplicate_transfers([endless, beside]) == [beside]
 
 
-def test_other_regions_and_conversions_are_no_duplicates() -> None:
+def test_other_regions_and_conversions_are_not_duplicates() -> None:
     convert = Action(1, "convert", 7, "image", "nyc3", 0, 10, 0)
     assert duplicate_transfers([convert, transfer(2, 0, 10), transfer(3, 0, 10, region="ams3")]) == []
 

@@ -70,7 +70,7 @@ def test_single_resources_are_those_of_the_lists(client: Any) -> None:
     assert client.images.get("ubuntu-24-04-x64")["image"]["public"] is True
 
 
-def test_droplets_name_the_backups_and_snapshots_that_are_listed(client: Any) -> None:
+def test_droplets_refer_to_the_listed_backups_and_snapshots(client: Any) -> None:
     kinds = {image["id"]: image["type"] for image in client.images.list(private=True, per_page=200)["images"]}
     for droplet in client.droplets.list()["droplets"]:
         assert {kinds[image] for image in droplet["backup_ids"]} <= {"backup"}
@@ -87,7 +87,7 @@ def test_backups_are_a_day_apart_and_the_newest_is_of_the_last_day(start: Callab
         assert all(day * 86400 < age < (day + 1) * 86400 for day, age in enumerate(ages))
 
 
-def test_some_region_is_closed_and_some_region_takes_no_images(client: Any) -> None:
+def test_some_regions_are_closed_and_some_take_no_images(client: Any) -> None:
     regions = client.regions.list()["regions"]
     open_ones = [region for region in regions if region["available"]]
     assert len(open_ones) < len(regions)
@@ -95,7 +95,7 @@ def test_some_region_is_closed_and_some_region_takes_no_images(client: Any) -> N
     assert "atl1" in {region["slug"] for region in open_ones}
 
 
-def test_some_droplet_has_no_backups_and_some_has_a_snapshot(client: Any) -> None:
+def test_some_droplets_have_no_backups_and_some_have_a_snapshot(client: Any) -> None:
     droplets = client.droplets.list()["droplets"]
     assert any(not droplet["backup_ids"] for droplet in droplets)
     assert any(droplet["snapshot_ids"] for droplet in droplets)
@@ -173,13 +173,13 @@ def test_the_same_seed_makes_the_same_account_and_another_seed_another(start: Ca
     assert first.token != other.token
 
 
-def test_names_of_backups_hold_the_day_they_were_made(sandbox: Sandbox) -> None:
+def test_names_of_backups_contain_the_day_of_their_creation(sandbox: Sandbox) -> None:
     for image in sandbox.account.images.values():
         if image.type == "backup":
             assert image.name.endswith(f"{datetime.fromtimestamp(image.created_at, UTC):%Y-%m-%d}")
 
 
-def test_what_is_out_of_the_tokens_scopes_is_forbidden_and_nothing_else(
+def test_only_requests_outside_the_scopes_of_the_token_are_forbidden(
     start_with_behavior: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any]
 ) -> None:
     client = connect_pydo(start_with_behavior(out_of_scope=frozenset({"/v2/snapshots"})))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -20,7 +19,7 @@ from tests.deployments.sandbox.sandbox_clock import NOON, SandboxClock
 COMMAND = [sys.executable, "-m", "deployments.sandbox"]
 
 
-def test_the_environment_leads_a_client_here_and_hurries_it(start: Callable[..., Sandbox]) -> None:
+def test_the_environment_points_a_client_to_the_sandbox_and_speeds_it_up(start: Callable[..., Sandbox]) -> None:
     sandbox = start(speed=60)
     environment = sandbox.environment()
     assert environment.pop("DIGITALOCEAN_TOKEN") == sandbox.token
@@ -32,7 +31,7 @@ def test_the_environment_leads_a_client_here_and_hurries_it(start: Callable[...,
     }
 
 
-def test_every_answer_names_the_sandboxs_time_and_not_this_machines(
+def test_every_response_has_the_time_of_the_sandbox_not_of_this_machine(
     sandbox: Sandbox, http: httpx.Client, clock: SandboxClock
 ) -> None:
     assert http.get("/v2/account").headers.get_list("date") == ["Tue, 22 Sep 2026 12:00:00 GMT"]
@@ -40,7 +39,7 @@ def test_every_answer_names_the_sandboxs_time_and_not_this_machines(
     assert http.get("/v2/account").headers.get_list("date") == ["Sat, 21 Nov 2026 12:00:00 GMT"]
 
 
-def test_it_is_gone_when_it_is_left(clock: SandboxClock) -> None:
+def test_the_server_stops_when_its_block_ends(clock: SandboxClock) -> None:
     with Sandbox(clock=clock) as sandbox:
         assert sandbox.url.startswith("http://127.0.0.1:")
         assert httpx.get(sandbox.url).status_code == 401
@@ -48,14 +47,14 @@ def test_it_is_gone_when_it_is_left(clock: SandboxClock) -> None:
         httpx.get(sandbox.url)
 
 
-def test_leaving_does_not_wait_for_slow_answers(clock: SandboxClock) -> None:
+def test_stopping_does_not_wait_for_slow_responses(clock: SandboxClock) -> None:
     with Sandbox(clock=clock) as sandbox:
         sandbox.faults.add(Fault(FaultKind.SLOW, seconds=3600))
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(f"{sandbox.url}/v2/account", headers=bearer(sandbox.token), timeout=0.05)
 
 
-def test_a_port_in_use_is_an_error_and_not_the_end_of_the_process(sandbox: Sandbox) -> None:
+def test_a_port_in_use_raises_an_error_and_does_not_exit(sandbox: Sandbox) -> None:
     port = int(sandbox.url.rpartition(":")[2])
     with pytest.raises(OSError, match="in use"), Sandbox(port=port):
         pass
@@ -71,30 +70,27 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def test_the_application_runs_within_the_process_on_a_clock_of_its_own(clock: SandboxClock) -> None:
+async def test_the_application_can_run_in_process_with_its_own_clock(clock: SandboxClock) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    async def use() -> None:
-        faults = Faults()
-        account = make_account(now=NOON)
-        app = sandbox_app(account, token="t", faults=faults, clock=clock, sleep=sleep)
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=bearer("t")) as http:
-            faults.add(Fault(FaultKind.SLOW, seconds=40), Fault(FaultKind.DROP_AFTER))
-            links = (await http.get("/v2/images?per_page=1")).json()["links"]["pages"]
-            assert links["next"].startswith("http://api/v2/images?")
-            with pytest.raises(ConnectionDropped):
-                await http.get("/v2/images")
-
-    asyncio.run(use())
+    faults = Faults()
+    account = make_account(now=NOON)
+    app = sandbox_app(account, token="t", faults=faults, clock=clock, sleep=sleep)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=bearer("t")) as http:
+        faults.add(Fault(FaultKind.SLOW, seconds=40), Fault(FaultKind.DROP_AFTER))
+        links = (await http.get("/v2/images?per_page=1")).json()["links"]["pages"]
+        assert links["next"].startswith("http://api/v2/images?")
+        with pytest.raises(ConnectionDropped):
+            await http.get("/v2/images")
     assert slept == [40]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_says_how_to_use_it_and_ends_quietly(ending: signal.Signals) -> None:
+def test_the_command_says_how_to_use_it_and_stops_quietly(ending: signal.Signals) -> None:
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", "--speed", "60", "--token", "secret"],
         stdout=subprocess.PIPE,
@@ -116,7 +112,7 @@ def test_the_command_says_how_to_use_it_and_ends_quietly(ending: signal.Signals)
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
-def test_the_command_advises_where_the_port_is_in_use() -> None:
+def test_the_command_gives_advice_if_the_port_is_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = subprocess.run([*COMMAND, "--port", port], capture_output=True, text=True, check=False, env=os.environ)

@@ -33,13 +33,13 @@ def test_a_tag_is_made_once_whatever_its_case(client: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["здорово", "two words", "", "x" * 256, None])
-def test_bad_names_of_tags_are_refused_with_root_causes(http: httpx.Client, name: str | None) -> None:
+def test_invalid_tag_names_are_refused_with_root_causes(http: httpx.Client, name: str | None) -> None:
     response = http.post("/v2/tags", json={"name": name})
     assert response.status_code == 400
     assert {"error", "messages", "root_causes", "request_id"} == set(response.json())
 
 
-def test_images_are_tagged_found_and_untagged(sandbox: Sandbox, client: Any) -> None:
+def test_images_can_be_tagged_found_and_untagged(sandbox: Sandbox, client: Any) -> None:
     image_id = backup_id(sandbox)
     client.tags.create({"name": "kept"})
     client.tags.assign_resources("kept", naming(image_id))
@@ -67,12 +67,12 @@ def test_unknown_tags_and_resources_are_not_found(sandbox: Sandbox, http: httpx.
     assert http.get("/v2/images?tag_name=dr").json()["images"] == []
 
 
-def test_resource_ids_have_to_be_strings(sandbox: Sandbox, http: httpx.Client) -> None:
+def test_resource_ids_must_be_strings(sandbox: Sandbox, http: httpx.Client) -> None:
     named = {"resources": [{"resource_id": backup_id(sandbox), "resource_type": "image"}]}
     assert http.post("/v2/tags/dr/resources", json=named).status_code == 422
 
 
-def test_backups_cannot_be_tagged_where_the_api_is_strict(
+def test_backups_cannot_be_tagged_if_the_api_is_strict(
     start: Callable[..., Sandbox], connect_pydo: Callable[[Sandbox], Any]
 ) -> None:
     sandbox = start(behavior=Behavior(taggable_backups=False))

@@ -171,7 +171,7 @@ async def die(connection: Connection, run: asyncio.Task[Any]) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(run, *others, return_exceptions=True)
-    await connection.client.close()
+    await connection.client.aclose()
 
 
 def outcomes(rows: dict[tuple[int, str], Row]) -> dict[tuple[int, str], Outcome]:

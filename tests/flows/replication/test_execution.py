@@ -1,9 +1,8 @@
-"""Carrying out a plan: what goes first, what waits, what is tried again, and what is told of the rest."""
+"""Carrying out a plan: what goes first, what waits, what is retried, and what is reported about the rest."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 import pytest
@@ -23,7 +22,6 @@ from tests.flows.replication.executions import (
     replicate,
 )
 from tests.tasks.digitalocean.in_process import World
-from tests.virtual_time import run
 
 # Regions that no Droplet of the default account is in.
 REGIONS = ["ams3", "sgp1", "tor1"]
@@ -43,23 +41,11 @@ def every(outcome: Outcome, images: list[Image], regions: list[str] = REGIONS) -
     return {(image.id, region): outcome for image in images for region in regions}
 
 
-def in_virtual_time(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
-    def running() -> None:
-        run(test())
-
-    running.__name__, running.__doc__ = test.__name__, test.__doc__
-    return running
+async def test_the_target_regions_of_these_tests_have_no_backups_in_the_default_account() -> None:
+    assert not {slug for image in World().images("backup") for slug in image.regions} & set(REGIONS)
 
 
-def test_no_region_of_the_default_account_is_where_the_tests_copy_to() -> None:
-    async def look() -> None:
-        assert not {slug for image in World().images("backup") for slug in image.regions} & set(REGIONS)
-
-    run(look())
-
-
-@in_virtual_time
-async def test_an_image_is_copied_as_soon_as_it_is_converted_whatever_becomes_of_the_others() -> None:
+async def test_an_image_is_copied_as_soon_as_it_is_converted_regardless_of_the_others() -> None:
     world = World()
     stuck, quick = sized(world.images("backup"), 30, 2)
     world.faults.add(Fault(FaultKind.ACTION_ENDLESS, "POST", f"/images/{stuck.id}/actions"))
@@ -68,7 +54,6 @@ async def test_an_image_is_copied_as_soon_as_it_is_converted_whatever_becomes_of
     assert all("not started" in rows[stuck.id, region].error for region in REGIONS)
 
 
-@in_virtual_time
 async def test_conversions_start_before_transfers_and_the_largest_images_first() -> None:
     # So few requests a minute that each start has to wait for its turn.
     world = World(droplets=5, limits=Limits(6, 5000))
@@ -89,23 +74,21 @@ async def test_conversions_start_before_transfers_and_the_largest_images_first()
 
 
 @pytest.mark.parametrize("restarts", [0, 2])
-def test_a_transfer_that_ends_errored_is_started_anew_as_often_as_is_allowed_and_then_reported(restarts: int) -> None:
-    async def copy() -> None:
-        world = World()
-        (image,) = sized(world.images("snapshot"), 2)
-        world.faults.add(Fault(FaultKind.ACTION_ERRORED, times=restarts + 1))
-        rows = await replicate(connection_to(world, action_restart_max=restarts), [image.id], ["tor1"])
-        row = rows[image.id, "tor1"]
-        assert row.outcome == Outcome.FAILED
-        assert row.error == ("the action failed on all 3 attempts" if restarts else "the action failed")
-        assert len(world.record.actions) == restarts + 1
-        assert row.action_id == world.record.actions[-1].id
+async def test_an_errored_transfer_is_restarted_as_often_as_allowed_and_then_reported(
+    restarts: int,
+) -> None:
+    world = World()
+    (image,) = sized(world.images("snapshot"), 2)
+    world.faults.add(Fault(FaultKind.ACTION_ERRORED, times=restarts + 1))
+    rows = await replicate(connection_to(world, action_restart_max=restarts), [image.id], ["tor1"])
+    row = rows[image.id, "tor1"]
+    assert row.outcome == Outcome.FAILED
+    assert row.error == ("the action failed on all 3 attempts" if restarts else "the action failed")
+    assert len(world.record.actions) == restarts + 1
+    assert row.action_id == world.record.actions[-1].id
 
-    run(copy())
 
-
-@in_virtual_time
-async def test_a_transfer_that_works_at_its_last_start_is_a_transfer_like_others() -> None:
+async def test_a_transfer_that_succeeds_on_the_last_attempt_is_a_normal_transfer() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 2)
     world.faults.add(Fault(FaultKind.ACTION_ERRORED, times=Settings.model_fields["action_restart_max"].default))
@@ -114,8 +97,7 @@ async def test_a_transfer_that_works_at_its_last_start_is_a_transfer_like_others
     assert world.record.duplicate_transfers() == []
 
 
-@in_virtual_time
-async def test_a_conversion_that_never_works_fails_its_image_in_every_region_and_no_other() -> None:
+async def test_a_conversion_that_never_succeeds_fails_only_its_own_image() -> None:
     world = World()
     bad, good = sized(world.images("backup"), 2, 2)
     world.faults.add(Fault(FaultKind.ACTION_ERRORED, "POST", f"/images/{bad.id}/", times=None))
@@ -125,18 +107,14 @@ async def test_a_conversion_that_never_works_fails_its_image_in_every_region_and
 
 
 @pytest.mark.parametrize("lock_seconds", [3.0, 60.0, 240.0])
-def test_an_image_that_stays_locked_after_its_conversion_is_waited_for(lock_seconds: float) -> None:
-    async def copy() -> None:
-        world = World(behavior=Behavior(lock_seconds=lock_seconds))
-        (image,) = sized(world.images("backup"), 2)
-        rows = await replicate(connection_to(world), [image.id], REGIONS)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, [image])
-
-    run(copy())
+async def test_an_image_that_stays_locked_after_its_conversion_is_awaited(lock_seconds: float) -> None:
+    world = World(behavior=Behavior(lock_seconds=lock_seconds))
+    (image,) = sized(world.images("backup"), 2)
+    rows = await replicate(connection_to(world), [image.id], REGIONS)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [image])
 
 
-@in_virtual_time
-async def test_a_refusal_for_good_is_told_in_the_words_of_the_api_and_holds_up_no_other_region() -> None:
+async def test_a_permanent_refusal_is_reported_in_the_words_of_the_api_and_blocks_no_other_region() -> None:
     world = World()
     (image,) = sized(world.images("backup"), 2)
     copying = asyncio.create_task(replicate(connection_to(world), [image.id], [*REGIONS, "lon1"]))
@@ -152,7 +130,6 @@ async def test_a_refusal_for_good_is_told_in_the_words_of_the_api_and_holds_up_n
     assert all(row.seconds is not None and row.seconds < 600 for row in rows.values())
 
 
-@in_virtual_time
 async def test_after_a_401_nothing_more_is_sent_and_every_copy_is_accounted_for() -> None:
     # One request at a time, so that the first to be refused is the only one under way.
     world = World()
@@ -168,8 +145,7 @@ async def test_after_a_401_nothing_more_is_sent_and_every_copy_is_accounted_for(
     assert world.record.actions == []
 
 
-@in_virtual_time
-async def test_an_image_that_is_deleted_before_its_turn_fails_alone() -> None:
+async def test_an_image_deleted_before_its_turn_is_the_only_failure() -> None:
     world = World()
     gone, there = sized(world.images("backup"), 2, 2)
     connection = connection_to(world)
@@ -180,8 +156,7 @@ async def test_an_image_that_is_deleted_before_its_turn_fails_alone() -> None:
     assert all("was deleted during the run" in rows[gone.id, region].error for region in REGIONS)
 
 
-@in_virtual_time
-async def test_an_image_that_is_deleted_while_it_is_copied_fails_with_words_that_say_so() -> None:
+async def test_an_image_deleted_during_a_copy_fails_with_a_message_that_says_so() -> None:
     world = World()
     (gone,) = sized(world.images("snapshot"), 10)
     copying = asyncio.create_task(replicate(connection_to(world), [gone.id], REGIONS))
@@ -193,8 +168,7 @@ async def test_an_image_that_is_deleted_while_it_is_copied_fails_with_words_that
     assert all("was deleted during the run" in row.error for row in rows.values())
 
 
-@in_virtual_time
-async def test_what_has_not_arrived_when_time_is_up_says_whether_it_is_under_way() -> None:
+async def test_a_copy_missing_at_the_timeout_says_whether_it_is_in_progress() -> None:
     # Two of three transfers can be started before time is up.
     world = World(limits=Limits(5, 5000))
     (image,) = sized(world.images("snapshot"), 30)
@@ -207,7 +181,6 @@ async def test_what_has_not_arrived_when_time_is_up_says_whether_it_is_under_way
     assert [row.action_id for row in rows.values() if row.error.startswith("not started")] == [None]
 
 
-@in_virtual_time
 async def test_a_run_that_does_not_wait_says_what_it_has_started() -> None:
     world = World()
     (image,) = sized(world.images("backup"), 5)
@@ -217,8 +190,7 @@ async def test_a_run_that_does_not_wait_says_what_it_has_started() -> None:
     assert {row.region: row.action_id for row in rows.values()} == transfers
 
 
-@in_virtual_time
-async def test_transfers_under_way_are_adopted_and_the_rest_is_started() -> None:
+async def test_transfers_in_progress_are_adopted_and_the_rest_are_started() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
     running = world.account.start(image, "transfer", "sgp1", world.clock.unix())
@@ -228,8 +200,7 @@ async def test_transfers_under_way_are_adopted_and_the_rest_is_started() -> None
     assert len(posts(world)) == len(REGIONS) - 1
 
 
-@in_virtual_time
-async def test_a_transfer_that_somebody_starts_after_the_plan_was_made_is_adopted() -> None:
+async def test_a_transfer_started_elsewhere_after_planning_is_adopted() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
     connection = connection_to(world)
@@ -240,8 +211,7 @@ async def test_a_transfer_that_somebody_starts_after_the_plan_was_made_is_adopte
     assert rows[image.id, "sgp1"].action_id == running.id
 
 
-@in_virtual_time
-async def test_an_image_that_reaches_a_region_after_the_plan_was_made_is_there_already() -> None:
+async def test_an_image_that_reaches_a_region_after_planning_is_already_there() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
     connection = connection_to(world)
@@ -251,8 +221,7 @@ async def test_an_image_that_reaches_a_region_after_the_plan_was_made_is_there_a
     assert outcomes(rows) == every(Outcome.TRANSFERRED, [image]) | {(image.id, "sgp1"): Outcome.ALREADY_THERE}
 
 
-@in_virtual_time
-async def test_a_conversion_that_somebody_starts_after_the_plan_was_made_is_waited_for() -> None:
+async def test_a_conversion_started_elsewhere_after_planning_is_awaited() -> None:
     world = World()
     (image,) = sized(world.images("backup"), 5)
     connection = connection_to(world)
@@ -264,22 +233,18 @@ async def test_a_conversion_that_somebody_starts_after_the_plan_was_made_is_wait
 
 
 @pytest.mark.parametrize("lag_seconds", [0.0, 60.0, 600.0])
-def test_a_second_execution_posts_nothing_to_any_image_though_images_lag_behind(lag_seconds: float) -> None:
-    async def copy_twice() -> None:
-        world = World(behavior=Behavior(lag_seconds=lag_seconds, duplicate_transfers="accept"))
-        images = sized(world.images("backup"), 2, 3)
-        await replicate(connection_to(world), ids(images), REGIONS)
-        before = len(posts(world))
-        assert before == len(images) * (1 + len(REGIONS))
-        again = await replicate(connection_to(world), ids(images), REGIONS)
-        assert outcomes(again) == every(Outcome.ALREADY_THERE, images)
-        assert len(posts(world)) == before
-
-    run(copy_twice())
+async def test_a_second_execution_starts_nothing_even_if_images_lag_behind(lag_seconds: float) -> None:
+    world = World(behavior=Behavior(lag_seconds=lag_seconds, duplicate_transfers="accept"))
+    images = sized(world.images("backup"), 2, 3)
+    await replicate(connection_to(world), ids(images), REGIONS)
+    before = len(posts(world))
+    assert before == len(images) * (1 + len(REGIONS))
+    again = await replicate(connection_to(world), ids(images), REGIONS)
+    assert outcomes(again) == every(Outcome.ALREADY_THERE, images)
+    assert len(posts(world)) == before
 
 
-@in_virtual_time
-async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
+async def test_the_final_progress_accounts_for_every_copy() -> None:
     world = World()
     images = sized(world.images("backup"), 2, 3)
     connection = connection_to(world)
@@ -295,28 +260,22 @@ async def test_the_progress_accounts_for_every_copy_in_the_end() -> None:
 
 
 @pytest.mark.parametrize("lag_seconds", [0.0, 60.0])
-def test_an_image_that_can_be_tagged_only_as_a_snapshot_is_tagged_as_soon_as_the_api_shows_it_as_one(
+async def test_an_image_taggable_only_as_a_snapshot_is_tagged_once_the_api_shows_it_as_one(
     lag_seconds: float,
 ) -> None:
-    async def replicate_one() -> None:
-        world = World(behavior=Behavior(taggable_backups=False, lag_seconds=lag_seconds))
-        (backup,) = sized(world.images("backup"), 9)
-        connection = connection_to(world)
-        rows = await replicate(connection, [backup.id], REGIONS)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
-        assert backup.tags == [connection.settings.managed_tag]
-
-    run(replicate_one())
+    world = World(behavior=Behavior(taggable_backups=False, lag_seconds=lag_seconds))
+    (backup,) = sized(world.images("backup"), 9)
+    connection = connection_to(world)
+    rows = await replicate(connection, [backup.id], REGIONS)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
+    assert backup.tags == [connection.settings.managed_tag]
 
 
-def test_while_an_image_is_locked_after_its_conversion_only_one_of_its_transfers_is_refused() -> None:
-    async def replicate_one() -> None:
-        world = World(behavior=Behavior(lock_seconds=120))
-        (backup,) = sized(world.images("backup"), 9)
-        rows = await replicate(connection_to(world), [backup.id], REGIONS)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
-        refused = len(posts(world)) - 1 - len(REGIONS)
-        # Between them, 5, 10, 20, 40 and 80 seconds.
-        assert 2 <= refused <= 6
-
-    run(replicate_one())
+async def test_while_an_image_is_locked_after_its_conversion_only_one_of_its_transfers_is_refused() -> None:
+    world = World(behavior=Behavior(lock_seconds=120))
+    (backup,) = sized(world.images("backup"), 9)
+    rows = await replicate(connection_to(world), [backup.id], REGIONS)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, [backup])
+    refused = len(posts(world)) - 1 - len(REGIONS)
+    # Between them, 5, 10, 20, 40 and 80 seconds.
+    assert 2 <= refused <= 6

@@ -111,7 +111,7 @@ class Replication(RuleBasedStateMachine):
     @rule(rate=st.floats(0.02, 0.4), kinds=kinds_of_fault, seed=seeds, seconds=st.sampled_from([1.0, 5.0, 60.0]))
     def bad_days_begin(self, rate: float, kinds: list[FaultKind], seed: int, seconds: float) -> None:
         if self.world.account.behavior.duplicate_transfers == "accept":
-            # What no list shows and nobody refuses, nobody can know.
+            # An action that no list shows and no refusal reveals cannot be known.
             kinds = [kind for kind in kinds if kind != FaultKind.ACTION_UNLISTED]
         self.unlisted |= FaultKind.ACTION_UNLISTED in kinds
         self.world.faults.at_random(rate if kinds else 0.0, kinds, seed=seed, seconds=seconds)
@@ -207,7 +207,7 @@ class Replication(RuleBasedStateMachine):
         """What one process does in its life; None if it could not begin, or died."""
         behavior = self.world.account.behavior
         if behavior.duplicate_transfers == "accept":
-            # What the feed does not show yet and nobody refuses, a new process cannot know.
+            # A new process cannot know an action that the feed does not show yet and no refusal reveals.
             await asyncio.sleep(behavior.feed_lag_seconds)
         connection = connection_to(self.world)
 

@@ -106,7 +106,7 @@ def test_every_wanted_region_of_an_image_is_accounted_for_exactly_once(world: Wo
 
 
 @given(worlds())
-def test_nothing_is_sent_to_where_it_is_or_is_already_on_its_way(world: World) -> None:
+def test_no_transfer_goes_to_a_region_that_has_or_is_receiving_the_image(world: World) -> None:
     plan = plan_for(*world)
     running = {
         (each.resource_id, each.region_slug) for each in world[1] if each.in_progress and each.type == "transfer"
@@ -118,7 +118,7 @@ def test_nothing_is_sent_to_where_it_is_or_is_already_on_its_way(world: World) -
 
 
 @given(worlds())
-def test_only_what_is_public_or_neither_available_nor_being_changed_is_refused_and_with_a_reason(world: World) -> None:
+def test_only_public_or_unavailable_images_are_refused_and_with_a_reason(world: World) -> None:
     images, actions = world
     busy = {each.resource_id for each in actions if each.in_progress}
     for each in plan_for(images, actions).images:
@@ -129,7 +129,7 @@ def test_only_what_is_public_or_neither_available_nor_being_changed_is_refused_a
 
 
 @given(worlds())
-def test_only_backups_that_have_to_be_sent_somewhere_are_converted_and_only_once(world: World) -> None:
+def test_only_backups_with_missing_copies_are_converted_and_only_once(world: World) -> None:
     converting = {each.resource_id for each in world[1] if each.in_progress and each.type == "convert"}
     for each in plan_for(*world).images:
         if each.convert or each.converting:
@@ -146,22 +146,20 @@ def test_the_largest_images_come_first(world: World) -> None:
 
 
 @given(worlds())
-def test_the_plan_of_the_result_is_empty(world: World) -> None:
+def test_planning_again_from_the_result_yields_an_empty_plan(world: World) -> None:
     done = carried_out(plan_for(*world))
     assert nothing_to_start(plan_for(done, []))
     assert all(each.refusal or each.there == REGIONS for each in plan_for(done, []).images)
 
 
 @given(worlds(), st.sampled_from(["in-progress", "completed"]))
-def test_a_plan_that_was_just_carried_out_leaves_nothing_although_the_images_do_not_show_it_yet(
-    world: World, status: str
-) -> None:
+def test_a_plan_just_carried_out_leaves_nothing_to_do_even_if_the_images_lag_behind(world: World, status: str) -> None:
     images, actions = world
     assert nothing_to_start(plan_for(images, actions + actions_of(plan_for(images, actions), status)))
 
 
 @given(worlds())
-def test_images_that_lack_nothing_are_not_looked_into(world: World) -> None:
+def test_images_without_missing_copies_are_not_looked_up(world: World) -> None:
     images, _ = world
     missing = {each.id for each in images_to_change([Candidate(each, "") for each in images], REGIONS)}
     for each in images:
@@ -170,10 +168,10 @@ def test_images_that_lack_nothing_are_not_looked_into(world: World) -> None:
 
 
 @given(worlds())
-def test_a_plan_does_not_depend_on_the_order_in_which_things_are_listed(world: World) -> None:
+def test_a_plan_does_not_depend_on_the_order_of_the_lists(world: World) -> None:
     images, actions = world
     unambiguous = list({(each.resource_id, each.type, each.region_slug): each for each in actions}.values())
-    # The conversion of an image has no region of its own.
+    # A conversion has no region.
     unambiguous = [each for each in unambiguous if each.type == "transfer"]
     assert plan_for(images, unambiguous) == plan_for(images[::-1], unambiguous[::-1])
 
@@ -197,12 +195,12 @@ def test_a_public_image_is_refused_because_it_is_not_the_accounts() -> None:
 
 
 @pytest.mark.parametrize("kind", ["custom", "admin", "base"])
-def test_case_17_whatever_an_image_is_called_it_is_for_the_api_to_refuse_its_transfer(kind: str) -> None:
+def test_case_17_an_image_is_never_refused_because_of_its_name(kind: str) -> None:
     plan = plan_of(image(1, kind))
     assert (plan.refusal, plan.transfer_to, plan.convert) == ("", ("ams3", "nyc3", "sgp1"), False)
 
 
-def test_an_image_whose_status_changes_while_it_is_copied_is_taken_up_all_the_same() -> None:
+def test_an_image_whose_status_changes_during_a_copy_is_adopted() -> None:
     transferring = action("transfer", "in-progress", "nyc3")
     plan = plan_of(image(1, status="pending"), transferring)
     assert plan.refusal == ""
@@ -219,7 +217,7 @@ def test_only_an_available_backup_can_be_converted() -> None:
     assert "public image" in refusal_of(image(1, "snapshot", public=True), to_copy=False)
 
 
-def test_a_plan_tells_how_much_its_conversions_add_to_the_snapshots() -> None:
+def test_a_plan_says_how_much_its_conversions_add_to_the_snapshots() -> None:
     backup, unsized = image(1, "backup", size_gigabytes=12.5), image(2, "backup")
     nowhere_missing = image(3, "backup", *REGIONS, size_gigabytes=7)
     plan = plan_for([backup, unsized, nowhere_missing, image(4, "snapshot", size_gigabytes=30)], [])
@@ -228,45 +226,45 @@ def test_a_plan_tells_how_much_its_conversions_add_to_the_snapshots() -> None:
     assert plan_for([backup], [converting]).added_gib == 0
 
 
-def test_a_transfer_that_has_just_completed_is_believed_although_the_image_does_not_show_it() -> None:
+def test_a_transfer_that_has_just_completed_counts_even_if_the_image_does_not_show_it() -> None:
     plan = plan_of(image(1), action(status="completed", minutes_ago=LATELY - 1))
     assert plan.there == ("fra1", "nyc3")
 
 
-def test_a_transfer_that_completed_long_ago_is_not_believed_over_the_image() -> None:
+def test_a_transfer_that_completed_long_ago_does_not_override_the_image() -> None:
     assert "nyc3" in plan_of(image(1), action(status="completed", minutes_ago=LATELY + 1)).transfer_to
 
 
-def test_an_errored_transfer_is_started_anew() -> None:
+def test_an_errored_transfer_is_restarted() -> None:
     assert "nyc3" in plan_of(image(1), action(status="errored")).transfer_to
 
 
-def test_a_transfer_under_way_is_taken_up_however_old_it_is() -> None:
+def test_a_transfer_in_progress_is_adopted_regardless_of_its_age() -> None:
     running = action(minutes_ago=10_000)
     assert plan_of(image(1), running).under_way == {"nyc3": running}
 
 
-def test_a_conversion_that_has_just_completed_is_not_asked_for_again() -> None:
+def test_a_conversion_that_has_just_completed_is_not_requested_again() -> None:
     plan = plan_of(image(1, "backup"), action("convert", "completed", "fra1"))
     assert (plan.convert, plan.converting) == (False, None)
     assert plan.transfer_to == ("ams3", "nyc3", "sgp1")
 
 
-def test_a_conversion_under_way_is_waited_for_and_not_asked_for_again() -> None:
+def test_a_conversion_in_progress_is_awaited_and_not_requested_again() -> None:
     running = action("convert", region="fra1")
     plan = plan_of(image(1, "backup"), running)
     assert (plan.convert, plan.converting) == (False, running)
 
 
-def test_an_errored_conversion_is_asked_for_again() -> None:
+def test_an_errored_conversion_is_requested_again() -> None:
     assert plan_of(image(1, "backup"), action("convert", "errored", "fra1")).convert
 
 
-def test_a_backup_that_is_nowhere_missing_stays_a_backup() -> None:
+def test_a_backup_that_is_in_every_region_stays_a_backup() -> None:
     plan = plan_of(image(1, "backup"), regions=("fra1",))
     assert (plan.convert, plan.there) == (False, ("fra1",))
 
 
-def test_actions_on_other_images_mean_nothing() -> None:
+def test_actions_on_other_images_are_ignored() -> None:
     assert "nyc3" in plan_of(image(1), action(resource_id=2)).transfer_to
     assert "nyc3" in plan_of(image(1), action(resource_id=None)).transfer_to

@@ -24,28 +24,28 @@ def chosen(droplets: list[Droplet], images: list[Image], newest: int = 1, conver
     return [candidate.image.id for candidate in selection.candidates]
 
 
-def test_without_a_choice_every_region_that_takes_images_is_a_target() -> None:
+def test_by_default_every_region_that_takes_images_is_a_target() -> None:
     assert target_regions(REGIONS, None) == ("fra1", "nyc3")
 
 
-def test_case_18_regions_asked_for_are_the_targets_each_once_whatever_the_list_says_of_them() -> None:
+def test_case_18_requested_regions_are_the_targets_once_each_regardless_of_the_list() -> None:
     assert target_regions(REGIONS, ["nyc3", "nyc3"]) == ("nyc3",)
     assert target_regions(REGIONS, ["nyc2", "sfo1", "nyc3", "moon1"]) == ("moon1", "nyc2", "nyc3", "sfo1")
     assert target_regions([], ["moon1"]) == ("moon1",)
 
 
-def test_an_empty_list_of_regions_is_refused_and_not_taken_for_all() -> None:
+def test_an_empty_list_of_regions_is_rejected_and_does_not_mean_all() -> None:
     with pytest.raises(InvalidArgument, match="list of regions is empty"):
         target_regions(REGIONS, [])
 
 
-def test_regions_that_the_list_does_not_offer_for_transfers_are_doubtful() -> None:
+def test_regions_not_listed_for_transfers_are_doubtful() -> None:
     assert doubtful_regions(REGIONS, ["nyc2", "sfo1", "nyc3", "moon1"]) == ("moon1", "nyc2", "sfo1")
     assert doubtful_regions(REGIONS, target_regions(REGIONS, None)) == ()
 
 
 @pytest.mark.parametrize("known", [[], [region("nyc2", "backups"), region("sfo1", available=False)]])
-def test_where_no_region_is_available_and_none_was_named_there_is_nothing_to_do(known: list[Region]) -> None:
+def test_without_available_or_requested_regions_there_is_nothing_to_do(known: list[Region]) -> None:
     with pytest.raises(InvalidArgument, match="no region is listed as available for image transfers"):
         target_regions(known, None)
 
@@ -73,21 +73,21 @@ def test_case_19_the_volumes_of_each_droplet_are_counted() -> None:
     assert attached_volumes(droplets) == {"db (1)": 1, "web (2)": 2}
 
 
-def test_a_snapshot_that_this_project_made_counts_as_the_backup_it_was() -> None:
+def test_a_managed_snapshot_counts_as_the_backup_it_was() -> None:
     images = [image(1, "backup", days_old=1), image(2, "snapshot", days_old=0, tags=[TAG])]
     assert chosen([droplet(backups=(1,), snapshots=(2,))], images) == [2]
 
 
-def test_tags_are_recognised_in_any_capitals() -> None:
+def test_tags_are_recognized_in_any_case() -> None:
     assert chosen([droplet(snapshots=(2,))], [image(2, tags=["Prefect:Replicated"])]) == [2]
 
 
-def test_snapshots_that_people_made_are_not_touched() -> None:
+def test_manual_snapshots_are_not_touched() -> None:
     images = [image(1, "backup", days_old=9), image(2, "snapshot", days_old=0, tags=["keep"])]
     assert chosen([droplet(backups=(1,), snapshots=(2,))], images, newest=5) == [1]
 
 
-def test_a_snapshot_whose_conversion_was_seen_counts_without_a_tag() -> None:
+def test_an_untagged_snapshot_with_a_known_conversion_counts() -> None:
     images = [image(1, "backup", days_old=1), image(2, "snapshot", days_old=0)]
     assert chosen([droplet(backups=(1,), snapshots=(2,))], images, converted=(2,)) == [2]
 
@@ -96,7 +96,7 @@ def test_an_image_listed_as_backup_and_as_snapshot_is_chosen_once() -> None:
     assert chosen([droplet(backups=(1,), snapshots=(1,))], [image(1, "backup")], newest=2) == [1]
 
 
-def test_droplets_without_backups_are_named_and_do_not_stand_in_the_way() -> None:
+def test_droplets_without_backups_are_named_and_block_nothing() -> None:
     droplets = [droplet(2, "web", backups=(1,)), droplet(3, "db", snapshots=(2,)), droplet(4, "api", backups=(99,))]
     selection = choose_recovery_points(droplets, [image(1, "backup"), image(2)], managed_tag=TAG, newest=1)
     assert [(each.image.id, each.source) for each in selection.candidates] == [(1, "web (2)")]
@@ -108,32 +108,32 @@ def unclear(images: list[Image], of: Droplet, newest: int = 1) -> list[int]:
     return [each.id for each in newer_snapshots([of], images, selection, managed_tag=TAG)]
 
 
-def test_only_untagged_snapshots_newer_than_a_chosen_recovery_point_have_to_be_looked_into() -> None:
+def test_only_untagged_snapshots_newer_than_a_chosen_recovery_point_need_a_lookup() -> None:
     backup = image(1, "backup", days_old=5)
     older, newer, tagged = image(2, days_old=6), image(3, days_old=4), image(4, days_old=7, tags=[TAG])
     assert unclear([backup, older, newer, tagged], droplet(backups=(1,), snapshots=(2, 3, 4))) == [3]
 
 
-def test_an_untagged_snapshot_newer_than_a_tagged_one_has_to_be_looked_into() -> None:
+def test_an_untagged_snapshot_newer_than_a_tagged_one_needs_a_lookup() -> None:
     images = [image(1, days_old=5, tags=[TAG]), image(2, days_old=1), image(3, days_old=6)]
     assert unclear(images, droplet(snapshots=(1, 2, 3))) == [2]
 
 
-def test_a_snapshot_that_is_not_available_is_not_looked_into() -> None:
+def test_an_unavailable_snapshot_is_not_looked_up() -> None:
     images = [image(1, "backup", days_old=5), image(2, days_old=1, status="pending")]
     assert unclear(images, droplet(backups=(1,), snapshots=(2,))) == []
 
 
-def test_people_s_older_snapshots_are_not_looked_into_only_because_few_points_were_found() -> None:
+def test_older_manual_snapshots_are_not_looked_up_just_because_there_are_few_recovery_points() -> None:
     images = [image(1, "backup", days_old=5), image(2, days_old=6)]
     assert unclear(images, droplet(backups=(1,), snapshots=(2,)), newest=2) == []
 
 
-def test_a_backup_that_became_a_snapshot_between_two_lists_has_to_be_looked_into() -> None:
+def test_a_backup_that_became_a_snapshot_between_two_lists_needs_a_lookup() -> None:
     images = [image(1, days_old=1), image(2, "backup", days_old=2)]
     assert unclear(images, droplet(backups=(1, 2))) == [1]
 
 
-def test_backups_that_the_list_of_images_lacks_are_named_once() -> None:
+def test_backups_missing_from_the_list_of_images_are_named_once() -> None:
     droplets = [droplet(1, backups=(3, 1)), droplet(2, backups=(2, 3), snapshots=(9,))]
     assert unlisted_images(droplets, [image(1, "backup")]) == [2, 3]

@@ -10,7 +10,7 @@ import pytest
 from deployments.sandbox import Behavior, Fault, FaultKind, Image, Limits
 from flows.reporting.report import Outcome, Row
 from tests.flows.replication.executions import candidate, carry_out, connection_to, outcomes, plan_for, posts, replicate
-from tests.flows.replication.test_execution import REGIONS, every, ids, in_virtual_time, sized
+from tests.flows.replication.test_execution import REGIONS, every, ids, sized
 from tests.tasks.digitalocean.in_process import World
 
 # What the default account's Droplets are not in; with three images 33 transfers.
@@ -27,8 +27,7 @@ def errors(rows: dict[tuple[int, str], Row]) -> list[str]:
     return [row.error for row in rows.values() if row.error]
 
 
-@in_virtual_time
-async def test_case_01_one_403_while_33_transfers_run_without_the_feed_ends_none() -> None:
+async def test_case_01_a_single_403_during_33_transfers_without_the_feed_ends_none() -> None:
     world = World(droplets=9, behavior=Behavior(out_of_scope=frozenset({"/v2/actions"})))
     images = sized(world.images("snapshot"), 5, 6, 7)
     regions = free_of(images, MANY_REGIONS)
@@ -39,8 +38,7 @@ async def test_case_01_one_403_while_33_transfers_run_without_the_feed_ends_none
     assert FaultKind.FORBIDDEN in {seen.fault for seen in world.record.requests}
 
 
-@in_virtual_time
-async def test_case_01_where_all_is_refused_each_row_names_its_own_request() -> None:
+async def test_case_01_if_everything_is_refused_each_row_names_its_own_request() -> None:
     world = World(droplets=9)
     images = sized(world.images("snapshot"), 20, 20, 20)
     connection = connection_to(world)
@@ -54,8 +52,7 @@ async def test_case_01_where_all_is_refused_each_row_names_its_own_request() -> 
         assert f"/v2/images/{row.image_id}/actions/{row.action_id}: 401" in row.error
 
 
-@in_virtual_time
-async def test_case_01_a_read_scope_that_is_taken_away_ends_the_waits() -> None:
+async def test_case_01_a_revoked_read_scope_ends_the_waits() -> None:
     world = World(droplets=9)
     images = sized(world.images("snapshot"), 20, 20, 20)
     running = asyncio.create_task(replicate(connection_to(world), ids(images), REGIONS))
@@ -71,21 +68,16 @@ async def test_case_01_a_read_scope_that_is_taken_away_ends_the_waits() -> None:
 
 
 @pytest.mark.parametrize("skip", [0, 5, 20])
-def test_case_02_one_403_on_a_post_is_asked_again_and_the_others_go_on(skip: int) -> None:
-    @in_virtual_time
-    async def copy() -> None:
-        world = World(droplets=9)
-        images = sized(world.images("snapshot"), 5, 6, 7)
-        regions = free_of(images, MANY_REGIONS)
-        world.faults.add(Fault(FaultKind.FORBIDDEN, "POST", "/actions$", skip=skip))
-        rows = await replicate(connection_to(world), ids(images), regions)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, images, regions)
-        assert len(posts(world)) == len(rows) + 1
-
-    copy()
+async def test_case_02_a_single_403_to_a_post_is_retried_and_the_others_continue(skip: int) -> None:
+    world = World(droplets=9)
+    images = sized(world.images("snapshot"), 5, 6, 7)
+    regions = free_of(images, MANY_REGIONS)
+    world.faults.add(Fault(FaultKind.FORBIDDEN, "POST", "/actions$", skip=skip))
+    rows = await replicate(connection_to(world), ids(images), regions)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, images, regions)
+    assert len(posts(world)) == len(rows) + 1
 
 
-@in_virtual_time
 async def test_case_02_a_scope_is_missing_after_three_refusals_in_a_row_on_different_images() -> None:
     world = World(droplets=9)
     images = sized(world.images("snapshot"), 5, 6, 7)
@@ -100,7 +92,6 @@ async def test_case_02_a_scope_is_missing_after_three_refusals_in_a_row_on_diffe
     assert sum("image:update" in error for error in errors(rows)) > len(rows) / 2
 
 
-@in_virtual_time
 async def test_case_02_a_single_image_is_refused_three_times_before_the_scope_counts_as_missing() -> None:
     world = World()
     (image,) = sized(world.images("snapshot"), 5)
@@ -111,8 +102,7 @@ async def test_case_02_a_single_image_is_refused_three_times_before_the_scope_co
     assert "image:update" in rows[image.id, "tor1"].error
 
 
-@in_virtual_time
-async def test_case_02_an_image_that_is_always_refused_fails_alone() -> None:
+async def test_case_02_an_image_that_is_always_refused_is_the_only_failure() -> None:
     world = World(droplets=9)
     refused, *others = images = sized(world.images("snapshot"), 9, 5, 6)
     regions = free_of(images, MANY_REGIONS)
@@ -125,37 +115,28 @@ async def test_case_02_an_image_that_is_always_refused_fails_alone() -> None:
 
 @pytest.mark.parametrize("status", [302, 400, 408, 409, 418, 421, 423, 425])
 @pytest.mark.parametrize("path", [FEED, AN_IMAGES, ONE])
-def test_case_03_one_odd_status_to_a_read_fails_nothing(path: str, status: int) -> None:
-    @in_virtual_time
-    async def copy() -> None:
-        world = World(droplets=9)
-        images = sized(world.images("snapshot"), 5, 6, 7)
-        regions = free_of(images, MANY_REGIONS)
-        world.faults.add(Fault(FaultKind.ODD_STATUS, "GET", path, status=status))
-        assert outcomes(await replicate(connection_to(world), ids(images), regions)) == every(
-            Outcome.TRANSFERRED, images, regions
-        )
-
-    copy()
+async def test_case_03_a_single_odd_status_to_a_read_fails_nothing(path: str, status: int) -> None:
+    world = World(droplets=9)
+    images = sized(world.images("snapshot"), 5, 6, 7)
+    regions = free_of(images, MANY_REGIONS)
+    world.faults.add(Fault(FaultKind.ODD_STATUS, "GET", path, status=status))
+    assert outcomes(await replicate(connection_to(world), ids(images), regions)) == every(
+        Outcome.TRANSFERRED, images, regions
+    )
 
 
 @pytest.mark.parametrize("kind", [FaultKind.ODD_STATUS, FaultKind.ODD_STATUS_AFTER])
 @pytest.mark.parametrize("status", [302, 400, 408, 409, 421, 423, 425, 500, 504])
-def test_case_04_a_start_with_an_odd_answer_happens_once(status: int, kind: FaultKind) -> None:
-    @in_virtual_time
-    async def copy() -> None:
-        world = World(behavior=Behavior(duplicate_transfers="accept"))
-        images = sized(world.images("backup"), 5, 6)
-        world.faults.add(Fault(kind, "POST", "/actions$", times=3, status=status))
-        rows = await replicate(connection_to(world), ids(images), REGIONS)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, images)
-        assert len(world.record.actions) == len(images) * (1 + len(REGIONS))
-
-    copy()
+async def test_case_04_an_action_with_an_odd_response_is_started_once(status: int, kind: FaultKind) -> None:
+    world = World(behavior=Behavior(duplicate_transfers="accept"))
+    images = sized(world.images("backup"), 5, 6)
+    world.faults.add(Fault(kind, "POST", "/actions$", times=3, status=status))
+    rows = await replicate(connection_to(world), ids(images), REGIONS)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, images)
+    assert len(world.record.actions) == len(images) * (1 + len(REGIONS))
 
 
-@in_virtual_time
-async def test_case_05_a_feed_that_fails_from_some_moment_on_does_not_keep_a_run_from_its_end() -> None:
+async def test_case_05_a_feed_that_starts_failing_does_not_prevent_a_run_from_finishing() -> None:
     world = World(droplets=9)
     images = sized(world.images("snapshot"), 5, 6, 7)
     regions = free_of(images, MANY_REGIONS)
@@ -166,7 +147,6 @@ async def test_case_05_a_feed_that_fails_from_some_moment_on_does_not_keep_a_run
     assert len([path for path in world.reads() if path == "/v2/actions"]) < 20
 
 
-@in_virtual_time
 async def test_case_05_a_plan_is_made_without_the_feed() -> None:
     world = World(droplets=9)
     images = sized(world.images("snapshot"), 5, 6, 7)
@@ -177,8 +157,7 @@ async def test_case_05_a_plan_is_made_without_the_feed() -> None:
     assert outcomes(rows) == every(Outcome.TRANSFERRED, images) | {(images[0].id, "sgp1"): Outcome.ADOPTED}
 
 
-@in_virtual_time
-async def test_case_05_an_image_whose_actions_cannot_be_read_at_all_fails_alone() -> None:
+async def test_case_05_an_image_whose_actions_are_unreadable_is_the_only_failure() -> None:
     world = World(droplets=9, behavior=Behavior(out_of_scope=frozenset({"/v2/actions"}), duplicate_transfers="accept"))
     bad, *good = images = sized(world.images("snapshot"), 5, 6, 7)
     world.account.start(bad, "transfer", "sgp1", world.clock.unix())
@@ -189,8 +168,7 @@ async def test_case_05_an_image_whose_actions_cannot_be_read_at_all_fails_alone(
     assert world.record.duplicate_transfers() == []
 
 
-@in_virtual_time
-async def test_case_06_foreign_entries_in_the_feed_neither_stop_a_plan_nor_a_wait() -> None:
+async def test_case_06_foreign_entries_in_the_feed_stop_neither_planning_nor_waiting() -> None:
     world = World(droplets=9, behavior=Behavior(duplicate_transfers="accept"))
     images = sized(world.images("snapshot"), 5, 6, 7)
     running = world.account.start(images[0], "transfer", "sgp1", world.clock.unix())
@@ -201,27 +179,22 @@ async def test_case_06_foreign_entries_in_the_feed_neither_stop_a_plan_nor_a_wai
 
 
 @pytest.mark.parametrize("field", ["status", "started_at", "id", "type", "resource_id", "resource_type"])
-def test_case_06_what_cannot_be_read_of_our_own_is_not_taken_for_others(field: str) -> None:
+async def test_case_06_our_own_unreadable_entries_are_not_mistaken_for_foreign_ones(field: str) -> None:
     """A transfer under way that one page of the feed does not show properly is not started again."""
 
-    @in_virtual_time
-    async def copy() -> None:
-        world = World(droplets=9, behavior=Behavior(duplicate_transfers="accept"))
-        images = sized(world.images("snapshot"), 5, 6, 7)
-        for image in images:
-            world.account.start(image, "transfer", "sgp1", world.clock.unix())
-        connection = connection_to(world)
-        candidates = [await candidate(connection, image) for image in images]
-        world.faults.add(Fault(FaultKind.MISSING_FIELD, "GET", FEED, field=field))
-        rows = await carry_out(connection, await plan_for(connection, candidates, ["sgp1"]))
-        assert outcomes(rows) == every(Outcome.ADOPTED, images, ["sgp1"])
-        assert world.record.duplicate_transfers() == []
-
-    copy()
+    world = World(droplets=9, behavior=Behavior(duplicate_transfers="accept"))
+    images = sized(world.images("snapshot"), 5, 6, 7)
+    for image in images:
+        world.account.start(image, "transfer", "sgp1", world.clock.unix())
+    connection = connection_to(world)
+    candidates = [await candidate(connection, image) for image in images]
+    world.faults.add(Fault(FaultKind.MISSING_FIELD, "GET", FEED, field=field))
+    rows = await carry_out(connection, await plan_for(connection, candidates, ["sgp1"]))
+    assert outcomes(rows) == every(Outcome.ADOPTED, images, ["sgp1"])
+    assert world.record.duplicate_transfers() == []
 
 
-@in_virtual_time
-async def test_case_08_a_404_in_the_second_after_a_start_fails_nothing() -> None:
+async def test_case_08_a_404_just_after_a_start_fails_nothing() -> None:
     world = World()
     images = sized(world.images("snapshot"), 5, 6)
     world.faults.add(Fault(FaultKind.ACTION_UNLISTED, times=None), Fault(FaultKind.NOT_FOUND, "GET", ONE, times=4))
@@ -229,8 +202,7 @@ async def test_case_08_a_404_in_the_second_after_a_start_fails_nothing() -> None
     assert outcomes(rows) == every(Outcome.TRANSFERRED, images, ["sgp1"])
 
 
-@in_virtual_time
-async def test_case_08_a_404_to_the_actions_of_an_image_that_is_there_is_asked_again() -> None:
+async def test_case_08_a_404_to_the_actions_of_an_existing_image_is_retried() -> None:
     world = World(droplets=9, behavior=Behavior(out_of_scope=frozenset({"/v2/actions"}), duplicate_transfers="accept"))
     image, *others = images = sized(world.images("snapshot"), 5, 6, 7)
     running = world.account.start(image, "transfer", "sgp1", world.clock.unix())
@@ -240,8 +212,7 @@ async def test_case_08_a_404_to_the_actions_of_an_image_that_is_there_is_asked_a
     assert outcomes(rows) == {(image.id, "sgp1"): Outcome.ADOPTED} | every(Outcome.TRANSFERRED, others, ["sgp1"])
 
 
-@in_virtual_time
-async def test_case_09_a_404_to_a_start_is_told_in_the_words_of_the_api() -> None:
+async def test_case_09_a_404_to_a_start_is_reported_in_the_words_of_the_api() -> None:
     world = World()
     refused, other = images = sized(world.images("snapshot"), 5, 6)
     words = "The specified action type is not available."
@@ -256,8 +227,7 @@ async def test_case_09_a_404_to_a_start_is_told_in_the_words_of_the_api() -> Non
     assert "gone" not in rows[refused.id, "sgp1"].error
 
 
-@in_virtual_time
-async def test_case_10_a_retry_after_of_a_year_leaves_every_copy_accounted_for_when_time_is_up() -> None:
+async def test_case_10_with_a_retry_after_of_a_year_every_copy_is_accounted_for_at_the_timeout() -> None:
     world = World()
     images = sized(world.images("snapshot"), 5, 6)
     connection = connection_to(world)
@@ -273,39 +243,30 @@ async def test_case_10_a_retry_after_of_a_year_leaves_every_copy_accounted_for_w
     "kind",
     [FaultKind.GIANT_NUMBER, FaultKind.ODD_HEADERS, FaultKind.BARE, FaultKind.GATEWAY_TIMEOUT_AFTER, FaultKind.DRIP],
 )
-def test_case_14_odd_answers_to_starts_and_reads_fail_nothing(kind: FaultKind) -> None:
-    @in_virtual_time
-    async def copy() -> None:
-        world = World(behavior=Behavior(duplicate_transfers="accept"))
-        images = sized(world.images("backup"), 5, 6)
-        connection = connection_to(world)
-        plan = await plan_for(connection, [await candidate(connection, image) for image in images], REGIONS)
-        world.faults.add(Fault(kind, "POST", times=2), Fault(kind, "GET", times=4))
-        assert outcomes(await carry_out(connection, plan)) == every(Outcome.TRANSFERRED, images)
-        assert world.record.duplicate_transfers() == []
-
-    copy()
+async def test_case_14_odd_responses_to_starts_and_reads_fail_nothing(kind: FaultKind) -> None:
+    world = World(behavior=Behavior(duplicate_transfers="accept"))
+    images = sized(world.images("backup"), 5, 6)
+    connection = connection_to(world)
+    plan = await plan_for(connection, [await candidate(connection, image) for image in images], REGIONS)
+    world.faults.add(Fault(kind, "POST", times=2), Fault(kind, "GET", times=4))
+    assert outcomes(await carry_out(connection, plan)) == every(Outcome.TRANSFERRED, images)
+    assert world.record.duplicate_transfers() == []
 
 
 @pytest.mark.parametrize("refusals_say_when", [False, True])
 @pytest.mark.parametrize("latency", [0.02, 0.25])
-def test_case_16_a_run_under_a_lower_minute_limit_is_hardly_ever_turned_away(
+async def test_case_16_a_run_under_a_lower_minute_limit_is_rarely_refused(
     latency: float, refusals_say_when: bool
 ) -> None:
-    @in_virtual_time
-    async def copy() -> None:
-        world = World(droplets=3, limits=Limits(20, 5000, refusals_say_when=refusals_say_when), latency=latency)
-        images = sized(world.images("backup"), 5, 6, 7)
-        regions = free_of(images, MANY_REGIONS)
-        rows = await replicate(connection_to(world), ids(images), regions)
-        assert outcomes(rows) == every(Outcome.TRANSFERRED, images, regions)
-        assert world.record.rate_limited() <= 0.05 * len(world.record.requests)
-
-    copy()
+    world = World(droplets=3, limits=Limits(20, 5000, refusals_say_when=refusals_say_when), latency=latency)
+    images = sized(world.images("backup"), 5, 6, 7)
+    regions = free_of(images, MANY_REGIONS)
+    rows = await replicate(connection_to(world), ids(images), regions)
+    assert outcomes(rows) == every(Outcome.TRANSFERRED, images, regions)
+    assert world.record.rate_limited() <= 0.05 * len(world.record.requests)
 
 
-@in_virtual_time
-async def test_what_nobody_foresaw_fails_one_copy_and_not_the_run() -> None:
+async def test_an_unexpected_error_fails_one_copy_and_not_the_run() -> None:
     world = World()
     images = sized(world.images("snapshot"), 5, 6)
     connection = connection_to(world)
@@ -314,10 +275,10 @@ async def test_what_nobody_foresaw_fails_one_copy_and_not_the_run() -> None:
 
     async def surprise(request: httpx.Request) -> httpx.Response:
         if request.method == "POST" and f"/images/{images[0].id}/" in request.url.path:
-            raise LookupError("nobody foresaw this")
+            raise LookupError("unexpected")
         return await carry(request)
 
     connection.wire.handle_async_request = surprise  # type: ignore[method-assign]
     rows = await carry_out(connection, plan)
     assert outcomes(rows) == every(Outcome.FAILED, images[:1]) | every(Outcome.TRANSFERRED, images[1:])
-    assert all("nobody foresaw this" in error for error in errors(rows))
+    assert all("unexpected" in error for error in errors(rows))

@@ -48,7 +48,7 @@ def report(*rows: Row, **other: Any) -> ReplicationReport:
     return ReplicationReport(**{"rows": rows, "regions": ("fra1", "nyc3")} | other)
 
 
-def test_what_went_wrong_in_several_regions_is_said_once_without_the_ids_of_the_requests() -> None:
+def test_a_problem_in_several_regions_is_reported_once_without_request_ids() -> None:
     rows = tuple(
         Row(
             source="web (1)",
@@ -70,7 +70,7 @@ def test_totals_count_each_outcome_that_occurs_and_no_other() -> None:
     assert totals == {Outcome.TRANSFERRED: 2, Outcome.FAILED: 1}
 
 
-def test_the_summary_tells_images_regions_outcomes_and_what_it_cost() -> None:
+def test_the_summary_contains_images_regions_outcomes_and_request_counts() -> None:
     done = report(row(), row(1, "fra1", Outcome.ALREADY_THERE), usage=Usage(requests=7, too_many_requests=2))
     assert done.summary == ("1 image in 2 regions: 1 already there, 1 transferred; 7 API requests, 2 answered with 429")
 
@@ -93,14 +93,16 @@ def test_the_summary_of_a_dry_run_says_so() -> None:
         ({"added_gib": 10.0, "added_unsized": 1}, "would add at least 10 GiB of snapshots;"),
     ],
 )
-def test_every_dry_run_and_coverage_report_says_what_new_snapshots_come_to(added: dict[str, Any], words: str) -> None:
+def test_every_dry_run_and_coverage_report_says_how_much_new_snapshots_add_up_to(
+    added: dict[str, Any], words: str
+) -> None:
     planned = row(outcome=Outcome.PLANNED)
     assert words in report(planned, dry_run=True, **added).summary
     assert f"replicate_backups {words}" in coverage(planned, **added).summary
     assert "would add" not in report(row(), **added).summary
 
 
-def test_the_summary_of_nothing_is_no_riddle() -> None:
+def test_the_summary_of_an_empty_report_is_clear() -> None:
     assert report().summary == "0 images in 2 regions: nothing to do; 0 API requests, 0 answered with 429"
 
 
@@ -119,14 +121,14 @@ def test_a_failure_without_a_reason_names_the_outcome() -> None:
     assert report(row(outcome=Outcome.TIMED_OUT)).failure.endswith("(first: image 1 to nyc3: timed out)")
 
 
-def test_every_outcome_has_a_sign_of_its_own_and_the_legend_knows_it() -> None:
-    # A conversion has a column of its own, so what a run has copied and what it has converted may look the same.
+def test_every_outcome_has_its_own_symbol_and_is_in_the_legend() -> None:
+    # Conversions have their own column, so copies and conversions may look the same.
     assert len({outcome: sign for sign, outcome in zip(SIGNS.values(), SIGNS, strict=True)}) == len(Outcome)
     assert len(set(SIGNS.values())) == len(Outcome) - 1
     assert all(sign in LEGEND for sign in SIGNS.values())
 
 
-def test_the_table_has_a_line_an_image_and_a_column_a_region() -> None:
+def test_the_table_has_a_row_per_image_and_a_column_per_region() -> None:
     table = coverage_table(report(row(), row(1, "fra1", Outcome.ALREADY_THERE)))
     assert table == [{"Droplet": "web (1)", "Image": "1", "fra1": "✓", "nyc3": "+"}]
 
@@ -151,7 +153,7 @@ def test_the_table_shows_droplets_that_have_nothing_to_copy() -> None:
     assert table[-1] == {"Droplet": "db (3)", "Image": "no backups", "fra1": "", "nyc3": ""}
 
 
-def test_all_lines_of_a_table_have_the_same_columns() -> None:
+def test_all_rows_of_a_table_have_the_same_columns() -> None:
     bad = report(row(), row(2, "fra1", Outcome.FAILED, error="gone"))
     histories = ActionHistory(
         images=(ImageHistory(image_id=1, error="gone"), ImageHistory(image_id=2, actions=(action(),)))
@@ -160,7 +162,7 @@ def test_all_lines_of_a_table_have_the_same_columns() -> None:
         assert len({tuple(line) for line in table}) == 1
 
 
-def test_lines_of_droplets_without_backups_have_the_same_columns_as_the_others() -> None:
+def test_rows_of_droplets_without_backups_have_the_same_columns_as_the_others() -> None:
     table = coverage_table(report(row(1, "fra1", Outcome.FAILED, error="gone"), without_backups=("db (3)",)))
     assert tuple(table[0]) == tuple(table[1])
 
@@ -206,7 +208,7 @@ def test_a_history_lists_the_newest_action_first_and_images_without_any() -> Non
     assert history.failure == ""
 
 
-def test_a_history_that_could_not_be_read_is_a_failure() -> None:
+def test_an_unreadable_history_is_a_failure() -> None:
     history = ActionHistory(images=(ImageHistory(image_id=8), ImageHistory(image_id=9, error="404: gone")))
     assert history.failure == "1 of 2 images could not be read (first: 404: gone)"
 
@@ -220,7 +222,7 @@ def pruning(*rows: PruningRow, **other: Any) -> PruningReport:
     return PruningReport(**{"rows": rows, "dry_run": False, "max_deletions": 50} | other)
 
 
-def test_a_pruning_report_tells_how_many_of_each_outcome_there_are_and_their_size() -> None:
+def test_a_pruning_report_gives_the_number_and_size_per_outcome() -> None:
     done = pruning(
         pruning_row(1),
         pruning_row(2, PruningOutcome.DELETED),
@@ -236,13 +238,13 @@ def test_a_pruning_report_tells_how_many_of_each_outcome_there_are_and_their_siz
     assert done.failure == ""
 
 
-def test_a_pruning_report_of_nothing_is_no_riddle() -> None:
+def test_an_empty_pruning_report_is_clear() -> None:
     nothing = "0 snapshots of 0 Droplets: nothing to do; 0 API requests, 0 answered with 429"
     assert pruning().summary == nothing
     assert pruning(dry_run=True).summary == f"Dry run, {nothing}"
 
 
-def test_money_is_spoken_of_only_with_a_price() -> None:
+def test_costs_are_mentioned_only_if_a_price_is_set() -> None:
     rows = pruning_row(1), pruning_row(2, PruningOutcome.PLANNED, size_gigabytes=10)
     assert "a month" not in pruning(*rows, dry_run=True).summary
     assert "1 kept (2.5 GiB, 0.15 a month), 1 to delete (10 GiB, 0.60 a month)" in (
@@ -250,7 +252,7 @@ def test_money_is_spoken_of_only_with_a_price() -> None:
     )
 
 
-def test_pruning_fails_with_how_many_of_those_that_should_go_did_not_and_the_first_reason() -> None:
+def test_failed_pruning_says_how_many_snapshots_remain_and_the_first_reason() -> None:
     bad = pruning(
         pruning_row(1),
         pruning_row(2, PruningOutcome.DELETED),
@@ -262,7 +264,7 @@ def test_pruning_fails_with_how_many_of_those_that_should_go_did_not_and_the_fir
     assert str(Incomplete(bad)) == bad.failure
 
 
-def test_pruning_fails_where_more_would_go_than_may_but_a_dry_run_does_not() -> None:
+def test_pruning_fails_if_too_many_snapshots_would_go_but_a_dry_run_does_not() -> None:
     rows = [pruning_row(number, PruningOutcome.PLANNED) for number in range(3)]
     assert pruning(*rows, max_deletions=2).failure == (
         "nothing was deleted: 3 snapshots are more than max_deletions (2); "
@@ -274,7 +276,7 @@ def test_pruning_fails_where_more_would_go_than_may_but_a_dry_run_does_not() -> 
     assert pruning(pruning_row(), max_deletions=0).failure == ""
 
 
-def test_the_table_of_snapshots_shows_failures_first_then_what_goes_then_what_stays() -> None:
+def test_the_snapshot_table_shows_failures_then_deletions_then_the_rest() -> None:
     last_to_first = [
         PruningOutcome.KEPT,
         PruningOutcome.PLANNED,
@@ -289,7 +291,7 @@ def test_the_table_of_snapshots_shows_failures_first_then_what_goes_then_what_st
     assert set(last_to_first) == set(PruningOutcome)
 
 
-def test_the_table_of_snapshots_says_of_each_what_it_is_where_it_is_and_why() -> None:
+def test_the_snapshot_table_describes_each_snapshot_with_its_regions_and_reason() -> None:
     kept, failed = pruning_row(1), pruning_row(2, PruningOutcome.FAILED, reason="no rule keeps it", error="422: no")
     assert pruning_table(pruning(kept, failed)) == [
         {
@@ -309,14 +311,14 @@ def coverage(*rows: Row, **other: Any) -> CoverageReport:
     return CoverageReport(**{"rows": rows, "regions": ("fra1", "nyc3")} | other)
 
 
-def test_the_table_shows_how_old_the_copies_are_in_hours_and_from_two_days_on_in_days() -> None:
+def test_the_age_of_copies_is_shown_in_hours_and_from_two_days_on_in_days() -> None:
     ages = {"ams3": 0.4, "fra1": 47.4, "lon1": 48.0, "nyc3": 100.0, "sfo3": None}
     rows = [row(region=region, outcome=Outcome.ALREADY_THERE, age_hours=age) for region, age in ages.items()]
     (line,) = coverage_table(coverage(*rows, regions=tuple(ages)))
     assert [line[region] for region in ages] == ["✓ 0 h", "✓ 47 h", "✓ 2 d", "✓ 4 d", "✓"]
 
 
-def test_coverage_fails_only_where_an_objective_is_set_and_missed() -> None:
+def test_coverage_fails_only_if_an_objective_is_set_and_missed() -> None:
     rows = row(1, "fra1", Outcome.ALREADY_THERE), row(1, "nyc3", Outcome.FAILED, error="too old")
     assert coverage(*rows, without_backups=("db (3)",)).failure == ""
     assert coverage(rows[0], max_age_hours=24).failure == ""
@@ -352,7 +354,7 @@ def shown(name: str) -> tuple[list[str], str]:
     return [each.type for each in children], "".join(each.content for each in children)
 
 
-def test_hostile_image_names_are_shown_and_not_obeyed() -> None:
+def test_hostile_image_names_are_shown_verbatim() -> None:
     for name in (
         "[click](javascript:alert(1))",
         "![pixel](https://example.com/x.png)",
@@ -381,20 +383,20 @@ def links_in(cell: str) -> tuple[list[str], str]:
     return addresses, "".join(each.content for each in children)[2:-2]
 
 
-def test_droplets_and_images_in_an_artifact_lead_to_the_control_panel() -> None:
+def test_droplets_and_images_in_an_artifact_link_to_the_control_panel() -> None:
     (line,) = coverage_markdown(report(row(7, source="web (1)", droplet_id=1), row(7, "fra1", droplet_id=1)))
     assert links_in(line["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/1"], "web (1)")
     assert links_in(line["Image"]) == ([f"{CONTROL_PANEL}/images/snapshots/droplets"], "7")
 
 
-def test_what_is_no_droplet_or_no_image_leads_nowhere() -> None:
+def test_cells_without_a_droplet_or_image_have_no_link() -> None:
     named, bare = coverage_markdown(report(row(7, source="web-snapshot (1)"), without_backups=("db (3)",)))
     assert links_in(named["Droplet"]) == ([], "web-snapshot (1)")
     assert links_in(bare["Droplet"]) == ([f"{CONTROL_PANEL}/droplets/3"], "db (3)")
     assert links_in(bare["Image"]) == ([], "no backups")
 
 
-def test_an_artifact_has_the_cells_of_the_table_but_the_reasons() -> None:
+def test_an_artifact_has_all_columns_of_the_table_except_the_reasons() -> None:
     bad = report(row(droplet_id=1), row(2, "fra1", Outcome.FAILED, error="a|b"), without_backups=("db (3)",))
     shown_cells = [{title: links_in(cell)[1] for title, cell in line.items()} for line in coverage_markdown(bad)]
     assert shown_cells == [
@@ -402,7 +404,7 @@ def test_an_artifact_has_the_cells_of_the_table_but_the_reasons() -> None:
     ]
 
 
-def test_above_an_artifact_stands_what_went_wrong_once_a_droplet_and_reason_and_what_to_do() -> None:
+def test_an_artifact_begins_with_each_problem_once_per_droplet_and_reason_and_what_to_do() -> None:
     bad = report(
         row(1, "fra1", Outcome.FAILED, error="gone"),
         row(1, "nyc3", Outcome.FAILED, error="gone"),
@@ -417,11 +419,11 @@ def test_above_an_artifact_stands_what_went_wrong_once_a_droplet_and_reason_and_
     ]
 
 
-def test_above_an_artifact_of_a_good_run_stands_nothing_that_went_wrong() -> None:
+def test_the_artifact_of_a_successful_run_lists_no_problems() -> None:
     assert coverage_description(report(row())).split("\n\n") == [f"**{report(row()).summary}**", LEGEND]
 
 
-def test_case_19_volumes_are_said_to_be_not_covered_by_droplet_and_number() -> None:
+def test_case_19_uncovered_volumes_are_counted_per_droplet() -> None:
     sentence = "Volumes are not covered, only the Droplets' own disks: db (3) has 1 volume, web (1) has 2 volumes."
     for each in (
         report(row(), volumes={"db (3)": 1, "web (1)": 2}),
@@ -434,7 +436,7 @@ def test_case_19_volumes_are_said_to_be_not_covered_by_droplet_and_number() -> N
     assert many.notes[0].endswith("web (19) has 1 volume, and 10 more.")
 
 
-def test_regions_that_are_named_but_not_offered_are_pointed_out() -> None:
+def test_requested_regions_that_are_not_offered_are_pointed_out() -> None:
     (note,) = report(row(), doubtful_regions=("moon1", "nyc2")).notes
     assert note.startswith("DigitalOcean does not list moon1, nyc2 as available for image transfers.")
 
@@ -463,7 +465,7 @@ def test_case_36_a_reason_that_is_the_same_for_all_regions_of_an_image_is_one_pr
     assert reasons == {"4711": "there is no image 4711", "7": error, "8": "timed out"}
 
 
-def test_of_very_many_reasons_the_first_are_shown_and_the_others_counted() -> None:
+def test_with_very_many_reasons_the_first_are_shown_and_the_others_counted() -> None:
     bad = report(*(row(each, source=f"web ({each})", outcome=Outcome.FAILED, error="gone") for each in range(1, 31)))
     items = [line for line in coverage_description(bad).splitlines() if line.startswith("- ")]
     assert len(items) == MOST_REASONS + 1
@@ -474,9 +476,7 @@ NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 
 
 @given(name=NAMES, droplet_id=st.integers(1, 99), error=NAMES)
-def test_whatever_droplets_and_errors_are_called_only_the_control_panel_is_linked_to(
-    name: str, droplet_id: int, error: str
-) -> None:
+def test_no_name_or_error_adds_links_other_than_to_the_control_panel(name: str, droplet_id: int, error: str) -> None:
     source = f"{name} ({droplet_id})"
     failed = report(row(7, source=source, droplet_id=droplet_id, outcome=Outcome.FAILED, error=error))
     (line,) = coverage_markdown(failed)

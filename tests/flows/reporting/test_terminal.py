@@ -102,7 +102,7 @@ def test_case_35_no_line_is_wider_than_the_terminal_and_no_id_or_slug_is_cut(rep
     assert "..." not in text
 
 
-def test_case_35_on_80_columns_there_is_one_block_of_regions_after_the_other_each_with_all_droplets() -> None:
+def test_case_35_on_80_columns_the_regions_are_split_into_blocks_with_all_droplets_each() -> None:
     text = text_of(replication(*copies(DROPLETS)), 80)
     blocks = text.split("\n\n")[:2]
     assert [line.split() for line in (blocks[0].splitlines()[0], blocks[1].splitlines()[0])] == [
@@ -120,7 +120,7 @@ def test_on_200_columns_all_regions_are_side_by_side() -> None:
     assert head.split() == ["Droplet", "Image", *REGIONS]
 
 
-def test_case_36_an_unknown_image_is_one_line_of_what_went_wrong_and_comes_first() -> None:
+def test_case_36_an_unknown_image_is_a_single_problem_and_comes_first() -> None:
     failed = replication(*copies(DROPLETS), *missing())
     for width in (80, 200, None):
         lines = text_of(failed, width).splitlines()
@@ -146,7 +146,7 @@ def test_a_long_name_is_wrapped_and_its_id_stays_whole() -> None:
     assert first_column == f"{LONG_NAME}(448000739)"
 
 
-def test_what_does_not_fit_beside_the_other_columns_goes_below_them() -> None:
+def test_a_column_that_does_not_fit_goes_below_the_others() -> None:
     text = text_of(PruningReport(rows=(snapshot_row(167002701),), max_deletions=50), 80)
     head, _, first, *below = text.split("\n\n")[0].splitlines()
     assert head.split() == ["Outcome", "Droplet", "Snapshot", "Made", "GiB"]
@@ -158,7 +158,7 @@ def test_what_does_not_fit_beside_the_other_columns_goes_below_them() -> None:
     ]
 
 
-def test_of_very_many_reasons_the_first_are_shown_and_the_others_counted() -> None:
+def test_with_very_many_reasons_the_first_are_shown_and_the_others_counted() -> None:
     rows = [row for number in range(1, MOST_REASONS + 6) for row in missing(number, f"reason {number}")]
     text = text_of(replication(*rows), 80)
     assert text.count("- image ") == MOST_REASONS
@@ -171,14 +171,14 @@ def test_notes_and_the_summary_come_last() -> None:
     assert text_of(report, None).split("\n\n")[-3:] == [*report.notes, report.summary]
 
 
-def test_a_report_of_nothing_is_its_summary() -> None:
+def test_an_empty_report_consists_of_its_summary() -> None:
     nothing = PruningReport(max_deletions=50)
     for width in (80, None):
         assert text_of(nothing, width).replace("\n", " ") == nothing.summary
 
 
 @given(st.text(min_size=1, max_size=60), st.integers(20, 120))
-def test_whatever_an_image_is_called_lines_stay_lines_and_the_cursor_where_it_is(name: str, width: int) -> None:
+def test_image_names_cannot_break_lines_or_move_the_cursor(name: str, width: int) -> None:
     report = PruningReport(rows=(snapshot_row(7).model_copy(update={"droplet": name}),), max_deletions=50)
     text = text_of(report, width)
     assert all(line.isprintable() for line in text.split("\n"))
@@ -204,9 +204,7 @@ class Screen:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_case_34_signs_that_an_encoding_lacks_are_shown_as_others(
-    encoding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_case_34_symbols_missing_from_the_encoding_are_replaced(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen(encoding)
     monkeypatch.setattr("sys.stdout", screen)
     print_report(replication(*copies({7: "wéb (1)"}), *missing()))
@@ -216,7 +214,7 @@ def test_case_34_signs_that_an_encoding_lacks_are_shown_as_others(
     assert ("wéb" if encoding == "latin-1" else "w?b") in written
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     program = (
         "from flows.reporting.report import ReplicationReport\n"
         "from flows.reporting.terminal import print_report\n"

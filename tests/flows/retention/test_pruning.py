@@ -101,16 +101,14 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 @given(worlds(), RULES)
-def test_the_newest_snapshot_of_a_droplet_never_goes(world: World, rule: RetentionRule) -> None:
+def test_the_newest_snapshot_of_a_droplet_is_never_deleted(world: World, rule: RetentionRule) -> None:
     gone = {each.id for each in world.plan(rule).to_delete}
     for droplet_id in (1, 2, 3):
         assert not gone & {each.id for each in world.managed(droplet_id)[:1]}
 
 
 @given(worlds(), RULES)
-def test_nothing_without_the_tag_is_in_the_plan_and_everything_with_it_is_exactly_once(
-    world: World, rule: RetentionRule
-) -> None:
+def test_the_plan_contains_every_tagged_snapshot_once_and_no_other(world: World, rule: RetentionRule) -> None:
     plan = world.plan(rule)
     assert sorted(each.snapshot.id for each in plan.verdicts) == [
         each.id for each in world.snapshots if is_managed(each)
@@ -119,12 +117,12 @@ def test_nothing_without_the_tag_is_in_the_plan_and_everything_with_it_is_exactl
 
 
 @given(worlds(), RULES)
-def test_nothing_with_an_action_under_way_goes(world: World, rule: RetentionRule) -> None:
+def test_snapshots_with_an_action_in_progress_are_not_deleted(world: World, rule: RetentionRule) -> None:
     assert not {each.id for each in world.plan(rule).to_delete} & world.under_way
 
 
 @given(worlds(), RULES)
-def test_nothing_that_is_not_available_goes_or_makes_anything_else_go(world: World, rule: RetentionRule) -> None:
+def test_unavailable_snapshots_are_not_deleted_and_cause_no_deletion(world: World, rule: RetentionRule) -> None:
     plan = world.plan(rule)
     without = replace(world, snapshots=tuple(each for each in world.snapshots if each.id not in world.pending))
     assert not {each.id for each in plan.to_delete} & world.pending
@@ -132,7 +130,7 @@ def test_nothing_that_is_not_available_goes_or_makes_anything_else_go(world: Wor
 
 
 @given(worlds(), RULES)
-def test_nothing_goes_of_a_droplet_whose_newest_recovery_point_is_not_everywhere(
+def test_nothing_is_deleted_until_the_newest_recovery_point_is_in_every_region(
     world: World, rule: RetentionRule
 ) -> None:
     for one in world.plan(rule).to_delete:
@@ -143,13 +141,13 @@ def test_nothing_goes_of_a_droplet_whose_newest_recovery_point_is_not_everywhere
 
 
 @given(worlds(), RULES)
-def test_nothing_younger_than_what_is_set_goes(world: World, rule: RetentionRule) -> None:
+def test_nothing_younger_than_the_minimum_age_is_deleted(world: World, rule: RetentionRule) -> None:
     for one in world.plan(rule).to_delete:
         assert rule.older_than_days is None or NOW - one.created_at >= timedelta(days=rule.older_than_days)
 
 
 @given(worlds(), RULES)
-def test_every_snapshot_either_stays_for_a_reason_or_goes_for_one(world: World, rule: RetentionRule) -> None:
+def test_every_snapshot_is_kept_or_deleted_for_a_reason(world: World, rule: RetentionRule) -> None:
     plan = world.plan(rule)
     for verdict in plan.verdicts:
         assert bool(verdict.kept_by) == (not verdict.should_delete) == (verdict.reason != "no rule keeps it")
@@ -158,7 +156,7 @@ def test_every_snapshot_either_stays_for_a_reason_or_goes_for_one(world: World, 
 
 
 @given(worlds(), RULES, st.integers(0, 10))
-def test_a_plan_exceeds_what_may_go_at_once_if_more_would_go(world: World, rule: RetentionRule, most: int) -> None:
+def test_a_plan_with_too_many_deletions_exceeds_the_limit(world: World, rule: RetentionRule, most: int) -> None:
     plan = world.plan(rule)
     assert plan.exceeds(most) == (len(plan.to_delete) > most)
 
@@ -175,7 +173,7 @@ def test_a_second_run_at_the_same_moment_deletes_nothing(world: World, rule: Ret
 
 
 @given(worlds(), RULES, st.timedeltas(timedelta(), timedelta(days=400)))
-def test_a_run_after_any_time_without_new_snapshots_deletes_only_what_has_come_of_age(
+def test_without_new_snapshots_later_runs_delete_only_what_has_reached_the_minimum_age(
     world: World, rule: RetentionRule, later: timedelta
 ) -> None:
     rest = world.without(world.plan(rule).to_delete)
@@ -185,7 +183,7 @@ def test_a_run_after_any_time_without_new_snapshots_deletes_only_what_has_come_o
 
 
 @given(worlds(), RULES)
-def test_a_run_that_was_cut_short_is_finished_by_the_next(world: World, rule: RetentionRule) -> None:
+def test_an_interrupted_run_is_finished_by_the_next(world: World, rule: RetentionRule) -> None:
     all_at_once = world.plan(rule).to_delete
     half = all_at_once[: len(all_at_once) // 2]
     assert world.without(half).plan(rule).to_delete == all_at_once[len(half) :]
@@ -201,7 +199,7 @@ def test_keeping_more_never_deletes_more(world: World, rule: RetentionRule, keep
 
 
 @given(worlds(), RULES, st.integers(0, 100))
-def test_a_higher_age_to_delete_from_never_deletes_more(world: World, rule: RetentionRule, more: int) -> None:
+def test_a_higher_minimum_age_never_deletes_more(world: World, rule: RetentionRule, more: int) -> None:
     older = replace(rule, older_than_days=(rule.older_than_days or 0) + more)
     assert set(world.plan(older).to_delete) <= set(world.plan(rule).to_delete)
 
@@ -216,7 +214,7 @@ def test_a_plan_does_not_depend_on_the_order_of_the_list_or_on_repeated_entries(
 
 
 @given(worlds(), RULES)
-def test_the_plan_goes_by_droplet_and_the_newest_first(world: World, rule: RetentionRule) -> None:
+def test_the_plan_is_sorted_by_droplet_and_newest_first(world: World, rule: RetentionRule) -> None:
     order = [(each.snapshot.resource_id, -each.snapshot.created_at.timestamp()) for each in world.plan(rule).verdicts]
     assert order == sorted(order)
 
@@ -255,12 +253,12 @@ def nights(first: datetime, count: int, rule: RetentionRule) -> list[list[dateti
     st.builds(RetentionRule, st.integers(0, 8), st.integers(0, 8), st.integers(0, 4), COUNTS),
     st.datetimes(datetime(2025, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC)),
 )
-def test_nightly_snapshots_settle_at_no_more_than_the_rule_adds_up_to(rule: RetentionRule, first: datetime) -> None:
+def test_nightly_snapshots_never_exceed_the_sum_of_the_rule(rule: RetentionRule, first: datetime) -> None:
     most = max(1, rule.keep_last + rule.keep_daily + rule.keep_weekly + rule.keep_monthly)
     assert all(len(left) <= most for left in nights(first, 70, rule))
 
 
-def test_with_the_usual_rule_a_year_of_nights_leaves_a_week_of_days_four_sundays_and_six_ends_of_months() -> None:
+def test_the_default_rule_keeps_a_week_of_days_four_sundays_and_six_month_ends_of_a_year() -> None:
     left = nights(datetime(2026, 1, 1, 3, tzinfo=UTC), 365, RetentionRule())[-1]
     assert [f"{day:%a %m-%d}" for day in left] == [
         "Thu 12-31", "Wed 12-30", "Tue 12-29", "Mon 12-28", "Sun 12-27", "Sat 12-26", "Fri 12-25",
@@ -296,7 +294,7 @@ def kept(*snapshots: Snapshot, rule: RetentionRule = NOTHING, **known: Any) -> d
     return {each.snapshot.id: each.kept_by for each in plan_for(snapshots, rule, **known).verdicts}
 
 
-def test_only_days_on_which_there_is_a_snapshot_count() -> None:
+def test_only_days_with_a_snapshot_count() -> None:
     ages = {1: 0.0, 2: 0.05, 3: 10.0, 4: 40.0}
     found = kept(
         *(snapshot(number, *REGIONS, days_old=age) for number, age in ages.items()), rule=RetentionRule(0, 2, 0, 0)
@@ -309,7 +307,7 @@ def test_only_days_on_which_there_is_a_snapshot_count() -> None:
     }
 
 
-def test_weeks_begin_on_monday_and_the_first_of_january_may_belong_to_the_last_week_of_the_year_before() -> None:
+def test_weeks_start_on_monday_and_january_first_may_belong_to_the_previous_year() -> None:
     days = [
         datetime(2027, 1, 4, tzinfo=UTC),
         datetime(2027, 1, 3, 23, 59, tzinfo=UTC),
@@ -319,11 +317,11 @@ def test_weeks_begin_on_monday_and_the_first_of_january_may_belong_to_the_last_w
     assert found == {3: ("week 2027-W01", "newest recovery point"), 2: ("week 2026-W53",), 1: ()}
 
 
-def test_of_two_snapshots_of_the_same_moment_the_one_with_the_higher_id_is_the_newer() -> None:
+def test_of_two_snapshots_created_at_once_the_one_with_the_higher_id_is_newer() -> None:
     assert kept(snapshot(1, *REGIONS), snapshot(2, *REGIONS)) == {2: ("newest recovery point",), 1: ()}
 
 
-def test_what_is_younger_than_the_age_to_delete_from_stays_to_the_very_second() -> None:
+def test_the_minimum_age_is_exact_to_the_second() -> None:
     second = 1 / 86400
     found = kept(
         snapshot(1, *REGIONS),
@@ -334,7 +332,7 @@ def test_what_is_younger_than_the_age_to_delete_from_stays_to_the_very_second() 
     assert found == {1: ("younger than 30 days", "newest recovery point"), 2: ("younger than 30 days",), 3: ()}
 
 
-def test_a_newer_snapshot_that_is_not_available_makes_no_older_one_deletable() -> None:
+def test_a_newer_unavailable_snapshot_does_not_make_an_older_one_deletable() -> None:
     pending, newest, older = (snapshot(number, *REGIONS, days_old=number) for number in (1, 2, 3))
     rule = replace(NOTHING, keep_last=1)
     assert kept(pending, newest, older, rule=rule, unavailable={1: "pending"}) == {
@@ -347,7 +345,7 @@ def test_a_newer_snapshot_that_is_not_available_makes_no_older_one_deletable() -
     assert kept(pending, unavailable={1: "pending"}) == {1: ("status pending",)}
 
 
-def test_the_status_of_a_snapshot_is_that_of_its_image_and_one_that_is_not_listed_may_have_any() -> None:
+def test_a_snapshot_has_the_status_of_its_image_or_an_unknown_one_if_unlisted() -> None:
     snapshots = [snapshot(number) for number in (1, 2, 3)]
     images = [image(1), image(2, status="pending"), image(9, status="NEW")]
     assert unavailable_snapshots(snapshots, images) == {2: "pending", 3: "unknown"}
@@ -359,7 +357,7 @@ def test_a_backup_that_is_not_available_is_not_the_newest() -> None:
     assert newest_backup_by_droplet([droplet(7, backups=(1,))], images) == {}
 
 
-def test_as_long_as_the_newest_is_missing_anywhere_everything_of_its_droplet_stays_and_says_where() -> None:
+def test_while_the_newest_is_missing_somewhere_all_snapshots_of_its_droplet_stay_and_say_where() -> None:
     found = kept(
         snapshot(1, days_old=1),
         snapshot(2, *REGIONS, days_old=2),
@@ -372,7 +370,7 @@ def test_as_long_as_the_newest_is_missing_anywhere_everything_of_its_droplet_sta
     assert found[4] == ("newest copy not yet in sgp1",)
 
 
-def test_one_droplet_that_is_not_safe_does_not_hold_up_another() -> None:
+def test_one_droplet_with_missing_copies_does_not_block_another() -> None:
     found = kept(
         snapshot(1, "fra1"),
         snapshot(2, *REGIONS, days_old=1),
@@ -382,7 +380,7 @@ def test_one_droplet_that_is_not_safe_does_not_hold_up_another() -> None:
     assert [number for number, reasons in found.items() if not reasons] == [4]
 
 
-def test_a_backup_newer_than_every_snapshot_is_not_yet_safe_and_so_nothing_goes() -> None:
+def test_nothing_is_deleted_while_a_backup_is_newer_than_every_snapshot() -> None:
     snapshots = [snapshot(1, *REGIONS, days_old=1), snapshot(2, *REGIONS, days_old=2)]
     newer, older = image(9, "backup", "fra1"), image(9, "backup", "fra1", days_old=1.5)
     assert kept(*snapshots, backups={1: newer}) == {
@@ -393,41 +391,41 @@ def test_a_backup_newer_than_every_snapshot_is_not_yet_safe_and_so_nothing_goes(
     assert kept(*snapshots, backups={2: newer})[2] == ()
 
 
-def test_a_backup_that_is_all_that_is_asked_for_does_not_make_the_newest_snapshot_go() -> None:
+def test_a_backup_in_every_region_does_not_make_the_newest_snapshot_deletable() -> None:
     snapshots = [snapshot(1, *REGIONS, days_old=1), snapshot(2, *REGIONS, days_old=2)]
     found = kept(*snapshots, backups={1: image(9, "backup", "fra1")}, regions=["fra1"])
     assert found == {1: ("newest snapshot",), 2: ()}
 
 
-def test_an_action_under_way_keeps_a_snapshot_that_no_rule_keeps() -> None:
+def test_an_action_in_progress_protects_a_snapshot_that_no_rule_keeps() -> None:
     found = kept(snapshot(1, *REGIONS), snapshot(2, *REGIONS, days_old=1), under_way={2, None})
     assert found[2] == ("action in progress",)
 
 
-def test_snapshots_that_people_made_are_only_counted_and_take_no_ones_place() -> None:
+def test_manual_snapshots_are_only_counted_and_replace_no_other() -> None:
     own = [snapshot(number, *REGIONS, days_old=number) for number in (2, 3)]
     plan = plan_for([snapshot(1, *REGIONS, tags=()), *own], replace(NOTHING, keep_last=2))
     assert [each.snapshot.id for each in plan.verdicts if each.kept_by] == [2, 3]
     assert plan.left_alone == 1
 
 
-def test_without_a_region_to_be_safe_in_nothing_is_planned() -> None:
+def test_planning_without_regions_is_an_error() -> None:
     with pytest.raises(InvalidArgument, match="region"):
         kept(snapshot(1), regions=())
 
 
 @pytest.mark.parametrize("name", [*KEEPS, "older_than_days"])
-def test_a_rule_cannot_keep_less_than_nothing(name: str) -> None:
+def test_a_rule_cannot_keep_a_negative_number(name: str) -> None:
     with pytest.raises(InvalidArgument, match=f"{name} is -1"):
         RetentionRule(**{name: -1})
 
 
-def test_a_plan_of_nothing_deletes_nothing() -> None:
+def test_an_empty_plan_deletes_nothing() -> None:
     plan = plan_for([], RetentionRule())
     assert (plan.verdicts, plan.gib_to_delete, plan.exceeds(0)) == ((), 0, False)
 
 
-def test_a_droplets_newest_backup_is_found_by_creation_also_if_it_has_just_become_a_snapshot() -> None:
+def test_the_newest_backup_is_found_by_creation_even_if_it_has_just_become_a_snapshot() -> None:
     droplets = [droplet(1, backups=(7, 8)), droplet(2, backups=(9, 99)), droplet(3, backups=(98,)), droplet(4)]
     images = [image(7, "backup", days_old=1), image(8, "backup", days_old=2), image(9, "snapshot"), image(10, "backup")]
     assert {owner: each.id for owner, each in newest_backup_by_droplet(droplets, images).items()} == {1: 7, 2: 9}

@@ -25,7 +25,7 @@ from tests.flows.replication.executions import (
     select,
 )
 from tests.tasks.digitalocean.in_process import World
-from tests.virtual_time import EPOCH, run
+from tests.virtual_time import EPOCH
 
 DAY = 86400.0
 HOUR = 3600.0
@@ -78,7 +78,7 @@ async def replicate_and_prune(connection: InProcess) -> bool:
     except APIError:
         return False
     finally:
-        await connection.client.close()
+        await connection.client.aclose()
     return True
 
 
@@ -93,7 +93,7 @@ async def a_night(world: World, nights: Nights) -> None:
         if await replicate_and_prune(connection_to(world)):
             return
         nights.incomplete += 1
-        # What would never end, somebody at DigitalOcean ends.
+        # DigitalOcean's support ends what would never end.
         finish_endless(world.account, world.clock.unix())
     raise AssertionError(f"still not done after {MOST_RUNS_A_NIGHT} runs")
 
@@ -130,8 +130,9 @@ def days_left(nights: Nights, droplet_id: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_months_of_bad_nights_leave_what_the_rule_says_and_never_touch_what_is_not_ours() -> None:
-    nights = run(two_months(seed=1), longest=(NIGHTS + 1) * DAY)
+@pytest.mark.longest((NIGHTS + 1) * DAY)
+async def test_two_months_of_faulty_nights_leave_what_the_rule_says_and_never_touch_other_snapshots() -> None:
+    nights = await two_months(seed=1)
     assert nights.faults.keys() == set(FaultKind)
     assert nights.faults.total() > FAULT_RATE / 2 * len(nights.record.requests)
     assert nights.incomplete > 0

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variables or `.env` of whoever runs the tests."""
+    """Hide the variables and the `.env` file of the developer."""
     for name in os.environ:
         if name.upper().startswith("DIGITALOCEAN_"):
             monkeypatch.delenv(name)

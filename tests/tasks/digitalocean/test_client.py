@@ -6,7 +6,7 @@ import asyncio
 import json
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx
@@ -71,7 +71,7 @@ class Server:
     def ask(self, call: Call, **settings: Any) -> Any:
         async def asking() -> Any:
             client = DigitalOceanClient(make_settings(**settings), httpx.MockTransport(self), VirtualClock())
-            async with client:
+            async with aclosing(client):
                 return await call(client)
 
         return run(asking())
@@ -88,7 +88,7 @@ def refusal(server: Server, call: Call, **settings: Any) -> APIError:
     return caught.value
 
 
-def test_an_action_is_asked_for_by_its_images_id_and_its_own() -> None:
+def test_an_action_is_requested_by_image_id_and_action_id() -> None:
     server = answering(200, json={"action": COMPLETED_ACTION}, headers=LIMITED)
     action = server.ask(IMAGE_ACTION_CALLS["get"])
     assert (action.id, action.completed, action.region_slug) == (29410565, True, "nyc2")
@@ -97,7 +97,7 @@ def test_an_action_is_asked_for_by_its_images_id_and_its_own() -> None:
     assert request.url == "https://api.digitalocean.com/v2/images/7555620/actions/29410565"
 
 
-def test_all_actions_of_an_image_are_asked_for_in_the_longest_pages() -> None:
+def test_the_actions_of_an_image_are_listed_in_pages_of_maximum_size() -> None:
     server = answering(200, json={"actions": [COMPLETED_ACTION], "links": {}, "meta": {"total": 1}}, headers=LIMITED)
     (action,) = server.ask(IMAGE_ACTION_CALLS["list"])
     assert action.id == 29410565
@@ -107,7 +107,7 @@ def test_all_actions_of_an_image_are_asked_for_in_the_longest_pages() -> None:
 
 
 @pytest.mark.parametrize("request_body", [ConvertImage(), TransferImage(region="nyc3")], ids=str)
-def test_an_action_is_started_with_what_the_api_wants(request_body: ConvertImage | TransferImage) -> None:
+def test_an_action_is_started_with_the_documented_request_body(request_body: ConvertImage | TransferImage) -> None:
     server = answering(201, json={"action": RUNNING_ACTION}, headers=LIMITED)
     action = server.ask(lambda client: post(client, 7938269, request_body))
     assert (action.id, action.in_progress) == (36805527, True)
@@ -118,7 +118,7 @@ def test_an_action_is_started_with_what_the_api_wants(request_body: ConvertImage
 
 
 @CALLS
-def test_every_request_bears_the_token_and_asks_for_json(call: Call) -> None:
+def test_every_request_sends_the_token_and_accepts_json(call: Call) -> None:
     server = answering(404, json=FAILURES[404])
     refusal(server, call)
     request, *_ = server.asked
@@ -141,7 +141,7 @@ def test_every_request_bears_the_token_and_asks_for_json(call: Call) -> None:
         (418, UNEXPECTED_ERROR, UnexpectedStatus),
     ],
 )
-def test_every_documented_failure_becomes_its_error(
+def test_every_documented_failure_raises_its_error(
     call: Call, status: int, body: dict[str, str], kind: type[APIError]
 ) -> None:
     server = answering(status, json={**body, "request_id": "4d9d8375"}, headers=LIMITED)
@@ -154,7 +154,7 @@ def test_every_documented_failure_becomes_its_error(
 
 
 @CALLS
-def test_a_refusal_of_every_request_of_a_kind_is_a_missing_scope_for_a_read(call: Call) -> None:
+def test_a_read_that_is_refused_along_with_its_control_request_lacks_a_scope(call: Call) -> None:
     words = {"id": "forbidden", "message": "You do not have access for the attempted action."}
     server = answering(403, json={**words, "request_id": "4d9d8375"}, headers=LIMITED)
     error = refusal(server, call)
@@ -169,14 +169,16 @@ def test_a_refusal_of_every_request_of_a_kind_is_a_missing_scope_for_a_read(call
         assert control == []
 
 
-def test_the_request_id_is_taken_from_the_header_where_the_body_has_none() -> None:
+def test_the_request_id_is_taken_from_the_header_if_the_body_has_none() -> None:
     server = answering(500, json=FAILURES[500], headers={"x-request-id": "from-header"})
     assert refusal(server, IMAGE_ACTION_CALLS["get"]).request_id == "from-header"
 
 
 @CALLS
 @pytest.mark.parametrize(("status", "kind"), [(429, TooManyRequests), (502, ServerError), (418, UnexpectedStatus)])
-def test_a_proxys_page_is_an_error_like_the_apis_own(call: Call, status: int, kind: type[APIError]) -> None:
+def test_an_html_page_from_a_proxy_raises_the_same_error_as_the_api(
+    call: Call, status: int, kind: type[APIError]
+) -> None:
     page = "<html><head><title>Sorry</title></head><body>" + "x" * 100_000 + "</body></html>"
     error = refusal(answering(status, html=page), call)
     assert type(error) is kind
@@ -186,7 +188,7 @@ def test_a_proxys_page_is_an_error_like_the_apis_own(call: Call, status: int, ki
 
 @CALLS
 @pytest.mark.parametrize(("status", "kind"), [(429, TooManyRequests), (502, ServerError), (404, NotFound)])
-def test_an_empty_refusal_is_told_by_its_status(call: Call, status: int, kind: type[APIError]) -> None:
+def test_an_error_without_a_body_is_described_by_its_status(call: Call, status: int, kind: type[APIError]) -> None:
     error = refusal(answering(status), call)
     assert type(error) is kind
     assert httpx.Response(status).reason_phrase in str(error)
@@ -206,7 +208,7 @@ def test_an_empty_refusal_is_told_by_its_status(call: Call, status: int, kind: t
         {"json": {"action": None, "actions": None}},
     ],
 )
-def test_a_success_that_cannot_be_read_is_an_error_of_its_own(call: Call, content: dict[str, Any]) -> None:
+def test_an_unreadable_success_raises_its_own_error(call: Call, content: dict[str, Any]) -> None:
     error = refusal(answering(200, **content), call)
     assert type(error) is MalformedResponse
     assert error.ambiguous is (error.method == "POST")
@@ -214,7 +216,7 @@ def test_a_success_that_cannot_be_read_is_an_error_of_its_own(call: Call, conten
 
 @pytest.mark.parametrize("field", ["id", "status", "type", "started_at"])
 @CALLS
-def test_what_is_missing_in_an_answer_is_named(call: Call, field: str) -> None:
+def test_fields_missing_from_a_response_are_named(call: Call, field: str) -> None:
     lacking = {name: value for name, value in RUNNING_ACTION.items() if name != field}
     error = refusal(answering(200, json={"action": lacking, "actions": [lacking]}), call)
     assert type(error) is MalformedResponse
@@ -237,7 +239,7 @@ def test_what_is_missing_in_an_answer_is_named(call: Call, field: str) -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_no_answer_is_an_error_that_says_whether_anything_was_sent(
+def test_a_missing_response_raises_an_error_that_says_whether_anything_was_sent(
     call: Call, happening: httpx.HTTPError, kind: type[APIError]
 ) -> None:
     def happen(_: httpx.Request) -> httpx.Response:
@@ -260,7 +262,7 @@ def test_a_redirect_is_not_followed(call: Call, status: int) -> None:
 
 @pytest.mark.parametrize("name", ["get", "post"])
 @pytest.mark.parametrize("status", [429, 500])
-def test_a_call_of_one_request_sends_it_once_and_leaves_repeating_to_its_caller(name: str, status: int) -> None:
+def test_a_call_with_a_single_request_is_not_retried(name: str, status: int) -> None:
     server = answering(status, json=FAILURES[status])
     refusal(server, IMAGE_ACTION_CALLS[name], http_retry_max=5)
     assert len(server.asked) == 1
@@ -282,7 +284,7 @@ BAD_IDS: list[Any] = [0, -1, True, 1.0, "7", "7/../../droplets", None]
         lambda client, bad: client.tag_images("dr", [bad]),
     ],
 )
-def test_what_is_no_id_is_refused_before_anything_is_sent(call: Any, bad: Any) -> None:
+def test_an_invalid_id_is_rejected_before_anything_is_sent(call: Any, bad: Any) -> None:
     server = answering(200)
     with pytest.raises(InvalidArgument):
         server.ask(lambda client: call(client, bad))
@@ -298,14 +300,14 @@ def test_what_is_no_id_is_refused_before_anything_is_sent(call: Any, bad: Any) -
         lambda client, bad: client.list_droplets(bad or "?"),  # none at all means every Droplet
     ],
 )
-def test_what_is_no_tag_is_refused_before_anything_is_sent(call: Any, bad: str) -> None:
+def test_an_invalid_tag_is_rejected_before_anything_is_sent(call: Any, bad: str) -> None:
     server = answering(200)
     with pytest.raises(InvalidArgument):
         server.ask(lambda client: call(client, bad))
     assert server.asked == []
 
 
-def test_a_bad_id_among_many_keeps_all_from_being_tagged() -> None:
+def test_one_invalid_id_prevents_tagging_all_images() -> None:
     server = answering(204)
     with pytest.raises(InvalidArgument):
         server.ask(lambda client: client.tag_images("dr", [*range(1, 1200), 0]))
@@ -332,7 +334,7 @@ def link(page: int, last: int, host: str = "https://api.digitalocean.com") -> ob
 
 
 @pytest.mark.parametrize("body", [{"action": RUNNING_ACTION}, RUNNING_ACTION])
-def test_a_started_action_is_read_wrapped_as_in_the_descriptions_example_and_bare_as_in_its_schema(
+def test_a_started_action_is_read_wrapped_as_in_the_documented_example_and_bare_as_in_the_schema(
     body: dict[str, Any],
 ) -> None:
     action = answering(201, json=body).ask(IMAGE_ACTION_CALLS["post"])
@@ -340,12 +342,12 @@ def test_a_started_action_is_read_wrapped_as_in_the_descriptions_example_and_bar
 
 
 @pytest.mark.parametrize("body", [{}, {"id": "ok", "message": "fine"}, {"action": None}])
-def test_an_answer_that_holds_no_action_is_none(body: dict[str, Any]) -> None:
+def test_a_response_without_an_action_is_malformed(body: dict[str, Any]) -> None:
     with pytest.raises(MalformedResponse):
         answering(201, json=body).ask(IMAGE_ACTION_CALLS["post"])
 
 
-def test_a_list_is_read_to_its_end_also_where_the_server_makes_small_pages() -> None:
+def test_a_list_is_read_completely_even_if_the_server_uses_small_pages() -> None:
     server = paged(10, 3, link)
     actions = server.ask(IMAGE_ACTION_CALLS["list"])
     assert [action.id for action in actions] == [*range(1, 11)]
@@ -353,18 +355,18 @@ def test_a_list_is_read_to_its_end_also_where_the_server_makes_small_pages() -> 
 
 
 @pytest.mark.parametrize("links", [{}, {"pages": {}}, {"pages": None}, None, {"pages": {"prev": "https://x?page=1"}}])
-def test_a_list_ends_where_no_link_leads_on(links: object) -> None:
+def test_a_list_ends_when_there_is_no_next_link(links: object) -> None:
     server = paged(3, 3, lambda *_: links)
     assert len(server.ask(IMAGE_ACTION_CALLS["list"])) == 3
     assert len(server.asked) == 1
 
 
-def test_a_list_without_links_is_whole() -> None:
+def test_a_list_without_links_is_complete() -> None:
     server = answering(200, json={"actions": [COMPLETED_ACTION]})
     assert len(server.ask(IMAGE_ACTION_CALLS["list"])) == 1
 
 
-def test_a_link_to_another_host_does_not_take_the_token_there() -> None:
+def test_a_link_to_another_host_does_not_send_the_token_there() -> None:
     server = paged(6, 3, lambda page, last: link(page, last, host="http://evil.example.com"))
     assert len(server.ask(IMAGE_ACTION_CALLS["list"])) == 6
     assert {request.url.host for request in server.asked} == {"api.digitalocean.com"}
@@ -375,7 +377,7 @@ def test_a_link_to_another_host_does_not_take_the_token_there() -> None:
     "target",
     ["https://api.digitalocean.com/v2/actions", "?page=1", "?page=0", "?page=-2", "?page=two", "?page=", "?per_page=2"],
 )
-def test_a_link_that_does_not_lead_on_is_an_error_and_not_an_endless_list(target: str) -> None:
+def test_a_link_that_does_not_advance_is_an_error_not_an_endless_list(target: str) -> None:
     server = paged(9, 3, lambda *_: {"pages": {"next": target}})
     error = refusal(server, IMAGE_ACTION_CALLS["list"])
     assert type(error) is MalformedResponse
@@ -383,7 +385,7 @@ def test_a_link_that_does_not_lead_on_is_an_error_and_not_an_endless_list(target
 
 
 @pytest.mark.parametrize("links", [[], "none", {"pages": []}, {"pages": "none"}, {"pages": {"next": 2}}])
-def test_links_of_another_shape_never_end_in_another_error(links: object) -> None:
+def test_links_of_an_unexpected_type_never_raise_another_error(links: object) -> None:
     server = paged(3, 3, lambda *_: links)
     with suppress(MalformedResponse):
         assert len(server.ask(IMAGE_ACTION_CALLS["list"], http_retry_max=0)) == 3
@@ -405,40 +407,37 @@ def test_links_of_another_shape_never_end_in_another_error(links: object) -> Non
         FaultKind.LIMIT_HTML,
     ],
 )
-def test_a_page_that_fails_is_asked_for_again_and_not_the_whole_list(kind: FaultKind) -> None:
-    async def listing() -> tuple[list[int], list[str]]:
-        world = World(droplets=20, behavior=Behavior(max_per_page=10))
-        first = await world.client.list_recent_actions(1)
-        assert len(first.actions) == first.size == 10
-        world.record.requests.clear()
-        # The first page is over when the second fails, twice.
-        asked = asyncio.create_task(world.client.list_private_images())
-        await asyncio.sleep(world.latency * 0.75)
-        assert len(world.record.requests) == 1
-        world.faults.add(Fault(kind, path="/v2/images", times=2))
-        images = await asked
-        return [image.id for image in images], [seen.path.partition("page=")[2][:1] for seen in world.record.requests]
-
-    ids, pages = run(listing())
+async def test_a_failed_page_is_retried_not_the_whole_list(kind: FaultKind) -> None:
+    world = World(droplets=20, behavior=Behavior(max_per_page=10))
+    first = await world.client.list_recent_actions(1)
+    assert len(first.actions) == first.size == 10
+    world.record.requests.clear()
+    # The first page is over when the second fails, twice.
+    asked = asyncio.create_task(world.client.list_private_images())
+    await asyncio.sleep(world.latency * 0.75)
+    assert len(world.record.requests) == 1
+    world.faults.add(Fault(kind, path="/v2/images", times=2))
+    images = await asked
+    ids, pages = [image.id for image in images], [seen.path.partition("page=")[2][:1] for seen in world.record.requests]
     assert len(ids) == len(set(ids)) > 30
     assert pages[:5] == ["1", "2", "2", "2", "3"]
     assert sorted(pages[3:]) == pages[3:]
 
 
-def test_a_page_that_keeps_failing_is_given_up_after_as_many_attempts_as_are_set() -> None:
+def test_a_page_that_keeps_failing_is_abandoned_after_the_configured_attempts() -> None:
     server = answering(503)
     error = refusal(server, IMAGE_ACTION_CALLS["list"], http_retry_max=3)
     assert type(error) is ServerError
     assert len(server.asked) == 4
 
 
-def test_a_page_that_is_refused_for_good_is_not_asked_for_again() -> None:
+def test_a_permanently_refused_page_is_not_retried() -> None:
     server = answering(404, json=FAILURES[404])
     refusal(server, IMAGE_ACTION_CALLS["list"], http_retry_max=3)
     assert [request.url.path for request in server.asked] == ["/v2/images/7555620/actions", "/v2/images/7555620"]
 
 
-def test_the_list_of_an_image_that_is_there_is_asked_for_again_after_a_404() -> None:
+def test_the_list_of_an_existing_image_is_retried_after_a_404() -> None:
     def sometimes(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v2/images/7555620":
             return httpx.Response(200, json={"image": SNAPSHOT}, headers=LIMITED)
@@ -452,18 +451,15 @@ def test_the_list_of_an_image_that_is_there_is_asked_for_again_after_a_404() -> 
     assert len(server.asked) == 5
 
 
-def test_a_page_of_the_feed_tells_whether_there_is_another() -> None:
-    async def reading() -> tuple[bool, bool, list[int]]:
-        world = World(droplets=6, behavior=Behavior(max_per_page=5))
-        first, second = await world.client.list_recent_actions(), await world.client.list_recent_actions(2)
-        return first.more, second.more, [action.id for action in [*first.actions, *second.actions]]
-
-    more, rest, ids = run(reading())
+async def test_a_page_of_the_feed_says_whether_there_is_another() -> None:
+    world = World(droplets=6, behavior=Behavior(max_per_page=5))
+    first, second = await world.client.list_recent_actions(), await world.client.list_recent_actions(2)
+    more, rest, ids = first.more, second.more, [action.id for action in [*first.actions, *second.actions]]
     assert (more, rest) == (True, False)
     assert ids == sorted(ids, reverse=True)
 
 
-def test_images_that_move_to_the_next_page_while_the_list_is_read_are_listed_once() -> None:
+def test_images_that_shift_to_the_next_page_during_a_read_are_listed_once() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         page = int(request.url.params["page"])
         images = [{**SNAPSHOT, "id": number} for number in ([1, 2, 3] if page == 1 else [3, 4])]
@@ -475,7 +471,7 @@ def test_images_that_move_to_the_next_page_while_the_list_is_read_are_listed_onc
     assert {request.url.params["private"] for request in server.asked} == {"true"}
 
 
-def test_snapshots_of_droplets_are_listed_in_the_longest_pages_each_once() -> None:
+def test_droplet_snapshots_are_listed_once_each_in_pages_of_maximum_size() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         page = int(request.url.params["page"])
         snapshots = [{**LISTED_SNAPSHOT, "id": str(number)} for number in ([1, 2, 3] if page == 1 else [3, 4])]
@@ -497,7 +493,7 @@ def test_an_image_is_deleted_by_its_id() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 422, 429, 500])
-def test_a_deletion_is_sent_once_and_repeating_is_left_to_its_caller(status: int) -> None:
+def test_a_deletion_is_sent_only_once(status: int) -> None:
     server = answering(status, headers=LIMITED)
     error = refusal(server, lambda client: delete(client, 7938269), http_retry_max=5)
     assert error.status == status
@@ -508,37 +504,31 @@ def test_a_deletion_is_sent_once_and_repeating_is_left_to_its_caller(status: int
 # Images, regions, Droplets, tags
 
 
-def test_the_sandbox_and_the_client_understand_each_other() -> None:
-    async def reading() -> None:
-        world = World(droplets=12)
-        own = await world.client.list_private_images()
-        assert {image.id for image in own} == {image.id for image in world.account.images.values() if not image.public}
-        assert await world.client.get_image(own[0].id) == own[0]
-        snapshots = await world.client.list_snapshots()
-        assert {snapshot.id for snapshot in snapshots} == {image.id for image in world.images("snapshot")}
-        for snapshot in snapshots:
-            assert snapshot.resource_id == world.account.images[snapshot.id].droplet_id
-        regions = await world.client.list_regions()
-        assert {region.slug for region in regions} == set(world.account.regions)
-        assert {region.slug for region in regions if region.takes_images} == {
-            region.slug for region in world.account.regions.values() if region.takes_images
-        }
-
-    run(reading())
+async def test_the_sandbox_and_the_client_understand_each_other() -> None:
+    world = World(droplets=12)
+    own = await world.client.list_private_images()
+    assert {image.id for image in own} == {image.id for image in world.account.images.values() if not image.public}
+    assert await world.client.get_image(own[0].id) == own[0]
+    snapshots = await world.client.list_snapshots()
+    assert {snapshot.id for snapshot in snapshots} == {image.id for image in world.images("snapshot")}
+    for snapshot in snapshots:
+        assert snapshot.resource_id == world.account.images[snapshot.id].droplet_id
+    regions = await world.client.list_regions()
+    assert {region.slug for region in regions} == set(world.account.regions)
+    assert {region.slug for region in regions if region.takes_images} == {
+        region.slug for region in world.account.regions.values() if region.takes_images
+    }
 
 
-def test_droplets_with_gpus_are_listed_with_the_others() -> None:
-    async def reading() -> None:
-        world = World(droplets=12)
-        droplets = await world.client.list_droplets()
-        assert {droplet.id for droplet in droplets} == set(world.account.droplets)
-        assert any(droplet.name.startswith("trainer") for droplet in droplets)
-
-    run(reading())
+async def test_droplets_with_gpus_are_listed_with_the_others() -> None:
+    world = World(droplets=12)
+    droplets = await world.client.list_droplets()
+    assert {droplet.id for droplet in droplets} == set(world.account.droplets)
+    assert any(droplet.name.startswith("trainer") for droplet in droplets)
 
 
 @pytest.mark.parametrize("tag", ["ml", "ML"])
-def test_droplets_with_gpus_are_chosen_by_tag_too(tag: str) -> None:
+def test_droplets_with_gpus_can_be_selected_by_tag(tag: str) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         asked = request.url.params
         assert not ("type" in asked and "tag_name" in asked), "the API does not combine the two"
@@ -550,22 +540,19 @@ def test_droplets_with_gpus_are_chosen_by_tag_too(tag: str) -> None:
     assert [droplet.id for droplet in droplets] == [1, 2]
 
 
-def test_a_droplet_that_both_lists_show_is_one() -> None:
+def test_a_droplet_in_both_lists_is_returned_once() -> None:
     server = answering(200, json={"droplets": [DROPLET], "links": {}})
     assert len(server.ask(lambda client: client.list_droplets())) == 1
 
 
-def test_a_tag_that_exists_already_is_left_as_it_is() -> None:
-    async def tagging() -> None:
-        world = World()
-        await world.client.create_tag("prefect:replicated")
-        await world.client.create_tag("prefect:replicated")
-        images = [image.id for image in world.images("backup")]
-        await world.client.tag_images("prefect:replicated", images)
-        assert all(world.account.images[each].tags == ["prefect:replicated"] for each in images)
-        assert len(world.record.requests) == 3
-
-    run(tagging())
+async def test_a_tag_that_exists_already_is_left_as_it_is() -> None:
+    world = World()
+    await world.client.create_tag("prefect:replicated")
+    await world.client.create_tag("prefect:replicated")
+    images = [image.id for image in world.images("backup")]
+    await world.client.tag_images("prefect:replicated", images)
+    assert all(world.account.images[each].tags == ["prefect:replicated"] for each in images)
+    assert len(world.record.requests) == 3
 
 
 def test_many_images_are_tagged_in_few_requests_with_ids_as_text() -> None:
@@ -578,25 +565,22 @@ def test_many_images_are_tagged_in_few_requests_with_ids_as_text() -> None:
     assert {request.url.path for request in server.asked} == {"/v2/tags/dr/resources"}
 
 
-def test_no_images_are_tagged_without_a_request() -> None:
+def test_tagging_no_images_sends_no_request() -> None:
     server = answering(204)
     server.ask(lambda client: client.tag_images("dr", []))
     assert server.asked == []
 
 
-def test_every_request_is_counted_in_the_open_tallies() -> None:
-    async def counting() -> None:
-        world = World()
-        world.faults.add(Fault(FaultKind.BURST_LIMIT), Fault(FaultKind.DROP_AFTER))
-        with track_usage() as outer:
-            with track_usage() as inner:
-                await world.client.list_regions()
+async def test_every_request_is_counted_by_all_active_counters() -> None:
+    world = World()
+    world.faults.add(Fault(FaultKind.BURST_LIMIT), Fault(FaultKind.DROP_AFTER))
+    with track_usage() as outer:
+        with track_usage() as inner:
             await world.client.list_regions()
         await world.client.list_regions()
-        assert (inner.requests, inner.too_many_requests) == (3, 1)
-        assert (outer.requests, outer.too_many_requests) == (4, 1)
-
-    run(counting())
+    await world.client.list_regions()
+    assert (inner.requests, inner.too_many_requests) == (3, 1)
+    assert (outer.requests, outer.too_many_requests) == (4, 1)
 
 
 # Over the network
@@ -624,57 +608,49 @@ def network_settings(sandbox: Sandbox, **changes: Any) -> Settings:
     return make_settings(**{"api_url": sandbox.url, "token": sandbox.token, **changes})
 
 
-def test_many_calls_share_one_connection() -> None:
-    async def calling() -> int:
+@pytest.mark.real_time
+async def test_many_calls_share_one_connection() -> None:
+    with Sandbox() as sandbox:
         proxy = CountingProxy(int(sandbox.url.rpartition(":")[2]))
         async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listener:
             port = listener.sockets[0].getsockname()[1]
             settings = network_settings(sandbox, api_url=f"http://127.0.0.1:{port}")
-            async with DigitalOceanClient(settings) as client:
+            async with aclosing(DigitalOceanClient(settings)) as client:
                 for _ in range(5):
                     await client.list_regions()
                 with suppress(NotFound):
                     await client.get_image(1)
                 await client.list_private_images()
-        return proxy.connections
-
-    with Sandbox() as sandbox:
-        assert asyncio.run(calling()) == 1
+        assert proxy.connections == 1
         assert len(sandbox.record.requests) == 7
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_a_proxy_in_the_environment_is_not_asked_the_way_to_this_machine(
+@pytest.mark.real_time
+async def test_a_proxy_in_the_environment_is_not_used_for_this_machine(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    async def calling() -> None:
-        async with DigitalOceanClient(network_settings(sandbox)) as client:
-            assert await client.list_regions()
-
     monkeypatch.setenv(variable, "http://127.0.0.1:1")
     with Sandbox() as sandbox:
-        asyncio.run(calling())
+        async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
+            assert await client.list_regions()
 
 
-def test_where_nobody_listens_nothing_was_sent() -> None:
-    async def calling() -> None:
-        async with DigitalOceanClient(network_settings(sandbox)) as client:
-            await post(client, 1, ConvertImage())
-
+@pytest.mark.real_time
+async def test_a_refused_connection_means_that_nothing_was_sent() -> None:
     with Sandbox() as sandbox:
         pass
-    with pytest.raises(ConnectionFailed) as caught:
-        asyncio.run(calling())
+    async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
+        with pytest.raises(ConnectionFailed) as caught:
+            await post(client, 1, ConvertImage())
     assert caught.value.repeatable
 
 
-def test_a_connection_that_drops_leaves_open_what_was_done() -> None:
-    async def calling() -> None:
-        async with DigitalOceanClient(network_settings(sandbox)) as client:
-            await post(client, 1, ConvertImage())
-
+@pytest.mark.real_time
+async def test_a_dropped_connection_leaves_it_unclear_whether_the_request_was_carried_out() -> None:
     with Sandbox() as sandbox:
         sandbox.faults.add(Fault(FaultKind.DROP_AFTER))
-        with pytest.raises(TransportError) as caught:
-            asyncio.run(calling())
+        async with aclosing(DigitalOceanClient(network_settings(sandbox))) as client:
+            with pytest.raises(TransportError) as caught:
+                await post(client, 1, ConvertImage())
     assert caught.value.ambiguous

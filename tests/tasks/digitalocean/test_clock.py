@@ -3,12 +3,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-from tasks.digitalocean.clock import ServerClock
+from tasks.digitalocean.clock import Clock, ServerClock
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-class StoppedClock:
+class StoppedClock(Clock):
     def monotonic(self) -> float:
         return 0.0
 
@@ -22,13 +22,13 @@ def heard(date: str | None) -> datetime:
     return clock.now()
 
 
-def test_a_server_whose_clock_is_minutes_ahead_is_believed() -> None:
+def test_a_server_clock_that_is_minutes_ahead_is_trusted() -> None:
     assert heard(format_datetime(NOON + timedelta(minutes=7), usegmt=True)) == NOON + timedelta(minutes=7)
 
 
-def test_a_difference_of_a_second_is_none() -> None:
+def test_a_difference_of_one_second_is_ignored() -> None:
     assert heard(format_datetime(NOON - timedelta(seconds=1), usegmt=True)) == NOON
 
 
-def test_without_a_date_or_with_nonsense_for_one_our_own_time_counts() -> None:
+def test_without_a_valid_date_the_local_clock_is_used() -> None:
     assert heard(None) == heard("yesterday") == NOON

@@ -74,14 +74,14 @@ def test_without_settings_there_is_no_connection() -> None:
         connect()
 
 
-def test_threads_and_event_loops_are_served_alike(sandbox: Sandbox) -> None:
+def test_threads_and_event_loops_get_the_same_results(sandbox: Sandbox) -> None:
     blocking = in_threads(regions_blocking)
     asynchronous = in_threads(lambda: asyncio.run(regions_from_here()))
     assert len({tuple(region.slug for region in regions) for regions in [*blocking, *asynchronous]}) == 1
     assert len(sandbox.record.requests) == 2 * THREADS
 
 
-def test_all_of_them_spend_from_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_and_event_loops_share_one_request_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     with Sandbox(speed=600, requests_per_minute=5) as sandbox:
         for name, value in sandbox.environment().items():
             monkeypatch.setenv(name, value)
@@ -92,7 +92,7 @@ def test_all_of_them_spend_from_one_budget(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_work_may_ask_for_work_from_within() -> None:
+def test_work_may_submit_more_work() -> None:
     async def outer() -> list[Region]:
         return await regions_from_here()
 
@@ -100,7 +100,7 @@ def test_work_may_ask_for_work_from_within() -> None:
     assert run_blocking(outer())
 
 
-def test_errors_reach_whoever_asked(sandbox: Sandbox) -> None:
+def test_errors_reach_the_caller(sandbox: Sandbox) -> None:
     connection = connect()
     with pytest.raises(NotFound):
         run_blocking(connection.client.get_image(1))
@@ -110,7 +110,7 @@ def test_errors_reach_whoever_asked(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_work_that_nobody_waits_for_any_more_is_ended() -> None:
+def test_abandoned_work_is_cancelled() -> None:
     ended = threading.Event()
 
     async def endless() -> None:
@@ -128,7 +128,7 @@ def test_work_that_nobody_waits_for_any_more_is_ended() -> None:
     assert ended.wait(5)
 
 
-def test_requests_are_counted_for_the_run_that_caused_them(sandbox: Sandbox) -> None:
+def test_requests_are_attributed_to_the_run_that_caused_them(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(FaultKind.SLOW, seconds=0.01))
 
     def count() -> UsageCounter:
@@ -140,7 +140,7 @@ def test_requests_are_counted_for_the_run_that_caused_them(sandbox: Sandbox) -> 
     assert [usage.requests for usage in in_threads(count)] == [2] * THREADS
 
 
-def test_waits_from_several_event_loops_share_their_looks(sandbox: Sandbox) -> None:
+def test_waits_in_several_event_loops_share_their_polls(sandbox: Sandbox) -> None:
     connection = connect()
     image = next(each for each in sandbox.account.images.values() if each.type == "snapshot" and not each.public)
     action = run_blocking(post_once(connection.client, image.id, TransferImage(region="atl1")))

@@ -57,12 +57,12 @@ FATES = [
 
 
 @pytest.mark.parametrize("kind", API_ERRORS)
-def test_one_base_catches_all_that_can_go_wrong_with_a_request(kind: type[APIError]) -> None:
+def test_one_base_class_catches_every_error_of_a_request(kind: type[APIError]) -> None:
     assert issubclass(kind, APIError)
     assert issubclass(kind, DigitalOceanError)
 
 
-def test_what_is_wrong_before_a_request_is_no_error_of_the_api() -> None:
+def test_errors_before_a_request_are_not_api_errors() -> None:
     for kind in (ConfigurationError, InvalidArgument):
         assert issubclass(kind, DigitalOceanError)
         assert not issubclass(kind, APIError)
@@ -93,7 +93,7 @@ def test_every_status_has_its_error(status: int, kind: type[APIError]) -> None:
 
 
 @pytest.mark.parametrize("kind", API_ERRORS)
-def test_messages_carry_all_that_support_would_ask_for(kind: type[APIError]) -> None:
+def test_messages_contain_everything_that_support_would_ask_for(kind: type[APIError]) -> None:
     error = kind("POST", "/v2/images/7/actions", 418, "teapot", "I am a teapot", "4d9d8375")
     for shown in (str(error), repr(error)):
         for part in ("POST", "/v2/images/7/actions", "418", "teapot", "I am a teapot", "4d9d8375"):
@@ -101,13 +101,13 @@ def test_messages_carry_all_that_support_would_ask_for(kind: type[APIError]) -> 
     assert kind.__name__ in repr(error)
 
 
-def test_what_is_not_known_is_left_out_of_the_message() -> None:
+def test_unknown_details_are_left_out_of_the_message() -> None:
     assert str(NotFound("GET", "/v2/images/7", 404, "not_found", "Gone.")) == "GET /v2/images/7: 404 not_found: Gone."
     assert str(TransportError("GET", "/v2/actions", message="ReadTimeout")) == "GET /v2/actions: ReadTimeout"
     assert str(ServerError("GET", "/v2/actions", 502)) == "GET /v2/actions: 502"
 
 
-def test_a_refused_token_is_an_error_that_names_the_variable() -> None:
+def test_the_error_of_a_rejected_token_names_the_variable() -> None:
     assert "DIGITALOCEAN_TOKEN" in str(Unauthorized("GET", "/v2/actions", 401))
     assert "DIGITALOCEAN_TOKEN" in str(Forbidden("GET", "/v2/actions", 403))
 
@@ -141,12 +141,12 @@ def test_a_403_names_the_scope_that_the_refused_request_needs(method: str, path:
     )
 
 
-def test_a_403_of_a_request_of_an_unknown_kind_still_says_what_to_check() -> None:
+def test_a_403_to_an_unknown_request_still_says_what_to_check() -> None:
     assert "check that the token in DIGITALOCEAN_TOKEN" in str(Forbidden("GET", "/v2/kubernetes/clusters", 403))
 
 
 @pytest.mark.parametrize("kind", API_ERRORS)
-def test_errors_survive_the_way_to_another_process(kind: type[APIError]) -> None:
+def test_errors_can_be_pickled(kind: type[APIError]) -> None:
     error = kind("POST", "/v2/tags", 418, "teapot", "I am a teapot", "4d9d8375")
     error.not_applied = True
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
@@ -157,7 +157,7 @@ def test_errors_survive_the_way_to_another_process(kind: type[APIError]) -> None
 
 
 @pytest.mark.parametrize(("kind", "read_again", "change_again", "perhaps_changed"), FATES)
-def test_what_may_be_repeated_depends_on_the_error_and_on_what_was_asked(
+def test_whether_a_request_may_be_repeated_depends_on_the_error_and_the_request(
     kind: type[APIError], read_again: bool, change_again: bool, perhaps_changed: bool
 ) -> None:
     read, change = kind("GET", "/v2/images"), kind("POST", "/v2/images/7/actions")
@@ -165,7 +165,7 @@ def test_what_may_be_repeated_depends_on_the_error_and_on_what_was_asked(
     assert (change.repeatable, change.ambiguous) == (change_again, perhaps_changed)
 
 
-def test_a_change_that_was_found_not_to_have_been_made_may_be_repeated() -> None:
+def test_a_change_that_was_verifiably_not_made_may_be_repeated() -> None:
     error = ServerError("POST", "/v2/images/7/actions", 502)
     assert (error.repeatable, error.ambiguous) == (False, True)
     error.not_applied = True
@@ -183,7 +183,7 @@ def test_a_change_that_was_found_not_to_have_been_made_may_be_repeated() -> None
         f'{{"request_id": "{TOKEN}", "message": "bad"}}',
     ],
 )
-def test_an_answer_that_repeats_the_token_is_quoted_without_it(body: str) -> None:
+def test_a_response_that_repeats_the_token_is_quoted_without_it(body: str) -> None:
     with pytest.raises(APIError) as caught:
         parse_response("GET", "/v2/regions", httpx.Response(502, content=body.encode()), secret=TOKEN)
     assert TOKEN not in str(caught.value)

@@ -20,6 +20,7 @@ from tasks.digitalocean import (
     TransferImage,
 )
 from tasks.digitalocean.models import Resource
+from tasks.digitalocean.pagination import Paging
 from tasks.digitalocean.responses import ResponseBody
 from tests.tasks.digitalocean.api_examples import (
     COMPLETED_ACTION,
@@ -59,7 +60,7 @@ def test_an_image_counts_as_a_copy_only_while_it_is_available(status: dict[str, 
     ("volumes", "read"),
     [({}, 0), ({"volume_ids": None}, 0), ({"volume_ids": "?"}, 0), ({"volume_ids": ["a", 7]}, 2)],
 )
-def test_the_volumes_of_a_droplet_are_counted_as_far_as_they_can_be_read(volumes: dict[str, Any], read: int) -> None:
+def test_only_the_readable_volumes_of_a_droplet_are_counted(volumes: dict[str, Any], read: int) -> None:
     example = {name: value for name, value in DROPLET.items() if name != "volume_ids"}
     assert len(Droplet.model_validate({**example, **volumes}).volume_ids) == read
 
@@ -83,12 +84,12 @@ def test_an_errored_action_is_not_in_progress() -> None:
     assert (action.in_progress, action.completed, action.errored) == (False, False, True)
 
 
-def test_a_status_that_is_new_to_us_counts_as_in_progress() -> None:
+def test_an_unknown_status_counts_as_in_progress() -> None:
     assert Action.model_validate({**RUNNING_ACTION, "status": "queued"}).in_progress
 
 
 @pytest.mark.parametrize("slug", [None, "", ...])
-def test_a_regions_slug_is_taken_from_the_region_where_it_does_not_stand_alone(slug: object) -> None:
+def test_the_region_slug_is_taken_from_the_region_object_if_it_is_missing(slug: object) -> None:
     data = {**RUNNING_ACTION, "region_slug": slug}
     if slug is ...:
         del data["region_slug"]
@@ -106,7 +107,7 @@ def test_an_image_a_region_and_a_droplet_are_read() -> None:
     assert (droplet.backup_ids, droplet.snapshot_ids, droplet.tags) == ((53893572,), (67512819,), ("web", "env:prod"))
 
 
-def test_a_listed_snapshot_is_read_with_numbers_for_ids() -> None:
+def test_the_ids_of_a_listed_snapshot_are_read_as_numbers() -> None:
     snapshot = Snapshot.model_validate(LISTED_SNAPSHOT)
     assert (snapshot.id, snapshot.resource_id, snapshot.name) == (6372321, 200776916, "web-01-1595954862243")
     assert (snapshot.regions, snapshot.size_gigabytes) == (("nyc3", "sfo3"), 2.34)
@@ -115,7 +116,7 @@ def test_a_listed_snapshot_is_read_with_numbers_for_ids() -> None:
 
 
 @pytest.mark.parametrize("tags", [None, ...])
-def test_a_snapshot_whose_tags_the_token_may_not_read_has_none(tags: object) -> None:
+def test_a_snapshot_whose_tags_the_token_may_not_read_has_no_tags(tags: object) -> None:
     data = {**LISTED_SNAPSHOT, "tags": tags}
     if tags is ...:
         del data["tags"]
@@ -123,13 +124,13 @@ def test_a_snapshot_whose_tags_the_token_may_not_read_has_none(tags: object) -> 
 
 
 @pytest.mark.parametrize(("model", "example", "_"), NEEDED)
-def test_what_the_api_may_add_does_no_harm(model: type[Resource], example: dict[str, Any], _: object) -> None:
+def test_unknown_fields_are_ignored(model: type[Resource], example: dict[str, Any], _: object) -> None:
     added = {**example, "colour": "green", "nested": {"id": "no number"}}
     assert model.model_validate(added) == model.model_validate(example)
 
 
 @pytest.mark.parametrize("slug", ["atl1", "mars-1"])
-def test_a_region_that_is_not_in_the_description_is_a_region(slug: str) -> None:
+def test_an_undocumented_region_is_accepted(slug: str) -> None:
     assert Action.model_validate({**RUNNING_ACTION, "region_slug": slug}).region_slug == slug
     assert Image.model_validate({**SNAPSHOT, "regions": [slug]}).regions == (slug,)
     assert TransferImage(region=slug).region == slug
@@ -150,11 +151,11 @@ def test_a_region_that_is_not_in_the_description_is_a_region(slug: str) -> None:
         (Action, RUNNING_ACTION, "resource_type"),
     ],
 )
-def test_null_for_a_list_or_a_text_is_an_empty_one(model: type[Resource], example: dict[str, Any], name: str) -> None:
+def test_null_is_read_as_an_empty_list_or_string(model: type[Resource], example: dict[str, Any], name: str) -> None:
     assert len(getattr(model.model_validate({**example, name: None}), name)) == 0
 
 
-def test_a_region_takes_images_only_if_it_is_available_and_says_so() -> None:
+def test_a_region_takes_images_only_if_it_is_available_and_lists_the_feature() -> None:
     closed = {**NEW_YORK_2, "available": False}
     without = {**NEW_YORK_2, "features": ["backups"]}
     assert not Region.model_validate(closed).takes_images
@@ -162,28 +163,28 @@ def test_a_region_takes_images_only_if_it_is_available_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(("model", "example", "name"), EVERY_NEEDED_FIELD)
-def test_what_is_needed_and_missing_is_named(model: type[Resource], example: dict[str, Any], name: str) -> None:
+def test_missing_required_fields_are_named(model: type[Resource], example: dict[str, Any], name: str) -> None:
     lacking = {field: value for field, value in example.items() if field != name}
     answer = ResponseBody("GET", "/v2/things", {"thing": lacking, "things": [example, lacking]})
     with pytest.raises(MalformedResponse, match=rf"GET /v2/things: .*thing\.{name}: "):
         answer.one(model, "thing")
     with pytest.raises(MalformedResponse, match=rf"GET /v2/things: .*things\.1\.{name}: "):
-        answer.many(model, "things")
+        Paging(model, "things").read(answer, 1)
 
 
 @pytest.mark.parametrize("body", [{}, {"things": None}, {"things": {}}, {"things": "none"}, {"things": [None]}])
-def test_a_list_that_is_none_is_named(body: dict[str, Any]) -> None:
+def test_a_field_that_should_be_a_list_is_named(body: dict[str, Any]) -> None:
     with pytest.raises(MalformedResponse, match="things"):
-        ResponseBody("GET", "/v2/things", body).many(Action, "things")
+        Paging(Action, "things").read(ResponseBody("GET", "/v2/things", body), 1)
 
 
 @pytest.mark.parametrize("thing", [None, [], "text", 7])
-def test_an_object_that_is_none_is_named(thing: object) -> None:
+def test_a_field_that_should_be_an_object_is_named(thing: object) -> None:
     with pytest.raises(MalformedResponse, match="thing"):
         ResponseBody("GET", "/v2/things", {"thing": thing}).one(Action, "thing")
 
 
-def test_what_is_wrong_with_an_answer_is_told_without_its_contents() -> None:
+def test_errors_in_a_response_are_described_without_its_contents() -> None:
     answer = ResponseBody("GET", "/v2/things", {"thing": {**RUNNING_ACTION, "id": "private words"}})
     with pytest.raises(MalformedResponse) as caught:
         answer.one(Action, "thing")
@@ -191,18 +192,18 @@ def test_what_is_wrong_with_an_answer_is_told_without_its_contents() -> None:
     assert "private words" not in str(caught.value)
 
 
-def test_moments_without_a_zone_and_in_other_zones_are_the_same_in_utc() -> None:
+def test_times_without_a_zone_and_in_other_zones_are_converted_to_utc() -> None:
     expected = datetime(2014, 11, 14, 16, 42, 45, tzinfo=UTC)
     for text in ("2014-11-14T16:42:45", "2014-11-14T16:42:45Z", "2014-11-14T18:42:45+02:00"):
         assert Action.model_validate({**RUNNING_ACTION, "started_at": text}).started_at == expected
 
 
-def test_requests_go_out_as_the_api_wants_them() -> None:
+def test_requests_are_serialized_as_the_api_expects() -> None:
     assert ConvertImage().model_dump() == {"type": "convert"}
     assert TransferImage(region="nyc3").model_dump() == {"type": "transfer", "region": "nyc3"}
 
 
-def test_requests_are_told_apart_by_their_type() -> None:
+def test_requests_are_distinguished_by_their_type() -> None:
     adapter: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)
     assert adapter.validate_python({"type": "convert"}) == ConvertImage()
     assert adapter.validate_python({"type": "transfer", "region": "nyc3"}) == TransferImage(region="nyc3")
@@ -221,12 +222,12 @@ def test_requests_are_told_apart_by_their_type() -> None:
         {"type": "convert", "region": "nyc3"},
     ],
 )
-def test_requests_that_the_api_could_only_refuse_are_none(data: dict[str, str]) -> None:
+def test_requests_that_the_api_would_always_refuse_cannot_be_created(data: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(ImageActionRequest).validate_python(data)
 
 
-def test_a_request_knows_the_actions_that_do_what_it_asks() -> None:
+def test_a_request_matches_the_actions_that_fulfill_it() -> None:
     action = Action.model_validate(RUNNING_ACTION)
     converting = Action.model_validate({**RUNNING_ACTION, "type": "convert"})
     assert TransferImage(region="nyc3").matches(action)
@@ -236,7 +237,7 @@ def test_a_request_knows_the_actions_that_do_what_it_asks() -> None:
     assert not ConvertImage().matches(action)
 
 
-def test_a_request_knows_the_images_that_need_it_no_more() -> None:
+def test_a_request_recognizes_images_that_no_longer_need_it() -> None:
     image = Image.model_validate(SNAPSHOT)
     assert TransferImage(region="nyc3").shown_by(image)
     assert not TransferImage(region="ams3").shown_by(image)

@@ -12,7 +12,7 @@ import json
 import logging
 import tracemalloc
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import count
 from random import Random
 from typing import Any
@@ -44,7 +44,7 @@ from tests.tasks.digitalocean.api_examples import COMPLETED_ACTION, LISTED_SNAPS
 from tests.tasks.digitalocean.in_process import World, post
 from tests.tasks.digitalocean.test_client import IMAGE_ACTION_CALLS, Server, answering, network_settings, refusal
 from tests.tasks.digitalocean.test_poller import EVERYWHERE, start, wait_for
-from tests.virtual_time import VirtualClock, run
+from tests.virtual_time import VirtualClock
 
 UUID = "0a343fac-eacf-11e9-b96b-0a58ac144633"
 FOREIGN_ACTIONS: dict[str, Any] = {
@@ -73,115 +73,88 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 # 403
 
 
-def test_case_01_a_403_is_asked_again_where_a_control_request_of_the_same_scope_is_answered() -> None:
-    async def read() -> None:
-        world = World()
-        image = world.images("snapshot")[0]
-        world.faults.add(Fault(FaultKind.FORBIDDEN, "GET", "/actions$"))
-        assert await world.client.list_image_actions(image.id) == []
-        assert world.reads() == [f"/v2/images/{image.id}/actions", "/v2/images", f"/v2/images/{image.id}/actions"]
-
-    run(read())
+async def test_case_01_a_403_is_retried_if_a_control_request_with_the_same_scope_succeeds() -> None:
+    world = World()
+    image = world.images("snapshot")[0]
+    world.faults.add(Fault(FaultKind.FORBIDDEN, "GET", "/actions$"))
+    assert await world.client.list_image_actions(image.id) == []
+    assert world.reads() == [f"/v2/images/{image.id}/actions", "/v2/images", f"/v2/images/{image.id}/actions"]
 
 
-def test_case_01_a_scope_is_missing_where_the_control_request_is_refused_as_well() -> None:
-    async def read() -> None:
-        world = World(behavior=Behavior(out_of_scope=frozenset({"/v2/snapshots"})))
-        with pytest.raises(Forbidden) as caught:
-            await world.client.list_snapshots()
-        assert not caught.value.repeatable
-        assert "snapshot:read" in str(caught.value)
-        assert "GET /v2/snapshots: 403" in str(caught.value)
-        assert len(world.reads()) == 2
-
-    run(read())
+async def test_case_01_a_scope_is_missing_if_the_control_request_is_refused_too() -> None:
+    world = World(behavior=Behavior(out_of_scope=frozenset({"/v2/snapshots"})))
+    with pytest.raises(Forbidden) as caught:
+        await world.client.list_snapshots()
+    assert not caught.value.repeatable
+    assert "snapshot:read" in str(caught.value)
+    assert "GET /v2/snapshots: 403" in str(caught.value)
+    assert len(world.reads()) == 2
 
 
-def test_case_01_a_403_that_persists_where_the_scope_is_there_does_not_blame_the_token() -> None:
-    async def read() -> None:
-        world = World(http_retry_max=1)
-        world.faults.add(Fault(FaultKind.FORBIDDEN, "GET", "/v2/regions$", times=1))
-        world.faults.add(Fault(FaultKind.SLOW, "GET", "/v2/regions$", seconds=0))
-        world.faults.add(Fault(FaultKind.FORBIDDEN, "GET", "/v2/regions$", times=1))
-        with pytest.raises(Forbidden) as caught:
-            await world.client.list_regions()
-        assert caught.value.repeatable
-        assert "needs the scope" not in str(caught.value)
-
-    run(read())
+async def test_case_01_a_persistent_403_with_the_scope_present_does_not_blame_the_token() -> None:
+    world = World(http_retry_max=1)
+    world.faults.add(Fault(FaultKind.FORBIDDEN, "GET", "/v2/regions$", times=1))
+    world.faults.add(Fault(FaultKind.SLOW, "GET", "/v2/regions$", seconds=0))
+    world.faults.add(Fault(FaultKind.FORBIDDEN, "GET", "/v2/regions$", times=1))
+    with pytest.raises(Forbidden) as caught:
+        await world.client.list_regions()
+    assert caught.value.repeatable
+    assert "needs the scope" not in str(caught.value)
 
 
-def test_case_01_one_403_while_the_feed_is_out_of_scope_ends_no_wait() -> None:
-    async def wait() -> None:
-        world = World(behavior=Behavior(out_of_scope=frozenset({"/v2/actions"})))
-        started = await start(world, world.images("snapshot"))
-        world.faults.add(Fault(FaultKind.FORBIDDEN, "GET", AN_IMAGES), Fault(FaultKind.FORBIDDEN, "GET", ONE))
-        assert all(action.completed for action in await wait_for(world, started))
-
-    run(wait())
+async def test_case_01_a_single_403_without_access_to_the_feed_ends_no_wait() -> None:
+    world = World(behavior=Behavior(out_of_scope=frozenset({"/v2/actions"})))
+    started = await start(world, world.images("snapshot"))
+    world.faults.add(Fault(FaultKind.FORBIDDEN, "GET", AN_IMAGES), Fault(FaultKind.FORBIDDEN, "GET", ONE))
+    assert all(action.completed for action in await wait_for(world, started))
 
 
 # Any other status
 
 
 @pytest.mark.parametrize("status", ODD_STATUSES)
-def test_case_03_an_odd_status_to_a_read_is_asked_again(status: int) -> None:
-    async def read() -> None:
-        world = World()
-        world.faults.add(Fault(FaultKind.ODD_STATUS, "GET", status=status))
-        assert await world.client.list_regions()
-        assert [seen.status for seen in world.record.requests] == [status, 200]
-
-    run(read())
+async def test_case_03_a_read_with_an_odd_status_is_retried(status: int) -> None:
+    world = World()
+    world.faults.add(Fault(FaultKind.ODD_STATUS, "GET", status=status))
+    assert await world.client.list_regions()
+    assert [seen.status for seen in world.record.requests] == [status, 200]
 
 
 @pytest.mark.parametrize("status", ODD_STATUSES)
 @pytest.mark.parametrize("path", [FEED, AN_IMAGES, ONE])
-def test_case_03_an_odd_status_that_persists_at_one_endpoint_ends_no_wait(path: str, status: int) -> None:
-    async def wait() -> None:
-        world = World()
-        started = await start(world, world.images("snapshot"))
-        world.faults.add(Fault(FaultKind.ODD_STATUS, "GET", path, times=None, status=status))
-        assert all(action.completed for action in await wait_for(world, started))
-        assert len(world.reads()) < 3 * len(started)
-
-    run(wait())
+async def test_case_03_a_persistent_odd_status_at_one_endpoint_ends_no_wait(path: str, status: int) -> None:
+    world = World()
+    started = await start(world, world.images("snapshot"))
+    world.faults.add(Fault(FaultKind.ODD_STATUS, "GET", path, times=None, status=status))
+    assert all(action.completed for action in await wait_for(world, started))
+    assert len(world.reads()) < 3 * len(started)
 
 
 @pytest.mark.parametrize("status", [302, 408, 409, 425, 499, 500, 503, 504, 520])
-def test_case_04_what_was_started_and_answered_with_an_odd_status_is_adopted(status: int) -> None:
-    async def act() -> None:
-        world = World(behavior=Behavior(duplicate_transfers="accept"))
-        image = world.images("snapshot")[0]
-        world.faults.add(Fault(FaultKind.ODD_STATUS_AFTER, "POST", status=status))
-        action = await post_once(world.client, image.id, TransferImage(region="atl1"))
-        assert [started.id for started in world.record.actions] == [action.id]
-
-    run(act())
+async def test_case_04_an_action_started_despite_an_odd_status_is_adopted(status: int) -> None:
+    world = World(behavior=Behavior(duplicate_transfers="accept"))
+    image = world.images("snapshot")[0]
+    world.faults.add(Fault(FaultKind.ODD_STATUS_AFTER, "POST", status=status))
+    action = await post_once(world.client, image.id, TransferImage(region="atl1"))
+    assert [started.id for started in world.record.actions] == [action.id]
 
 
 @pytest.mark.parametrize("status", [302, 408, 409, 425, 499])
-def test_case_04_what_was_not_started_may_be_asked_for_again(status: int) -> None:
-    async def act() -> None:
-        world = World()
-        image = world.images("snapshot")[0]
-        world.faults.add(Fault(FaultKind.ODD_STATUS, "POST", status=status))
-        with pytest.raises(UnexpectedStatus) as caught:
-            await post_once(world.client, image.id, TransferImage(region="atl1"))
-        assert caught.value.repeatable
-        assert [seen.method for seen in world.record.requests] == ["POST", "GET"]
-
-    run(act())
+async def test_case_04_an_action_that_was_not_started_may_be_requested_again(status: int) -> None:
+    world = World()
+    image = world.images("snapshot")[0]
+    world.faults.add(Fault(FaultKind.ODD_STATUS, "POST", status=status))
+    with pytest.raises(UnexpectedStatus) as caught:
+        await post_once(world.client, image.id, TransferImage(region="atl1"))
+    assert caught.value.repeatable
+    assert [seen.method for seen in world.record.requests] == ["POST", "GET"]
 
 
-def test_case_04_what_was_deleted_and_answered_with_408_counts_as_deleted() -> None:
-    async def act() -> None:
-        world = World()
-        image = world.images("snapshot")[0]
-        world.faults.add(Fault(FaultKind.ODD_STATUS_AFTER, "DELETE", status=408))
-        assert await delete_once(world.client, image.id) is True
-
-    run(act())
+async def test_case_04_a_deletion_answered_with_408_counts_as_done() -> None:
+    world = World()
+    image = world.images("snapshot")[0]
+    world.faults.add(Fault(FaultKind.ODD_STATUS_AFTER, "DELETE", status=408))
+    assert await delete_once(world.client, image.id) is True
 
 
 # One source that fails
@@ -204,34 +177,29 @@ def test_case_04_what_was_deleted_and_answered_with_408_counts_as_deleted() -> N
     ],
 )
 @pytest.mark.parametrize("path", [FEED, AN_IMAGES, ONE, f"{FEED}|{AN_IMAGES}", f"{FEED}|{ONE}", f"{AN_IMAGES}|{ONE}"])
-def test_case_05_sources_that_fail_for_good_are_left_for_another(path: str, kind: FaultKind) -> None:
-    async def wait() -> None:
-        world = World()
-        started = await start(world, world.images("snapshot"))
-        await asyncio.sleep(60)
-        world.record.requests.clear()
-        world.faults.add(Fault(kind, "GET", path, times=None, seconds=100))
-        assert all(action.completed for action in await wait_for(world, started))
-        # A few tries of what fails, and not one for each second; each action at most a few times by itself.
-        assert len(world.reads()) < 6 * len(started)
-
-    run(wait(), longest=6 * 3600)
+@pytest.mark.longest(6 * 3600)
+async def test_case_05_a_source_that_keeps_failing_is_replaced_by_another(path: str, kind: FaultKind) -> None:
+    world = World()
+    started = await start(world, world.images("snapshot"))
+    await asyncio.sleep(60)
+    world.record.requests.clear()
+    world.faults.add(Fault(kind, "GET", path, times=None, seconds=100))
+    assert all(action.completed for action in await wait_for(world, started))
+    # A few tries of what fails, and not one for each second; each action at most a few times by itself.
+    assert len(world.reads()) < 6 * len(started)
 
 
-def test_case_05_a_feed_that_works_again_is_used_again() -> None:
-    async def wait() -> None:
-        world = World(droplets=60)
-        images = world.images("snapshot")
-        for image in images:
-            image.size_gigabytes = 60
-        started = await start(world, images)
-        world.faults.add(Fault(FaultKind.ERROR_BEFORE, "GET", FEED, times=5))
-        assert all(action.completed for action in await wait_for(world, started))
-        answers = [seen.status for seen in world.record.requests if seen.path.startswith("/v2/actions")]
-        assert answers[:5] == [500] * 5
-        assert 200 in answers[5:]
-
-    run(wait())
+async def test_case_05_a_feed_that_works_again_is_used_again() -> None:
+    world = World(droplets=60)
+    images = world.images("snapshot")
+    for image in images:
+        image.size_gigabytes = 60
+    started = await start(world, images)
+    world.faults.add(Fault(FaultKind.ERROR_BEFORE, "GET", FEED, times=5))
+    assert all(action.completed for action in await wait_for(world, started))
+    answers = [seen.status for seen in world.record.requests if seen.path.startswith("/v2/actions")]
+    assert answers[:5] == [500] * 5
+    assert 200 in answers[5:]
 
 
 # Foreign entries
@@ -242,7 +210,7 @@ def listing(key: str, *entries: object) -> Server:
 
 
 @pytest.mark.parametrize("entry", FOREIGN_ACTIONS.values(), ids=FOREIGN_ACTIONS)
-def test_case_06_what_the_feed_holds_of_others_is_skipped_with_one_warning_a_run(
+def test_case_06_foreign_entries_in_the_feed_are_skipped_with_one_warning_per_run(
     entry: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = listing("actions", entry, RUNNING_ACTION, entry)
@@ -261,46 +229,40 @@ def test_case_06_what_the_feed_holds_of_others_is_skipped_with_one_warning_a_run
     assert len(warnings_in(caplog)) == 2
 
 
-def test_case_06_foreign_entries_end_no_wait_and_cost_little() -> None:
-    async def wait() -> None:
-        world = World(droplets=20)
-        started = await start(world, world.images("snapshot"))
-        world.faults.add(Fault(FaultKind.FOREIGN_ENTRIES, times=None))
-        world.record.requests.clear()
-        assert all(action.completed for action in await wait_for(world, started))
-        assert len(world.record.requests) < len(started)
-
-    run(wait())
+async def test_case_06_foreign_entries_end_no_wait_and_cost_few_requests() -> None:
+    world = World(droplets=20)
+    started = await start(world, world.images("snapshot"))
+    world.faults.add(Fault(FaultKind.FOREIGN_ENTRIES, times=None))
+    world.record.requests.clear()
+    assert all(action.completed for action in await wait_for(world, started))
+    assert len(world.record.requests) < len(started)
 
 
-def test_case_06_entries_of_others_do_not_hide_on_which_page_ours_are() -> None:
+async def test_case_06_foreign_entries_do_not_hide_which_page_ours_are_on() -> None:
     """So many volumes' actions that ours are on the second page."""
     foreign = [{**FOREIGN_ACTIONS["a volume's"], "id": 3 * 10**9 - place} for place in range(200)]
 
-    async def wait() -> None:
-        world = World(droplets=20)
-        started = await start(world, world.images("snapshot"))
-        carry = world.wire.handle_async_request
+    world = World(droplets=20)
+    started = await start(world, world.images("snapshot"))
+    carry = world.wire.handle_async_request
 
-        async def crowded(request: httpx.Request) -> httpx.Response:
-            page = int(request.url.params.get("page", "1"))
-            if request.url.path == "/v2/actions" and page == 1:
-                links = {"pages": {"next": "https://api.digitalocean.com/v2/actions?page=2"}}
-                return httpx.Response(200, json={"actions": foreign, "links": links}, request=request)
-            if request.url.path == "/v2/actions":
-                request.url = request.url.copy_set_param("page", page - 1)
-            return await carry(request)
+    async def crowded(request: httpx.Request) -> httpx.Response:
+        page = int(request.url.params.get("page", "1"))
+        if request.url.path == "/v2/actions" and page == 1:
+            links = {"pages": {"next": "https://api.digitalocean.com/v2/actions?page=2"}}
+            return httpx.Response(200, json={"actions": foreign, "links": links}, request=request)
+        if request.url.path == "/v2/actions":
+            request.url = request.url.copy_set_param("page", page - 1)
+        return await carry(request)
 
-        world.wire.handle_async_request = crowded  # type: ignore[method-assign]
-        world.record.requests.clear()
-        assert all(action.completed for action in await wait_for(world, started))
-        assert len(world.record.requests) < len(started)
-
-    run(wait())
+    world.wire.handle_async_request = crowded  # type: ignore[method-assign]
+    world.record.requests.clear()
+    assert all(action.completed for action in await wait_for(world, started))
+    assert len(world.record.requests) < len(started)
 
 
 @pytest.mark.parametrize("entry", FOREIGN_SNAPSHOTS.values(), ids=FOREIGN_SNAPSHOTS)
-def test_case_07_snapshots_that_cannot_be_read_are_skipped_with_a_warning(
+def test_case_07_unreadable_snapshots_are_skipped_with_a_warning(
     entry: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     snapshots = listing("snapshots", entry, LISTED_SNAPSHOT).ask(lambda client: client.list_snapshots())
@@ -310,7 +272,7 @@ def test_case_07_snapshots_that_cannot_be_read_are_skipped_with_a_warning(
     assert listing("snapshots", entry).ask(lambda client: client.list_snapshots()) == []
 
 
-def test_case_07_an_image_that_cannot_be_read_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_case_07_an_unreadable_image_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
     server = listing("images", {**SNAPSHOT, "id": 7, "created_at": None}, SNAPSHOT)
     images = server.ask(lambda client: client.list_private_images())
     assert [each.id for each in images] == [SNAPSHOT["id"]]
@@ -324,100 +286,80 @@ def test_case_07_an_image_that_cannot_be_read_does_not_hide_the_others(caplog: p
 # 404
 
 
-def test_case_08_an_action_that_is_not_found_just_after_its_start_is_asked_for_again() -> None:
-    async def wait() -> None:
-        world = World()
-        world.faults.add(Fault(FaultKind.ACTION_UNLISTED))
-        ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
-        world.faults.add(Fault(FaultKind.NOT_FOUND, "GET", ONE, times=2))
-        assert (await world.poller.wait(image.id, action)).completed
-
-    run(wait())
+async def test_case_08_an_action_not_found_just_after_its_start_is_requested_again() -> None:
+    world = World()
+    world.faults.add(Fault(FaultKind.ACTION_UNLISTED))
+    ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
+    world.faults.add(Fault(FaultKind.NOT_FOUND, "GET", ONE, times=2))
+    assert (await world.poller.wait(image.id, action)).completed
 
 
-def test_case_08_an_action_that_is_never_found_ends_with_its_own_404_and_not_as_a_deleted_image() -> None:
-    async def wait() -> None:
-        world = World()
-        ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
-        stranger = action.model_copy(update={"id": action.id + 1000})
-        with pytest.raises(NotFound) as caught:
-            await world.poller.wait(image.id, stranger)
-        assert caught.value.path == f"/v2/images/{image.id}/actions/{stranger.id}"
-
-    run(wait())
+async def test_case_08_an_action_that_is_never_found_ends_with_its_own_404_not_as_a_deleted_image() -> None:
+    world = World()
+    ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
+    stranger = action.model_copy(update={"id": action.id + 1000})
+    with pytest.raises(NotFound) as caught:
+        await world.poller.wait(image.id, stranger)
+    assert caught.value.path == f"/v2/images/{image.id}/actions/{stranger.id}"
 
 
-def test_case_08_a_deletion_is_not_done_where_a_404_comes_and_the_image_is_there() -> None:
-    async def act() -> None:
-        world = World()
-        image = world.images("snapshot")[0]
-        world.faults.add(Fault(FaultKind.NOT_FOUND, "DELETE"))
-        with pytest.raises(NotFound) as caught:
-            await delete_once(world.client, image.id)
-        assert caught.value.repeatable
-        assert await delete_once(world.client, image.id) is True
-
-    run(act())
+async def test_case_08_a_404_to_a_deletion_is_not_success_while_the_image_exists() -> None:
+    world = World()
+    image = world.images("snapshot")[0]
+    world.faults.add(Fault(FaultKind.NOT_FOUND, "DELETE"))
+    with pytest.raises(NotFound) as caught:
+        await delete_once(world.client, image.id)
+    assert caught.value.repeatable
+    assert await delete_once(world.client, image.id) is True
 
 
 # Pauses
 
 
 @pytest.mark.parametrize("value", ["31536000", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_case_10_no_retry_after_stops_everything_for_longer_than_the_longest_window(
+@pytest.mark.longest(7200)
+async def test_case_10_no_retry_after_pauses_requests_for_longer_than_the_longest_window(
     value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def refused() -> float:
-        rate_limiter = RateLimiter([RateLimit(250, 60), RateLimit(5000, 3600)], VirtualClock(), Random(1))  # noqa: S311
-        rate_limiter.record_response(await rate_limiter.acquire(), 429, {"retry-after": value})
-        for _ in range(10):
-            rate_limiter.record_response(await rate_limiter.acquire(), 200, {})
-        return asyncio.get_running_loop().time()
-
-    assert 3600 <= run(refused(), longest=7200) <= 3700
+    rate_limiter = RateLimiter([RateLimit(250, 60), RateLimit(5000, 3600)], VirtualClock(), Random(1))  # noqa: S311
+    rate_limiter.record_response(await rate_limiter.acquire(), 429, {"retry-after": value})
+    for _ in range(10):
+        rate_limiter.record_response(await rate_limiter.acquire(), 200, {})
+    assert 3600 <= asyncio.get_running_loop().time() <= 3700
     assert any(value[:30] in warning and "retry-after" in warning for warning in warnings_in(caplog))
 
 
 @pytest.mark.parametrize(("status", "waits"), [(503, True), (500, True), (404, False)])
-def test_case_11_the_retry_after_of_a_server_that_is_down_is_respected(status: int, waits: bool) -> None:
-    async def refused() -> float:
-        rate_limiter = RateLimiter([RateLimit(250, 60), RateLimit(5000, 3600)], VirtualClock(), Random(1))  # noqa: S311
-        rate_limiter.record_response(await rate_limiter.acquire(), status, {"retry-after": "20"})
-        await rate_limiter.acquire()
-        return asyncio.get_running_loop().time()
-
-    assert run(refused()) == (20 if waits else 0)
+async def test_case_11_the_retry_after_of_an_unavailable_server_is_respected(status: int, waits: bool) -> None:
+    rate_limiter = RateLimiter([RateLimit(250, 60), RateLimit(5000, 3600)], VirtualClock(), Random(1))  # noqa: S311
+    rate_limiter.record_response(await rate_limiter.acquire(), status, {"retry-after": "20"})
+    await rate_limiter.acquire()
+    assert asyncio.get_running_loop().time() == (20 if waits else 0)
 
 
-def test_case_11_a_503_with_retry_after_is_asked_again_once_it_is_over() -> None:
-    async def read() -> list[float]:
-        world = World()
-        world.faults.add(Fault(FaultKind.UNAVAILABLE_RETRY_AFTER, seconds=20))
-        assert await world.client.list_regions()
-        return [seen.at for seen in world.record.requests]
-
-    refused, answered = run(read())
+async def test_case_11_a_503_with_retry_after_is_retried_once_that_time_has_passed() -> None:
+    world = World()
+    world.faults.add(Fault(FaultKind.UNAVAILABLE_RETRY_AFTER, seconds=20))
+    assert await world.client.list_regions()
+    refused, answered = [seen.at for seen in world.record.requests]
     assert answered - refused >= 20
 
 
 @pytest.mark.parametrize("retry_after", ["0", "-5", "Mon, 01 Jan 1990 00:00:00 GMT"])
-def test_a_retry_after_of_nothing_is_no_leave_to_hammer(retry_after: str) -> None:
-    async def refused() -> float:
-        rate_limiter = RateLimiter([RateLimit(1000, 3600)], VirtualClock(), Random(1))  # noqa: S311
-        for _ in range(8):
-            rate_limiter.record_response(await rate_limiter.acquire(), 429, {"retry-after": retry_after})
-        return asyncio.get_running_loop().time()
-
-    assert run(refused()) > 60
+async def test_a_retry_after_of_zero_does_not_allow_rapid_retries(retry_after: str) -> None:
+    rate_limiter = RateLimiter([RateLimit(1000, 3600)], VirtualClock(), Random(1))  # noqa: S311
+    for _ in range(8):
+        rate_limiter.record_response(await rate_limiter.acquire(), 429, {"retry-after": retry_after})
+    assert asyncio.get_running_loop().time() > 60
 
 
 # Bounds
 
 
-def test_case_12_an_answer_that_drips_ends_with_the_time_for_the_whole_request() -> None:
+def test_case_12_a_slowly_dripping_response_is_cut_off_at_the_timeout_of_the_whole_request() -> None:
     async def calling() -> None:
         settings = network_settings(sandbox, http_timeout_seconds=0.5)
-        async with DigitalOceanClient(settings) as client:
+        async with aclosing(DigitalOceanClient(settings)) as client:
             await client.get_image(image.id)
 
     with Sandbox() as sandbox:
@@ -427,9 +369,9 @@ def test_case_12_an_answer_that_drips_ends_with_the_time_for_the_whole_request()
             asyncio.run(calling())
 
 
-def test_case_13_a_giant_body_is_refused_while_it_is_being_read() -> None:
+def test_case_13_a_giant_body_is_rejected_while_it_is_read() -> None:
     async def calling(status: int) -> None:
-        async with DigitalOceanClient(network_settings(sandbox, http_retry_max=0)) as client:
+        async with aclosing(DigitalOceanClient(network_settings(sandbox, http_retry_max=0))) as client:
             await client.list_regions()
 
     with Sandbox() as sandbox:
@@ -443,13 +385,13 @@ def test_case_13_a_giant_body_is_refused_while_it_is_being_read() -> None:
             tracemalloc.stop()
 
 
-def test_case_13_a_giant_body_that_was_packed_small_is_refused_as_well() -> None:
+def test_case_13_a_giant_body_that_was_compressed_is_rejected_too() -> None:
     body = gzip.compress(b'{"regions": []' + b" " * 50_000_000 + b"}")
     server = answering(200, content=body, headers={"content-encoding": "gzip"})
     assert type(refusal(server, lambda client: client.list_regions())) is MalformedResponse
 
 
-def test_case_13_a_giant_error_page_is_an_error_of_its_status() -> None:
+def test_case_13_a_giant_error_page_raises_the_error_of_its_status() -> None:
     error = refusal(answering(502, content=b" " * 50_000_000), IMAGE_ACTION_CALLS["get"])
     assert type(error) is ServerError
 
@@ -470,14 +412,11 @@ def test_a_list_that_never_ends_is_an_error(size: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [FaultKind.GIANT_NUMBER, FaultKind.ODD_HEADERS, FaultKind.BARE])
-def test_case_14_what_no_number_is_fit_for_ends_no_wait(kind: FaultKind) -> None:
-    async def wait() -> None:
-        world = World()
-        started = await start(world, world.images("snapshot"))
-        world.faults.add(Fault(kind, "GET", times=10))
-        assert all(action.completed for action in await wait_for(world, started))
-
-    run(wait())
+async def test_case_14_impossible_numbers_end_no_wait(kind: FaultKind) -> None:
+    world = World()
+    started = await start(world, world.images("snapshot"))
+    world.faults.add(Fault(kind, "GET", times=10))
+    assert all(action.completed for action in await wait_for(world, started))
 
 
 ODD_BODIES = [
@@ -493,7 +432,7 @@ ODD_BODIES = [
 
 
 @pytest.mark.parametrize("body", ODD_BODIES, ids=range(len(ODD_BODIES)))
-def test_case_14_a_body_that_cannot_be_read_is_a_malformed_answer(body: bytes) -> None:
+def test_case_14_an_unreadable_body_is_a_malformed_response(body: bytes) -> None:
     assert type(refusal(answering(200, content=body), IMAGE_ACTION_CALLS["get"])) is MalformedResponse
 
 
@@ -536,7 +475,7 @@ BODIES = st.one_of(st.binary(max_size=60), JSON_VALUES.map(lambda value: json.du
 
 
 @given(status=st.integers(200, 599), headers=HEADERS, body=BODIES, call=st.sampled_from([*IMAGE_ACTION_CALLS]))
-def test_case_14_whatever_is_answered_becomes_one_of_the_documented_errors(
+def test_case_14_every_response_becomes_a_documented_error(
     status: int, headers: dict[str, str], body: bytes, call: str
 ) -> None:
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -553,14 +492,11 @@ def test_case_14_whatever_is_answered_becomes_one_of_the_documented_errors(
     server.ask(ask, http_retry_max=0)
 
 
-def test_case_14_a_date_of_the_year_9999_is_not_believed() -> None:
-    async def read() -> None:
-        world = World()
-        world.faults.add(Fault(FaultKind.ODD_HEADERS))
-        await world.client.list_regions()
-        assert world.client.server_clock.now().year == 2026
-
-    run(read())
+async def test_case_14_a_date_in_the_year_9999_is_ignored() -> None:
+    world = World()
+    world.faults.add(Fault(FaultKind.ODD_HEADERS))
+    await world.client.list_regions()
+    assert world.client.server_clock.now().year == 2026
 
 
 PAGES: dict[str, tuple[str, str]] = {
@@ -576,7 +512,7 @@ PAGES: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("page", "title"), PAGES.values(), ids=PAGES)
 @pytest.mark.parametrize("media_type", ["text/html", "text/html; charset=klingon", "application/json", ""])
-def test_case_15_of_an_html_page_its_title_is_told_at_most(page: str, title: str, media_type: str) -> None:
+def test_case_15_only_the_title_of_an_html_page_is_reported(page: str, title: str, media_type: str) -> None:
     server = answering(504, content=page.encode(), headers={"content-type": media_type} if media_type else {})
     error = refusal(server, IMAGE_ACTION_CALLS["get"])
     assert type(error) is ServerError
@@ -588,7 +524,7 @@ def test_case_15_of_an_html_page_its_title_is_told_at_most(page: str, title: str
     assert "a{b:c}" not in str(error)
 
 
-def test_case_15_a_success_that_is_an_html_page_is_told_so() -> None:
+def test_case_15_a_successful_status_with_an_html_page_is_reported_as_such() -> None:
     error = refusal(answering(200, html="<html><title>One moment</title><style>a{b:c}"), IMAGE_ACTION_CALLS["get"])
     assert type(error) is MalformedResponse
     assert "an HTML page" in str(error)
@@ -600,7 +536,7 @@ def test_case_15_a_success_that_is_an_html_page_is_told_so() -> None:
 
 
 async def post_many(world: World, number: int) -> float:
-    """Start as many transfers as that, at most four at a time; returns the part that was turned away."""
+    """Start this number of transfers, at most four at a time; returns the share that was refused."""
     room = asyncio.Semaphore(4)
     goals = ((image.id, region) for image in world.images("snapshot") for region in EVERYWHERE)
 
@@ -622,49 +558,40 @@ async def post_many(world: World, number: int) -> float:
 @pytest.mark.parametrize("refusals_say_when", [True, False])
 @pytest.mark.parametrize("latency", [0.02, 0.25])
 @pytest.mark.parametrize("per_minute", [20, 60])
-def test_case_16_a_limit_that_is_lower_than_documented_is_learnt_from_being_refused(
+async def test_case_16_a_limit_lower_than_documented_is_learned_from_refusals(
     per_minute: int, latency: float, refusals_say_when: bool
 ) -> None:
-    async def post() -> None:
-        limits = Limits(per_minute, 5000, refusals_say_when=refusals_say_when)
-        world = World(droplets=120, limits=limits, latency=latency)
-        assert await post_many(world, 400) <= 0.05
-
-    run(post())
+    limits = Limits(per_minute, 5000, refusals_say_when=refusals_say_when)
+    world = World(droplets=120, limits=limits, latency=latency)
+    assert await post_many(world, 400) <= 0.05
 
 
-def test_case_16_two_odd_429s_in_a_row_slow_a_run_down_for_minutes_and_not_for_hours() -> None:
-    async def post() -> float:
-        world = World(droplets=120)
-        # In the fifth second, when only a few were sent.
-        world.faults.add(Fault(FaultKind.LIMIT_RESET_IN_PAST, skip=5, times=2))
-        await post_many(world, 400)
-        return asyncio.get_running_loop().time()
-
-    assert run(post()) < 20 * 60
+async def test_case_16_two_odd_429s_in_a_row_slow_a_run_down_for_minutes_not_hours() -> None:
+    world = World(droplets=120)
+    # In the fifth second, when only a few were sent.
+    world.faults.add(Fault(FaultKind.LIMIT_RESET_IN_PAST, skip=5, times=2))
+    await post_many(world, 400)
+    assert asyncio.get_running_loop().time() < 20 * 60
 
 
-def test_case_16_a_neighbour_who_fills_the_minute_once_is_not_taken_for_a_lower_limit() -> None:
-    async def post() -> float:
-        world = World(droplets=120)
-        world.limits.spend(world.clock.unix(), 240)
-        await post_many(world, 400)
-        return asyncio.get_running_loop().time()
-
-    assert run(post()) < 5 * 60
+async def test_case_16_a_neighbor_that_uses_up_a_minute_once_is_not_mistaken_for_a_lower_limit() -> None:
+    world = World(droplets=120)
+    world.limits.spend(world.clock.unix(), 240)
+    await post_many(world, 400)
+    assert asyncio.get_running_loop().time() < 5 * 60
 
 
 # The bare object
 
 
-def test_case_20_a_bare_action_is_read_where_the_description_wraps_it() -> None:
+def test_case_20_an_unwrapped_action_is_read_where_the_documentation_wraps_it() -> None:
     action = answering(200, json=RUNNING_ACTION).ask(IMAGE_ACTION_CALLS["get"])
     assert action.id == RUNNING_ACTION["id"]
     image = answering(200, json=SNAPSHOT).ask(lambda client: client.get_image(6376601))
     assert image.id == SNAPSHOT["id"]
 
 
-def test_a_403_to_a_change_is_told_to_have_done_nothing() -> None:
+def test_a_403_to_a_change_means_that_nothing_was_changed() -> None:
     error = refusal(answering(403, json={"id": "forbidden"}), IMAGE_ACTION_CALLS["post"])
     assert (error.repeatable, error.ambiguous) == (True, False)
 
@@ -675,7 +602,7 @@ Raised = Callable[[httpx.Request], httpx.Response]
 @pytest.mark.parametrize(
     "happening", [httpx.InvalidURL("odd"), httpx.StreamClosed(), UnicodeDecodeError("ascii", b"", 0, 1, "odd")]
 )
-def test_whatever_the_http_library_raises_is_an_error_of_transport(happening: Exception) -> None:
+def test_every_exception_of_the_http_library_becomes_a_transport_error(happening: Exception) -> None:
     def happen(_: httpx.Request) -> httpx.Response:
         raise happening
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasks.digitalocean import Action
 from tasks.digitalocean.polling import (
     MOST_INTERVALS_LATE,
-    MOST_INTERVALS_LEFT_OUT,
+    MOST_INTERVALS_SKIPPED,
     MOST_MISSES,
     OVERDUE_PART_OF_AGE,
     SOURCES,
@@ -54,7 +54,7 @@ def situations(draw: st.DrawFn) -> tuple[set[PendingAction], list[PendingAction]
     images = draw(st.dictionaries(st.integers(1, 60), st.integers(1, 8), max_size=40))
     pending = [pending_action(action_id, image_id) for action_id, image_id in images.items()]
     for each in pending:
-        each.left_out = dict.fromkeys(draw(st.sets(st.sampled_from(("page", "image")))), math.inf)
+        each.skip_until = dict.fromkeys(draw(st.sets(st.sampled_from(("page", "image")))), math.inf)
     due = {each for each in pending if draw(st.booleans())}
     feed = feed_of(*images, *draw(st.lists(st.integers(1, 60), max_size=30)))
     return due, pending, feed
@@ -83,7 +83,7 @@ def requests_for(
 
 
 @given(situations())
-def test_each_request_shows_the_most_of_what_is_due(
+def test_each_request_covers_as_many_due_actions_as_possible(
     situation: tuple[set[PendingAction], list[PendingAction], Feed],
 ) -> None:
     due, pending, feed = situation
@@ -111,7 +111,7 @@ def test_actions_of_one_image_are_looked_up_in_its_list_and_of_many_in_the_feed(
     assert request == PollRequest("page", 1, tuple(of_many))
 
 
-def test_of_two_requests_for_what_is_due_the_one_that_shows_others_as_well_is_sent() -> None:
+def test_of_two_requests_that_cover_what_is_due_the_one_that_shows_more_actions_is_sent() -> None:
     due, other = pending_action(1, 1), pending_action(2, 2)
     request = choose_request({due}, [due, other], feed_of(1, 2), 0.0)
     assert request is not None
@@ -134,7 +134,7 @@ def interval(cadence: Cadence, pending: PendingAction) -> float:
 
 
 @given(ages=st.lists(AGES, min_size=2), blocking=st.booleans())
-def test_the_older_an_action_the_longer_the_interval_and_never_shorter_than_the_shortest(
+def test_the_interval_grows_with_the_age_of_an_action_and_respects_the_minimum(
     ages: list[float], blocking: bool
 ) -> None:
     cadence = Cadence(SHORTEST, LONGEST)
@@ -143,20 +143,20 @@ def test_the_older_an_action_the_longer_the_interval_and_never_shorter_than_the_
     assert min(intervals) > SHORTEST - 1e-6
 
 
-def test_the_longest_interval_is_kept_until_an_action_is_half_as_old_again() -> None:
+def test_the_maximum_interval_holds_until_an_action_is_half_as_old_again() -> None:
     cadence = Cadence(SHORTEST, LONGEST)
     assert interval(cadence, pending_action(age=1.5 * LONGEST)) == LONGEST
     assert LONGEST < interval(cadence, pending_action(age=3600)) < 3600 / 6
 
 
-def test_what_other_work_waits_for_is_polled_more_often() -> None:
+def test_actions_that_block_other_work_are_polled_more_often() -> None:
     cadence = Cadence(SHORTEST, LONGEST)
     assert interval(cadence, pending_action(age=60, blocking=True)) == 15
     assert interval(cadence, pending_action(age=60)) > 60
 
 
 @given(age=AGES, gigabytes=SIZES)
-def test_what_has_lasted_as_long_as_others_did_is_polled_soon(age: float, gigabytes: float | None) -> None:
+def test_an_action_as_old_as_others_were_at_their_end_is_polled_soon(age: float, gigabytes: float | None) -> None:
     cadence = Cadence(SHORTEST, LONGEST)
     cadence.learn(pending_action(gigabytes=2), 20.0)
     typical = cadence.typical("transfer", gigabytes)
@@ -165,13 +165,13 @@ def test_what_has_lasted_as_long_as_others_did_is_polled_soon(age: float, gigaby
     assert interval(cadence, pending_action(age=age, gigabytes=gigabytes)) < soon + 1e-6
 
 
-def test_what_no_list_shows_is_polled_when_its_age_has_doubled() -> None:
+def test_an_unlisted_action_is_polled_when_its_age_has_doubled() -> None:
     pending = pending_action(age=3000)
-    pending.left_out = {"page": math.inf, "image": math.inf}
+    pending.skip_until = {"page": math.inf, "image": math.inf}
     assert interval(Cadence(SHORTEST, LONGEST), pending) == 3000
 
 
-def test_there_is_a_round_when_half_of_the_actions_are_due_or_of_those_that_other_work_waits_for() -> None:
+def test_a_round_starts_when_half_of_the_actions_or_of_the_blocking_ones_are_due() -> None:
     cadence = Cadence(SHORTEST, LONGEST)
     old, young = [pending_action(age=age) for age in (900, 950)], [pending_action(age=age) for age in (1, 2)]
     for each in [*old, *young]:
@@ -183,7 +183,7 @@ def test_there_is_a_round_when_half_of_the_actions_are_due_or_of_those_that_othe
     assert cadence.next_round([*old, blocking], 1000) == 1007.5
 
 
-def test_no_action_waits_for_others_for_long() -> None:
+def test_no_action_is_delayed_long_by_others() -> None:
     cadence = Cadence(SHORTEST, LONGEST)
     old = [pending_action(age=1e6) for _ in range(10)]
     young = pending_action(age=1e6)
@@ -195,23 +195,23 @@ def test_no_action_waits_for_others_for_long() -> None:
     drawn=st.lists(st.tuples(st.floats(0, 300), st.dictionaries(st.sampled_from(SOURCES), st.integers(295, 310)))),
     now=st.integers(300, 315),
 )
-def test_when_a_round_begins_something_is_due(drawn: list[tuple[float, dict[Source, float]]], now: float) -> None:
+def test_something_is_due_when_a_round_starts(drawn: list[tuple[float, dict[Source, float]]], now: float) -> None:
     """Otherwise the poller would go round and round without sending anything."""
     cadence = Cadence(SHORTEST, LONGEST)
     pending = [pending_action(age=age) for age, _ in drawn]
-    for each, (_, left_out) in zip(pending, drawn, strict=True):
-        each.left_out = left_out
+    for each, (_, skip_until) in zip(pending, drawn, strict=True):
+        each.skip_until = skip_until
     assert cadence.due(pending, now) or cadence.next_round(pending, now) > now
 
 
-def test_where_nothing_is_pending_there_is_no_round() -> None:
+def test_without_pending_actions_there_is_no_round() -> None:
     assert Cadence(SHORTEST, LONGEST).next_round([], 0.0) == math.inf
 
 
 # What a poll does not show
 
 
-def test_a_source_that_fails_is_asked_again_before_it_is_left_out() -> None:
+def test_a_source_that_fails_is_tried_again_later() -> None:
     cadence, pending = Cadence(SHORTEST, LONGEST), pending_action()
     now = 0.0
     for _ in range(MOST_MISSES - 1):
@@ -222,11 +222,11 @@ def test_a_source_that_fails_is_asked_again_before_it_is_left_out() -> None:
     cadence.note_miss(pending, "page", now)
     assert pending.sources(now) == ["image", "action"]
     assert cadence.due_at(pending, now) <= now
-    assert "page" in pending.sources(now + MOST_INTERVALS_LEFT_OUT * LONGEST)
+    assert "page" in pending.sources(now + MOST_INTERVALS_SKIPPED * LONGEST)
 
 
 @given(st.lists(st.sampled_from(["page", "image", "action"]), max_size=60))
-def test_no_misses_keep_an_action_from_being_polled_for_long(misses: list[Source]) -> None:
+def test_misses_do_not_delay_polling_an_action_for_long(misses: list[Source]) -> None:
     cadence, pending = Cadence(SHORTEST, LONGEST), pending_action()
     now = 0.0
     for source in misses:
@@ -238,7 +238,7 @@ def test_no_misses_keep_an_action_from_being_polled_for_long(misses: list[Source
 
 
 @given(situations())
-def test_a_round_ends_although_no_source_shows_anything(
+def test_a_round_ends_even_if_no_source_shows_anything(
     situation: tuple[set[PendingAction], list[PendingAction], Feed],
 ) -> None:
     due, pending, feed = situation
@@ -265,14 +265,14 @@ def test_each_type_of_action_has_a_pace_of_its_own(
     assert (cadence.typical("transfer", gigabytes) is None) == (not finished)
 
 
-def test_nine_of_ten_actions_take_no_longer_than_is_typical() -> None:
+def test_nine_of_ten_actions_take_no_longer_than_the_typical_duration() -> None:
     cadence = Cadence(SHORTEST, LONGEST)
     for rate in range(1, 11):
         cadence.learn(pending_action(gigabytes=2.0), rate * 2.0)
     assert cadence.typical("transfer", 5.0) == 50.0
 
 
-def test_an_image_without_a_size_is_none_to_divide_by() -> None:
+def test_an_image_without_a_size_causes_no_division_by_zero() -> None:
     for nothing in (None, 0.0):
         cadence = Cadence(SHORTEST, LONGEST)
         cadence.learn(pending_action(gigabytes=nothing), 60.0)

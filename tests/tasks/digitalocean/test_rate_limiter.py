@@ -80,7 +80,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Went:
-    """What became of it."""
+    """When a request was sent and answered."""
 
     wanted: float
     sent: float
@@ -141,24 +141,24 @@ CALM_PLANS = st.lists(st.builds(Planned, LONG_PAUSES, QUARTERS, QUARTERS), max_s
 
 
 @given(plan=WILD_PLANS)
-def test_no_answers_and_no_latencies_ever_break_a_window(plan: list[Planned]) -> None:
-    went = run(carry_out(plan, make_rate_limiter()))
+async def test_no_responses_or_latencies_ever_exceed_a_window(plan: list[Planned]) -> None:
+    went = await carry_out(plan, make_rate_limiter())
     assert len(went) == len(plan)
     for limit in SMALL:
         assert peak(limit.seconds - HAIR, sorted(each.seen for each in went)) <= limit.requests
 
 
 @given(plan=CALM_PLANS, per_minute=st.integers(1, 5), per_hour=st.integers(1, 20))
-def test_any_limits_are_kept(plan: list[Planned], per_minute: int, per_hour: int) -> None:
+async def test_any_limits_are_respected(plan: list[Planned], per_minute: int, per_hour: int) -> None:
     limits = (RateLimit(per_hour, HOUR), RateLimit(per_minute, MINUTE))
-    went = run(carry_out(plan, make_rate_limiter(limits)))
+    went = await carry_out(plan, make_rate_limiter(limits))
     for limit in limits:
         assert peak(limit.seconds - HAIR, sorted(each.seen for each in went)) <= limit.requests
 
 
 @given(plan=CALM_PLANS)
-def test_who_is_alone_leaves_no_budget_unused_while_work_waits(plan: list[Planned]) -> None:
-    went = run(carry_out(plan, make_rate_limiter()))
+async def test_a_single_process_leaves_no_budget_unused_while_requests_wait(plan: list[Planned]) -> None:
+    went = await carry_out(plan, make_rate_limiter())
     for place, each in enumerate(went):
         earliest = max([each.wanted, *(before.sent for before in went[:place])])
         for limit in SMALL:
@@ -170,32 +170,29 @@ def test_who_is_alone_leaves_no_budget_unused_while_work_waits(plan: list[Planne
 
 
 @given(latency=QUARTERS, wanted=st.lists(LONG_PAUSES, max_size=40))
-def test_honest_headers_hold_nobody_up_who_is_alone(latency: float, wanted: list[float]) -> None:
+async def test_accurate_headers_never_delay_a_single_process(latency: float, wanted: list[float]) -> None:
     """As long as no request overtakes another; what comes at the same moment is therefore kept in order."""
     order = 1e-6
 
-    async def send_all() -> list[float]:
-        rate_limiter, server = make_rate_limiter(), Limits(3, 8)
+    rate_limiter, server = make_rate_limiter(), Limits(3, 8)
 
-        async def send(place: int) -> float:
-            permit = await rate_limiter.acquire()
-            sent = now()
-            await asyncio.sleep(latency / 2 + place * order)
-            assert server.standing(EPOCH + now()).refused_by is None
-            server.spend(EPOCH + now())
-            headers = server.standing(EPOCH + now()).headers()
-            await asyncio.sleep(latency / 2 + place * order)
-            rate_limiter.record_response(permit, 200, headers)
-            return sent
+    async def send(place: int) -> float:
+        permit = await rate_limiter.acquire()
+        sent = now()
+        await asyncio.sleep(latency / 2 + place * order)
+        assert server.standing(EPOCH + now()).refused_by is None
+        server.spend(EPOCH + now())
+        headers = server.standing(EPOCH + now()).headers()
+        await asyncio.sleep(latency / 2 + place * order)
+        rate_limiter.record_response(permit, 200, headers)
+        return sent
 
-        sending = []
-        for place, pause in enumerate(wanted):
-            await asyncio.sleep(pause)
-            sending.append(asyncio.create_task(send(place)))
-            await asyncio.sleep(0)
-        return list(await asyncio.gather(*sending))
-
-    sent = run(send_all())
+    sending = []
+    for place, pause in enumerate(wanted):
+        await asyncio.sleep(pause)
+        sending.append(asyncio.create_task(send(place)))
+        await asyncio.sleep(0)
+    sent = await asyncio.gather(*sending)
     moments = [sum(wanted[: place + 1]) for place in range(len(wanted))]
     for place, moment in enumerate(moments):
         earliest = max([moment, *sent[:place]])
@@ -212,7 +209,7 @@ def test_honest_headers_hold_nobody_up_who_is_alone(latency: float, wanted: list
     seed=st.integers(0, 3),
 )
 @settings(max_examples=50)
-def test_beside_a_neighbour_everything_gets_through_and_no_window_is_broken(
+async def test_beside_a_neighbor_every_request_succeeds_and_no_window_is_exceeded(
     wanted: list[float], neighbour: float, latency: float, seed: int
 ) -> None:
     """The sandbox's own limits judge; what they refuse is sent again through the same gate."""
@@ -238,16 +235,13 @@ def test_beside_a_neighbour_everything_gets_through_and_no_window_is_broken(
                 return attempt
         raise AssertionError("it never got through")
 
-    async def send_all() -> list[int]:
-        rate_limiter = make_rate_limiter((RateLimit(4, MINUTE), RateLimit(60, HOUR)))
-        server.set_neighbour(neighbour, EPOCH)
-        sending = []
-        for pause in wanted:
-            await asyncio.sleep(pause)
-            sending.append(asyncio.create_task(send(rate_limiter)))
-        return list(await asyncio.gather(*sending))
-
-    attempts = run(send_all())
+    rate_limiter = make_rate_limiter((RateLimit(4, MINUTE), RateLimit(60, HOUR)))
+    server.set_neighbour(neighbour, EPOCH)
+    sending = []
+    for pause in wanted:
+        await asyncio.sleep(pause)
+        sending.append(asyncio.create_task(send(rate_limiter)))
+    attempts = list(await asyncio.gather(*sending))
     assert len(attempts) == len(wanted)
     assert peak(MINUTE - HAIR, counted) <= 4
     assert peak(HOUR - HAIR, counted) <= 60
@@ -255,109 +249,93 @@ def test_beside_a_neighbour_everything_gets_through_and_no_window_is_broken(
 
 @pytest.mark.parametrize("latency", [0.25, 1.0, 2.0])
 @pytest.mark.parametrize("neighbour", [30, 100, 150])
-def test_beside_a_steady_neighbour_hardly_a_request_is_turned_away_and_most_of_what_is_left_is_used(
+async def test_beside_a_steady_neighbor_few_requests_are_refused_and_most_of_the_rest_is_used(
     neighbour: float, latency: float
 ) -> None:
     statuses: list[int] = []
 
-    async def send_all() -> float:
-        rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
-        server.set_neighbour(neighbour, EPOCH - 300)
-        draw = Random(1)  # noqa: S311
+    rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
+    server.set_neighbour(neighbour, EPOCH - 300)
+    draw = Random(1)  # noqa: S311
 
-        async def send() -> None:
-            status = 0
-            while status != 200:
-                permit = await rate_limiter.acquire()
-                await asyncio.sleep(there := latency * draw.random())
-                standing = server.standing(EPOCH + now())
-                headers, status = standing.refusal_headers(), 429
-                if standing.refused_by is None:
-                    server.spend(EPOCH + now())
-                    headers, status = server.standing(EPOCH + now()).headers(), 200
-                statuses.append(status)
-                await asyncio.sleep(latency - there)
-                rate_limiter.record_response(permit, status, headers)
+    async def send() -> None:
+        status = 0
+        while status != 200:
+            permit = await rate_limiter.acquire()
+            await asyncio.sleep(there := latency * draw.random())
+            standing = server.standing(EPOCH + now())
+            headers, status = standing.refusal_headers(), 429
+            if standing.refused_by is None:
+                server.spend(EPOCH + now())
+                headers, status = server.standing(EPOCH + now()).headers(), 200
+            statuses.append(status)
+            await asyncio.sleep(latency - there)
+            rate_limiter.record_response(permit, status, headers)
 
-        async def some(number: int) -> None:
-            for _ in range(number):
-                await send()
+    async def some(number: int) -> None:
+        for _ in range(number):
+            await send()
 
-        await asyncio.gather(*(some(60) for _ in range(16)))
-        return now()
-
-    took = run(send_all())
-    # Each minute is full: where it is closed, all of the sixteen that are in flight are turned away.
+    await asyncio.gather(*(some(60) for _ in range(16)))
+    took = now()
+    # Each minute is full: when it closes, all of the sixteen that are in flight are refused.
     assert statuses.count(429) <= 0.06 * len(statuses)
     assert took <= 1.25 * 960 / (250 - neighbour) * MINUTE
 
 
-def test_requests_that_overtake_each_other_are_not_taken_for_others_spending() -> None:
-    async def go_on() -> float:
-        rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
-        draw, sent = Random(1), list[float]()  # noqa: S311
+async def test_requests_that_overtake_each_other_are_not_mistaken_for_use_by_others() -> None:
+    rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR))), Limits(250, 5000)
+    draw, sent = Random(1), list[float]()  # noqa: S311
 
-        async def send() -> None:
-            permit = await rate_limiter.acquire()
-            sent.append(now())
-            await asyncio.sleep(draw.uniform(0.05, 0.25))
-            server.spend(EPOCH + now())
-            headers = server.standing(EPOCH + now()).headers()
-            await asyncio.sleep(draw.uniform(0.05, 0.25))
-            rate_limiter.record_response(permit, 200, headers)
+    async def send() -> None:
+        permit = await rate_limiter.acquire()
+        sent.append(now())
+        await asyncio.sleep(draw.uniform(0.05, 0.25))
+        server.spend(EPOCH + now())
+        headers = server.standing(EPOCH + now()).headers()
+        await asyncio.sleep(draw.uniform(0.05, 0.25))
+        rate_limiter.record_response(permit, 200, headers)
 
-        await asyncio.gather(*(send() for _ in range(2000)))
-        return max(sent)
-
+    await asyncio.gather(*(send() for _ in range(2000)))
     # Alone, 2000 are sent in eight bursts, the last of which begins after seven minutes and some latencies.
-    assert run(go_on()) <= 7 * 60.5 + SECOND
+    assert max(sent) <= 7 * 60.5 + SECOND
 
 
-def test_a_whole_burst_goes_at_once_and_the_next_one_a_minute_later() -> None:
-    async def burst() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
-        return list(await asyncio.gather(*(spend(rate_limiter) for _ in range(600))))
+async def test_a_full_burst_is_sent_at_once_and_the_next_one_a_minute_later() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
+    assert list(await asyncio.gather(*(spend(rate_limiter) for _ in range(600)))) == pytest.approx(
+        [0.0] * 250 + [60.0] * 250 + [120.0] * 100
+    )
 
-    assert run(burst()) == pytest.approx([0.0] * 250 + [60.0] * 250 + [120.0] * 100)
 
-
-def test_an_hours_budget_lasts_an_hour() -> None:
-    async def go_on() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
-        return [await spend(rate_limiter) for _ in range(5001)]
-
-    sent = run(go_on())
+async def test_an_hours_budget_lasts_an_hour() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
+    sent = [await spend(rate_limiter) for _ in range(5001)]
     assert sent[4999] == pytest.approx(19 * 60)
     assert sent[5000] == pytest.approx(3600)
 
 
-def test_who_comes_first_goes_first() -> None:
-    async def queue() -> list[int]:
-        rate_limiter, order = make_rate_limiter(), list[int]()
+async def test_requests_are_sent_in_order() -> None:
+    rate_limiter, order = make_rate_limiter(), list[int]()
 
-        async def go(number: int) -> None:
-            permit = await rate_limiter.acquire()
-            order.append(number)
-            rate_limiter.record_response(permit, 200)
+    async def go(number: int) -> None:
+        permit = await rate_limiter.acquire()
+        order.append(number)
+        rate_limiter.record_response(permit, 200)
 
-        await asyncio.gather(*(go(number) for number in range(20)))
-        return order
-
-    assert run(queue()) == [*range(20)]
+    await asyncio.gather(*(go(number) for number in range(20)))
+    assert order == [*range(20)]
 
 
-def test_who_gives_up_waiting_holds_nobody_up() -> None:
-    async def give_up() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
-        await spend(rate_limiter)
-        impatient = asyncio.create_task(spend(rate_limiter))
-        await asyncio.sleep(10)
-        patient = asyncio.create_task(spend(rate_limiter))
-        await asyncio.sleep(0)
-        impatient.cancel()
-        return await patient
-
-    assert run(give_up()) == pytest.approx(60)
+async def test_a_cancelled_wait_delays_no_other_request() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+    await spend(rate_limiter)
+    impatient = asyncio.create_task(spend(rate_limiter))
+    await asyncio.sleep(10)
+    patient = asyncio.create_task(spend(rate_limiter))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert await patient == pytest.approx(60)
 
 
 # What a 429 says
@@ -378,7 +356,7 @@ def reset_in(seconds: int) -> str:
     return str(int(EPOCH) + seconds)
 
 
-def test_retry_after_goes_before_everything_else() -> None:
+def test_retry_after_takes_precedence() -> None:
     assert closing({"retry-after": "45", "ratelimit-reset": reset_in(900)}) == pytest.approx(45, abs=SECOND)
 
 
@@ -387,145 +365,122 @@ def test_retry_after_may_be_a_date() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1, 900, 3599])
-def test_without_retry_after_the_reset_tells_if_it_lies_ahead(seconds: int) -> None:
+def test_without_retry_after_a_future_reset_is_used(seconds: int) -> None:
     waited = closing({"ratelimit-remaining": "0", "ratelimit-reset": reset_in(seconds)})
     assert seconds <= waited <= seconds + SECOND + HAIR
 
 
 @pytest.mark.parametrize(("remaining", "waits_for_the_reset"), [(250, True), (251, False), (4000, False)])
-def test_a_reset_is_not_waited_for_where_more_was_left_of_the_hour_than_a_minute_lets_through(
+async def test_the_reset_is_ignored_if_more_of_the_hour_was_left_than_a_minute_allows(
     remaining: int, waits_for_the_reset: bool
 ) -> None:
-    async def burst() -> float:
-        rate_limiter = make_rate_limiter([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
-        await spend(rate_limiter, 200, {"ratelimit-remaining": str(remaining), "ratelimit-reset": reset_in(3000)})
-        await asyncio.sleep(MINUTE - SECOND)
-        await spend(rate_limiter, 429, {"ratelimit-remaining": "0", "ratelimit-reset": reset_in(3000)})
-        return rate_limiter.paused_for
-
-    assert (run(burst()) > MINUTE) == waits_for_the_reset
+    rate_limiter = make_rate_limiter([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
+    await spend(rate_limiter, 200, {"ratelimit-remaining": str(remaining), "ratelimit-reset": reset_in(3000)})
+    await asyncio.sleep(MINUTE - SECOND)
+    await spend(rate_limiter, 429, {"ratelimit-remaining": "0", "ratelimit-reset": reset_in(3000)})
+    assert (rate_limiter.paused_for > MINUTE) == waits_for_the_reset
 
 
-def test_what_was_left_of_the_hour_long_ago_says_nothing() -> None:
-    async def gone_meanwhile() -> float:
-        rate_limiter = make_rate_limiter([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
-        await spend(rate_limiter, 200, {"ratelimit-remaining": "4000", "ratelimit-reset": reset_in(3000)})
-        await asyncio.sleep(15 * MINUTE)
-        await spend(rate_limiter, 429, {"ratelimit-remaining": "0", "ratelimit-reset": reset_in(3000)})
-        return rate_limiter.paused_for
-
-    assert run(gone_meanwhile()) == pytest.approx(3000 - 15 * MINUTE, abs=SECOND + HAIR)
+async def test_an_old_remaining_count_of_the_hour_is_ignored() -> None:
+    rate_limiter = make_rate_limiter([RateLimit(250, MINUTE), RateLimit(5000, HOUR)])
+    await spend(rate_limiter, 200, {"ratelimit-remaining": "4000", "ratelimit-reset": reset_in(3000)})
+    await asyncio.sleep(15 * MINUTE)
+    await spend(rate_limiter, 429, {"ratelimit-remaining": "0", "ratelimit-reset": reset_in(3000)})
+    assert rate_limiter.paused_for == pytest.approx(3000 - 15 * MINUTE, abs=SECOND + HAIR)
 
 
 @pytest.mark.parametrize(
     "reset", ["0", "-1", "soon", "", reset_in(-1), reset_in(-3600), reset_in(3700), reset_in(10**6)]
 )
-def test_a_reset_in_the_past_or_beyond_the_hour_is_not_believed(reset: str) -> None:
+def test_a_reset_in_the_past_or_beyond_the_hour_is_ignored(reset: str) -> None:
     assert 0.5 < closing({"ratelimit-remaining": "0", "ratelimit-reset": reset}) < 3
 
 
 @pytest.mark.parametrize("retry_after", ["soon", "", "-7"])
-def test_a_retry_after_that_says_nothing_leaves_it_to_the_reset(retry_after: str) -> None:
+def test_an_invalid_retry_after_falls_back_to_the_reset(retry_after: str) -> None:
     assert closing({"retry-after": retry_after, "ratelimit-reset": reset_in(900)}) == pytest.approx(900, abs=SECOND)
 
 
 @pytest.mark.parametrize("headers", [{}, {"ratelimit-reset": reset_in(-60)}])
-def test_who_is_told_nothing_waits_ever_longer_but_not_for_ever(headers: Mapping[str, str]) -> None:
-    async def knock() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
-        times = [await spend(rate_limiter, 429, headers) for _ in range(14)]
-        return [later - earlier for earlier, later in pairwise(times)]
-
-    pauses = run(knock())
+async def test_without_a_hint_pauses_grow_up_to_a_maximum(headers: Mapping[str, str]) -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+    times = [await spend(rate_limiter, 429, headers) for _ in range(14)]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
     assert 0.5 <= pauses[0] <= 2
     for shorter, longer in pairwise(pauses[:6]):
         assert longer > shorter
     assert 30 <= pauses[-1] <= 90
 
 
-def test_after_a_success_the_waiting_begins_anew() -> None:
-    async def knock() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
-        for _ in range(8):
-            await spend(rate_limiter, 429)
-        await spend(rate_limiter, 200)
-        began = await spend(rate_limiter, 429)
-        return await spend(rate_limiter) - began
-
-    assert 0.5 <= run(knock()) <= 2
+async def test_pauses_start_over_after_a_success() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+    for _ in range(8):
+        await spend(rate_limiter, 429)
+    await spend(rate_limiter, 200)
+    began = await spend(rate_limiter, 429)
+    assert 0.5 <= (await spend(rate_limiter) - began) <= 2
 
 
 @pytest.mark.parametrize("off_by", [-7200.0, -30.0, 30.0, 7200.0])
-def test_the_servers_date_puts_a_wrong_clock_right(off_by: float) -> None:
+def test_the_date_of_the_server_corrects_a_wrong_clock(off_by: float) -> None:
     date = http_date(EPOCH)
     assert 900 <= closing({"ratelimit-reset": reset_in(900), "date": date}, off_by=off_by) <= 900 + SECOND + HAIR
     retry = {"retry-after": http_date(EPOCH + 45), "date": date}
     assert closing(retry, off_by=off_by) == pytest.approx(45, abs=SECOND)
 
 
-def test_closed_for_tells_how_long_a_429_keeps_everything_back() -> None:
-    async def close() -> None:
-        rate_limiter = make_rate_limiter()
-        assert rate_limiter.paused_for == 0
-        await spend(rate_limiter, 429, {"retry-after": "45"})
-        assert rate_limiter.paused_for == pytest.approx(45, abs=SECOND)
-        await asyncio.sleep(15)
-        assert rate_limiter.paused_for == pytest.approx(30, abs=SECOND)
-        await asyncio.sleep(60)
-        assert rate_limiter.paused_for == 0
-
-    run(close())
+async def test_paused_for_says_how_long_a_429_holds_requests_back() -> None:
+    rate_limiter = make_rate_limiter()
+    assert rate_limiter.paused_for == 0
+    await spend(rate_limiter, 429, {"retry-after": "45"})
+    assert rate_limiter.paused_for == pytest.approx(45, abs=SECOND)
+    await asyncio.sleep(15)
+    assert rate_limiter.paused_for == pytest.approx(30, abs=SECOND)
+    await asyncio.sleep(60)
+    assert rate_limiter.paused_for == 0
 
 
 @pytest.mark.parametrize("outcome", [200, 404, 429])
-def test_after_a_429_one_request_goes_first_and_the_others_wait_for_its_answer(outcome: int) -> None:
-    async def reopen() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
-        await spend(rate_limiter, 429, {"retry-after": "45"})
-        trial = asyncio.create_task(spend(rate_limiter, outcome, {"retry-after": "20"}, latency=7))
-        await asyncio.sleep(0)
-        others = [spend(rate_limiter) for _ in range(5)]
-        return list(await asyncio.gather(trial, *others))
-
-    trial, *others = run(reopen())
-    assert trial == pytest.approx(45, abs=SECOND)
+async def test_after_a_429_one_request_is_tried_and_the_others_wait_for_its_response(outcome: int) -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+    await spend(rate_limiter, 429, {"retry-after": "45"})
+    trial = asyncio.create_task(spend(rate_limiter, outcome, {"retry-after": "20"}, latency=7))
+    await asyncio.sleep(0)
+    others = [spend(rate_limiter) for _ in range(5)]
+    tried, *waited = await asyncio.gather(trial, *others)
+    assert tried == pytest.approx(45, abs=SECOND)
     if outcome != 429:
-        assert others == pytest.approx([trial + 7] * 5)
+        assert waited == pytest.approx([tried + 7] * 5)
     else:
-        assert others == pytest.approx([trial + 27] * 5, abs=SECOND)
+        assert waited == pytest.approx([tried + 27] * 5, abs=SECOND)
 
 
-def test_a_trial_without_an_answer_is_followed_by_another() -> None:
-    async def reopen() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
-        await spend(rate_limiter, 429, {"retry-after": "45"})
-        return [await spend(rate_limiter, None, latency=30), await spend(rate_limiter), await spend(rate_limiter)]
-
-    first, second, third = run(reopen())
+async def test_a_trial_without_a_response_is_followed_by_another() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+    await spend(rate_limiter, 429, {"retry-after": "45"})
+    first, second, third = [
+        await spend(rate_limiter, None, latency=30),
+        await spend(rate_limiter),
+        await spend(rate_limiter),
+    ]
     assert second == pytest.approx(first + 30)
     assert third == pytest.approx(second)
 
 
-def test_answers_to_what_was_sent_before_do_not_close_it_anew() -> None:
-    async def many_refusals() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
-        permits = [await rate_limiter.acquire() for _ in range(50)]
-        for permit in permits:
-            rate_limiter.record_response(permit, 429)
-        return await spend(rate_limiter)
-
-    assert 0.5 <= run(many_refusals()) <= 2
+async def test_responses_to_earlier_requests_do_not_restart_the_pause() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+    permits = [await rate_limiter.acquire() for _ in range(50)]
+    for permit in permits:
+        rate_limiter.record_response(permit, 429)
+    assert 0.5 <= (await spend(rate_limiter)) <= 2
 
 
-def test_a_burst_limit_that_was_hit_is_remembered_when_the_budget_opens_again() -> None:
+async def test_a_burst_limit_that_was_hit_still_counts_when_requests_resume() -> None:
     """Others filled the minute: when the first of their requests expires, the rest still count."""
 
-    async def go_on() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(60, MINUTE), RateLimit(5000, HOUR)))
-        await spend(rate_limiter, 429, {"retry-after": "10", "ratelimit-remaining": "4000"})
-        return list(await asyncio.gather(*(spend(rate_limiter) for _ in range(30))))
-
-    sent = run(go_on())
+    rate_limiter = make_rate_limiter((RateLimit(60, MINUTE), RateLimit(5000, HOUR)))
+    await spend(rate_limiter, 429, {"retry-after": "10", "ratelimit-remaining": "4000"})
+    sent = list(await asyncio.gather(*(spend(rate_limiter) for _ in range(30))))
     assert sent[0] == pytest.approx(10, abs=SECOND)
     assert sent[-1] > 20
 
@@ -533,234 +488,188 @@ def test_a_burst_limit_that_was_hit_is_remembered_when_the_budget_opens_again() 
 # What other answers say
 
 
-def test_a_lower_limit_is_believed() -> None:
-    async def go_on() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
-        await spend(rate_limiter, 200, {"ratelimit-limit": "5"})
-        return [await spend(rate_limiter) for _ in range(5)]
-
-    sent = run(go_on())
+async def test_a_lower_limit_is_adopted() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+    await spend(rate_limiter, 200, {"ratelimit-limit": "5"})
+    sent = [await spend(rate_limiter) for _ in range(5)]
     assert sent[:4] == [0.0] * 4
     assert sent[4] == pytest.approx(3600)
 
 
-def test_a_higher_limit_is_believed() -> None:
-    async def go_on() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(5, HOUR),))
-        await spend(rate_limiter, 200, {"ratelimit-limit": "100"})
-        return [await spend(rate_limiter) for _ in range(99)]
-
-    assert run(go_on()) == [0.0] * 99
+async def test_a_higher_limit_is_adopted() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(5, HOUR),))
+    await spend(rate_limiter, 200, {"ratelimit-limit": "100"})
+    assert [await spend(rate_limiter) for _ in range(99)] == [0.0] * 99
 
 
-def test_what_others_have_spent_of_the_hour_is_not_spent_again() -> None:
-    async def go_on() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(1000, MINUTE), RateLimit(5000, HOUR)))
-        headers = {"ratelimit-limit": "5000", "ratelimit-remaining": "3", "ratelimit-reset": reset_in(600)}
-        await spend(rate_limiter, 200, headers)
-        return list(await asyncio.gather(*(spend(rate_limiter, latency=1) for _ in range(4))))
-
-    sent = run(go_on())
+async def test_the_share_of_the_hour_that_others_used_is_not_used_again() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1000, MINUTE), RateLimit(5000, HOUR)))
+    headers = {"ratelimit-limit": "5000", "ratelimit-remaining": "3", "ratelimit-reset": reset_in(600)}
+    await spend(rate_limiter, 200, headers)
+    sent = list(await asyncio.gather(*(spend(rate_limiter, latency=1) for _ in range(4))))
     assert sent[:3] == [0.0] * 3
     assert 600 <= sent[3] <= 602
 
 
-def test_a_falling_number_of_what_remains_is_others_spending_the_minute_too() -> None:
-    async def go_on() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(100, MINUTE), RateLimit(5000, HOUR)))
-        await spend(rate_limiter, 200, {"ratelimit-limit": "5000", "ratelimit-remaining": "4999"})
-        await asyncio.sleep(10)
-        # Of the 99 that are gone since, one is ours.
-        await spend(rate_limiter, 200, {"ratelimit-limit": "5000", "ratelimit-remaining": "4900"})
-        return (await asyncio.gather(*(spend(rate_limiter) for _ in range(5))))[-1]
-
-    assert 20 < run(go_on()) <= 70 + SECOND
+async def test_a_falling_remaining_count_means_that_others_use_the_minute_too() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(100, MINUTE), RateLimit(5000, HOUR)))
+    await spend(rate_limiter, 200, {"ratelimit-limit": "5000", "ratelimit-remaining": "4999"})
+    await asyncio.sleep(10)
+    # Of the 99 that are gone since, one is ours.
+    await spend(rate_limiter, 200, {"ratelimit-limit": "5000", "ratelimit-remaining": "4900"})
+    assert 20 < (await asyncio.gather(*(spend(rate_limiter) for _ in range(5))))[-1] <= 70 + SECOND
 
 
-def test_what_others_spent_is_forgotten_when_they_stop() -> None:
-    async def go_on() -> list[float]:
-        rate_limiter, server = make_rate_limiter((RateLimit(100, MINUTE), RateLimit(5000, HOUR))), Limits(100, 5000)
-        sent = []
-        for place in range(500):
-            permit = await rate_limiter.acquire()
-            if place == 10:
-                server.spend(EPOCH + now(), 50)
-            assert server.standing(EPOCH + now()).refused_by is None
-            server.spend(EPOCH + now())
-            sent.append(now())
-            rate_limiter.record_response(permit, 200, server.standing(EPOCH + now()).headers())
-        return sent
-
+async def test_use_by_others_is_forgotten_when_they_stop() -> None:
     # Beside ours, 50 went in the first minute: 550 need six windows, the last of which begins after five minutes.
-    assert run(go_on())[-1] <= 5 * 60 + SECOND
+    rate_limiter, server = make_rate_limiter((RateLimit(100, MINUTE), RateLimit(5000, HOUR))), Limits(100, 5000)
+    sent = []
+    for place in range(500):
+        permit = await rate_limiter.acquire()
+        if place == 10:
+            server.spend(EPOCH + now(), 50)
+        assert server.standing(EPOCH + now()).refused_by is None
+        server.spend(EPOCH + now())
+        sent.append(now())
+        rate_limiter.record_response(permit, 200, server.standing(EPOCH + now()).headers())
+    assert sent[-1] <= 5 * 60 + SECOND
 
 
-def test_what_others_spent_of_the_hour_at_once_is_forgotten_when_it_has_run_out() -> None:
-    async def go_on() -> list[float]:
-        rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(30, HOUR))), Limits(250, 30)
-        server.spend(EPOCH + now(), 28)
-        sent = []
-        for _ in range(12):
-            permit = await rate_limiter.acquire()
-            assert server.standing(EPOCH + now()).refused_by is None
-            server.spend(EPOCH + now())
-            sent.append(now())
-            rate_limiter.record_response(permit, 200, server.standing(EPOCH + now()).headers())
-        return sent
-
-    assert run(go_on())[-1] <= HOUR + MINUTE
+async def test_a_burst_by_others_is_forgotten_when_its_hour_has_passed() -> None:
+    rate_limiter, server = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(30, HOUR))), Limits(250, 30)
+    server.spend(EPOCH + now(), 28)
+    sent = []
+    for _ in range(12):
+        permit = await rate_limiter.acquire()
+        assert server.standing(EPOCH + now()).refused_by is None
+        server.spend(EPOCH + now())
+        sent.append(now())
+        rate_limiter.record_response(permit, 200, server.standing(EPOCH + now()).headers())
+    assert sent[-1] <= HOUR + MINUTE
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "all", ""])
-def test_a_limit_that_would_let_nothing_through_is_not_believed(limit: str) -> None:
-    async def go_on() -> list[float]:
-        rate_limiter = make_rate_limiter()
-        return [await spend(rate_limiter, 200, {"ratelimit-limit": limit}) for _ in range(4)]
-
-    assert run(go_on()) == pytest.approx([0.0, 0.0, 0.0, 60.0])
-
-
-def test_a_full_hour_opens_again_also_if_others_were_heard_of_long_ago() -> None:
-    async def go_on() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(5, HOUR),))
-        await spend(rate_limiter, 200, {"ratelimit-remaining": "1", "ratelimit-reset": reset_in(100)})
-        for _ in range(4):
-            await asyncio.sleep(150)
-            await spend(rate_limiter, 502)
-        return await spend(rate_limiter)
-
-    assert run(go_on()) == pytest.approx(3600)
+async def test_a_limit_that_would_block_all_requests_is_ignored(limit: str) -> None:
+    rate_limiter = make_rate_limiter()
+    assert [await spend(rate_limiter, 200, {"ratelimit-limit": limit}) for _ in range(4)] == pytest.approx(
+        [0.0, 0.0, 0.0, 60.0]
+    )
 
 
-def test_answers_of_a_proxy_that_say_nothing_change_nothing() -> None:
-    async def go_on() -> list[float]:
-        rate_limiter = make_rate_limiter()
+async def test_a_used_up_hour_ends_even_if_others_were_seen_long_ago() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(5, HOUR),))
+    await spend(rate_limiter, 200, {"ratelimit-remaining": "1", "ratelimit-reset": reset_in(100)})
+    for _ in range(4):
+        await asyncio.sleep(150)
         await spend(rate_limiter, 502)
-        await spend(rate_limiter, None)
-        return [await spend(rate_limiter), await spend(rate_limiter)]
+    assert await spend(rate_limiter) == pytest.approx(3600)
 
-    assert run(go_on()) == pytest.approx([0.0, 60.0])
+
+async def test_responses_without_rate_limit_headers_change_nothing() -> None:
+    rate_limiter = make_rate_limiter()
+    await spend(rate_limiter, 502)
+    await spend(rate_limiter, None)
+    assert [await spend(rate_limiter), await spend(rate_limiter)] == pytest.approx([0.0, 60.0])
 
 
 # Permits that are held
 
 
-def test_a_held_permit_is_used_at_once_and_only_once() -> None:
-    async def hold() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(2, MINUTE),))
-        permit = await rate_limiter.acquire()
-        await spend(rate_limiter)
-        await asyncio.sleep(5)
-        return [await spend(rate_limiter, held=permit), await spend(rate_limiter, held=permit)]
-
-    first, second = run(hold())
+async def test_a_held_permit_is_used_immediately_and_only_once() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(2, MINUTE),))
+    permit = await rate_limiter.acquire()
+    await spend(rate_limiter)
+    await asyncio.sleep(5)
+    first = await spend(rate_limiter, held=permit)
+    second = await spend(rate_limiter, held=permit)
     assert first == 5
     assert second == pytest.approx(60)
 
 
-def test_a_permit_from_before_a_429_waits_like_everyone() -> None:
-    async def hold() -> list[float]:
-        rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
-        held = await rate_limiter.acquire()
-        await spend(rate_limiter, 429, {"retry-after": "45"})
-        first = await spend(rate_limiter, held=held)
-        return [first, await spend(rate_limiter, held=await rate_limiter.acquire())]
-
-    assert run(hold()) == pytest.approx([45, 45], abs=SECOND)
+async def test_a_permit_acquired_before_a_429_waits_like_the_others() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1000, HOUR),))
+    held = await rate_limiter.acquire()
+    await spend(rate_limiter, 429, {"retry-after": "45"})
+    first = await spend(rate_limiter, held=held)
+    second = await spend(rate_limiter, held=await rate_limiter.acquire())
+    assert [first, second] == pytest.approx([45, 45], abs=SECOND)
 
 
-def test_a_permit_that_is_not_used_is_released() -> None:
-    async def hold() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+async def test_an_unused_permit_is_released() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+    async with rate_limiter.permit((0,)):
+        waiting = asyncio.create_task(spend(rate_limiter))
+        await asyncio.sleep(20)
+    assert await waiting == pytest.approx(20)
+
+
+async def test_a_permit_is_released_if_its_request_fails() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+    with pytest.raises(LookupError):
         async with rate_limiter.permit((0,)):
-            waiting = asyncio.create_task(spend(rate_limiter))
-            await asyncio.sleep(20)
-        return await waiting
-
-    assert run(hold()) == pytest.approx(20)
+            raise LookupError
+    assert await spend(rate_limiter) == 0
 
 
-def test_a_permit_is_released_where_what_it_was_for_fails() -> None:
-    async def hold() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
-        with pytest.raises(LookupError):
-            async with rate_limiter.permit((0,)):
-                raise LookupError
-        return await spend(rate_limiter)
-
-    assert run(hold()) == 0
+async def test_a_used_permit_is_not_released_again() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+    async with rate_limiter.permit((0,)) as permit:
+        await spend(rate_limiter, held=permit)
+    assert await spend(rate_limiter) == pytest.approx(60)
 
 
-def test_a_permit_that_was_used_is_not_released_again() -> None:
-    async def hold() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
-        async with rate_limiter.permit((0,)) as permit:
-            await spend(rate_limiter, held=permit)
-        return await spend(rate_limiter)
-
-    assert run(hold()) == pytest.approx(60)
-
-
-def test_a_large_latecomer_overtakes_those_who_wait_and_a_read_overtakes_all_starts() -> None:
+async def test_a_later_start_of_higher_priority_overtakes_waiting_ones_and_a_read_overtakes_all_starts() -> None:
     order: list[str] = []
 
-    async def queue() -> None:
-        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+    rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
 
-        async def start(name: str, priority: float) -> None:
-            async with rate_limiter.permit((priority,)) as permit:
-                rate_limiter.record_response(permit, 200, {})
-                order.append(name)
+    async def start(name: str, priority: float) -> None:
+        async with rate_limiter.permit((priority,)) as permit:
+            rate_limiter.record_response(permit, 200, {})
+            order.append(name)
 
-        waiting = [asyncio.create_task(start(name, priority)) for name, priority in [("a", 0), ("c", 2), ("d", 3)]]
-        await asyncio.sleep(30)
-        waiting.append(asyncio.create_task(start("b", 1)))
-        await asyncio.sleep(1)
-        await spend(rate_limiter)
-        order.append("read")
-        await asyncio.gather(*waiting)
-
-    run(queue())
+    waiting = [asyncio.create_task(start(name, priority)) for name, priority in [("a", 0), ("c", 2), ("d", 3)]]
+    await asyncio.sleep(30)
+    waiting.append(asyncio.create_task(start("b", 1)))
+    await asyncio.sleep(1)
+    await spend(rate_limiter)
+    order.append("read")
+    await asyncio.gather(*waiting)
     assert order == ["a", "read", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("steps", range(8))
-def test_a_permit_that_is_no_longer_wanted_is_released_whenever_that_is(steps: int) -> None:
-    async def leave() -> None:
-        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+async def test_a_permit_is_released_whenever_its_request_is_cancelled(steps: int) -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
 
-        async def start() -> None:
-            async with rate_limiter.permit((0,)):
-                await asyncio.sleep(1)
+    async def start() -> None:
+        async with rate_limiter.permit((0,)):
+            await asyncio.sleep(1)
 
-        for _ in range(20):
-            gone = asyncio.create_task(start())
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
-        async with asyncio.timeout(1), rate_limiter.permit((0,)) as permit:
-            rate_limiter.record_response(permit, 200, {})
-
-    run(leave())
+    for _ in range(20):
+        gone = asyncio.create_task(start())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+    async with asyncio.timeout(1), rate_limiter.permit((0,)) as permit:
+        rate_limiter.record_response(permit, 200, {})
 
 
-def test_what_waits_for_an_answer_waits_for_ever_only_if_it_never_comes() -> None:
-    async def wait() -> float:
-        rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
-        permit = await rate_limiter.acquire()
-        assert math.isinf(rate_limiter.pause())
-        waiting = asyncio.create_task(spend(rate_limiter))
-        await asyncio.sleep(1000)
-        rate_limiter.record_response(permit, None)
-        return await waiting
-
-    assert run(wait()) == pytest.approx(1060)
+async def test_the_pause_is_infinite_while_a_response_is_outstanding() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(1, MINUTE),))
+    permit = await rate_limiter.acquire()
+    assert math.isinf(rate_limiter.pause())
+    waiting = asyncio.create_task(spend(rate_limiter))
+    await asyncio.sleep(1000)
+    rate_limiter.record_response(permit, None)
+    assert await waiting == pytest.approx(1060)
 
 
-def test_the_time_for_many_requests_is_that_of_the_tightest_window() -> None:
-    async def estimate() -> tuple[float, float, float]:
-        rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
-        return rate_limiter.seconds_for(250), rate_limiter.seconds_for(500), rate_limiter.seconds_for(15000)
-
-    assert run(estimate()) == (0.0, MINUTE, 2 * HOUR)
+async def test_the_time_for_many_requests_follows_from_the_tightest_window() -> None:
+    rate_limiter = make_rate_limiter((RateLimit(250, MINUTE), RateLimit(5000, HOUR)))
+    assert (rate_limiter.seconds_for(250), rate_limiter.seconds_for(500), rate_limiter.seconds_for(15000)) == (
+        0.0,
+        MINUTE,
+        2 * HOUR,
+    )

@@ -25,7 +25,7 @@ def complaint() -> str:
     return str(caught.value)
 
 
-def test_a_token_is_all_that_is_needed(token: str) -> None:
+def test_only_a_token_is_required(token: str) -> None:
     settings = load_settings()
     assert settings.token == SecretStr(token)
     assert settings.api_url == "https://api.digitalocean.com"
@@ -56,21 +56,19 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, 
     assert getattr(load_settings(), variable.lower()) == value
 
 
-def test_the_token_may_go_by_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_may_be_set_under_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", "from-doctl")
     assert load_settings().token.get_secret_value() == "from-doctl"
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", "ours")
     assert load_settings().token.get_secret_value() == "ours"
 
 
-def test_white_space_around_the_token_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whitespace_around_the_token_is_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", f" {TOKEN}\n")
     assert load_settings().token.get_secret_value() == TOKEN
 
 
-def test_a_file_may_hold_the_variables_and_the_environment_goes_before_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_environment_overrides_the_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
         "DIGITALOCEAN_ACCESS_TOKEN=from-file\nDIGITALOCEAN_HTTP_RETRY_MAX=2\n"
         "DIGITALOCEAN_HTTP_TIMEOUT_SECONDS=9\nDIGITALOCEAN_SOMETHING_ELSE=1\nDATABASE_URL=elsewhere\n"
@@ -92,7 +90,7 @@ def test_without_a_token_the_message_names_the_variable_and_the_demo(
 
 
 @pytest.mark.usefixtures("token")
-def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_HTTP_RETRY_MAX", "")
     monkeypatch.setenv("DIGITALOCEAN_RATE_LIMITS", "")
     assert load_settings() == make_settings()
@@ -102,7 +100,7 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
     "url",
     ["http://localhost:8080", "http://127.0.0.1", "http://127.8.9.10:1", "http://[::1]:8080", "https://203.0.113.9"],
 )
-def test_plain_http_is_for_this_machine_and_https_for_all(url: str) -> None:
+def test_plain_http_is_allowed_only_for_this_machine(url: str) -> None:
     assert make_settings(api_url=url).api_url == url
 
 
@@ -126,13 +124,13 @@ def test_plain_http_is_for_this_machine_and_https_for_all(url: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("token")
-def test_addresses_that_are_no_place_for_a_token_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_unsafe_addresses_are_rejected_naming_the_variable(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DIGITALOCEAN_API_URL", url)
     assert complaint().startswith("DIGITALOCEAN_API_URL: ")
 
 
 @pytest.mark.parametrize("tail", ["/", "/v2", "/v2/"])
-def test_the_address_may_be_written_with_the_version(tail: str) -> None:
+def test_the_address_may_include_the_api_version(tail: str) -> None:
     assert make_settings(api_url=f"https://api.example.com{tail}").api_url == "https://api.example.com"
 
 
@@ -163,7 +161,7 @@ def test_the_address_may_be_written_with_the_version(tail: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("token")
-def test_wrong_values_are_refused_by_the_variables_name(
+def test_invalid_values_are_rejected_naming_the_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, text: str
 ) -> None:
     monkeypatch.setenv(f"DIGITALOCEAN_{variable}", text)
@@ -171,7 +169,7 @@ def test_wrong_values_are_refused_by_the_variables_name(
 
 
 @pytest.mark.usefixtures("token")
-def test_pauses_have_to_be_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_poll_intervals_must_be_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_POLL_INTERVAL_SECONDS", "121")
     assert "POLL_INTERVAL_SECONDS is longer than" in complaint()
     monkeypatch.setenv("DIGITALOCEAN_POLL_INTERVAL_MAX_SECONDS", "121")
@@ -179,14 +177,14 @@ def test_pauses_have_to_be_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("token")
-def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_errors_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_HTTP_RETRY_MAX", "many")
     monkeypatch.setenv("DIGITALOCEAN_API_URL", "nowhere")
     assert "DIGITALOCEAN_HTTP_RETRY_MAX" in complaint()
     assert "DIGITALOCEAN_API_URL" in complaint()
 
 
-def test_the_token_is_not_in_what_settings_show_of_themselves() -> None:
+def test_the_token_is_not_in_the_repr_of_the_settings() -> None:
     settings = make_settings()
     for shown in (str(settings), repr(settings), settings.model_dump_json(), str(settings.model_dump())):
         assert TOKEN not in shown
@@ -194,7 +192,7 @@ def test_the_token_is_not_in_what_settings_show_of_themselves() -> None:
 
 @pytest.mark.parametrize("bad", ["two-halves of-it", "with\x00zero", "clé-secrète", "line\nbreak"])
 @pytest.mark.parametrize("variable", ["DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"])
-def test_a_token_that_cannot_be_one_is_refused_and_not_repeated(tmp_path: Path, bad: str, variable: str) -> None:
+def test_an_impossible_token_is_rejected_without_being_repeated(tmp_path: Path, bad: str, variable: str) -> None:
     with pytest.raises(ValidationError) as direct:
         Settings.model_validate({variable: bad})
     assert bad not in "".join(traceback.format_exception(direct.value))
