@@ -91,7 +91,7 @@ class Sandbox:
         )
         self.limits = Limits(requests_per_minute, requests_per_hour, speed, refusals_say_when=refusals_say_when)
         self.faults = Faults()
-        self.record = RequestLog(actions=self.account.started, deleted=self.account.deleted)
+        self.record = RequestLog.of(self.account)
         self._clock = clock
         self._port = port
         self._server: _Server | None = None
