@@ -21,7 +21,7 @@ from deployments.sandbox.control import Control
 from deployments.sandbox.endpoints import ENDPOINTS, nothing_here
 from deployments.sandbox.endpoints.call import Call, Endpoint
 from deployments.sandbox.errors import ApiError, bad_request, error, forbidden
-from deployments.sandbox.fault_injection import error_response, fate, fault_response, limit_response, with_fault
+from deployments.sandbox.fault_injection import error_response, fate, fault_response, lag, limit_response, with_fault
 from deployments.sandbox.faults import FAULTS_BEFORE_WORK, LIMIT_FAULTS, Fault, FaultKind, Faults
 from deployments.sandbox.limits import Limits
 from deployments.sandbox.request_log import RequestLog, SeenRequest
@@ -166,6 +166,7 @@ class _Api:
                     query=dict(request.query_params),
                     body=_parsed(body),
                     fate=fate(fault),
+                    lag=lag(fault),
                 )
             )
         except ApiError as refusal:
