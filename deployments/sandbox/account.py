@@ -123,6 +123,8 @@ class Droplet:
     ssh_key_ids: tuple[int, ...] = ()
     user_data: str = ""
     actions: list[Action] = field(default_factory=list)
+    answers_on: frozenset[int] = frozenset()
+    """The ports that it answers on while it is active and reachable."""
     leaves_at: float = math.inf
     """When a destroyed Droplet disappears."""
 
@@ -249,6 +251,8 @@ class Account:
         """How many Droplets there may be."""
         self.full_regions: set[str] = set()
         """Regions where there is no capacity for new Droplets."""
+        self.answering_ports: set[int] = set()
+        """Ports that Droplets answer on which are created from now on, if they are reachable."""
         self.actions: dict[int, Action] = {}
         self.started: list[Action] = []
         """Every action that the client started, oldest first."""
@@ -352,6 +356,7 @@ class Account:
             options=plan.options,
             ssh_key_ids=plan.ssh_key_ids,
             user_data=plan.user_data,
+            answers_on=frozenset(self.answering_ports),
         )
         self.add_droplet(droplet)
         for tag in plan.tags:
@@ -385,6 +390,11 @@ class Account:
         for _, _, action in self._running:
             if action.region == slug or (action.resource_type == "image" and action.resource_id in nowhere):
                 action.fate = replace(action.fate, outcome="errored")
+
+    def open_ports(self) -> set[int]:
+        """The ports of 127.0.0.1 that some active Droplet answers on."""
+        reachable = [one for one in self.droplets.values() if one.public_ip == LOOPBACK and one.status == "active"]
+        return {port for droplet in reachable for port in droplet.answers_on}
 
     def default_vpc(self, region: str) -> Vpc:
         """The network of Droplets that are created without another."""
