@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from deployments.sandbox.account import Account
 from deployments.sandbox.control import Control
 from deployments.sandbox.endpoints import ENDPOINTS, nothing_here
 from deployments.sandbox.endpoints.call import Call, Endpoint
 from deployments.sandbox.errors import ApiError, bad_request, error, forbidden
-from deployments.sandbox.fault_injection import error_response, fate, fault_response, limit_response, with_fault
+from deployments.sandbox.fault_injection import error_response, fate, fault_response, lag, limit_response, with_fault
 from deployments.sandbox.faults import FAULTS_BEFORE_WORK, LIMIT_FAULTS, Fault, FaultKind, Faults
 from deployments.sandbox.limits import Limits
 from deployments.sandbox.request_log import RequestLog, SeenRequest
@@ -27,6 +29,8 @@ from deployments.sandbox.responses import ResponseBody
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 BLANKS = 65_536
+KEYS = re.compile(r"/v2/account/keys(/[^/]*)?")
+"""Requests with a rate limit of their own."""
 
 
 class ConnectionDropped(Exception):
@@ -50,7 +54,7 @@ def sandbox_app(
         token: The token that it accepts.
         limits: The token's rate limits; None for DigitalOcean's.
         faults: The faults to inject; None for none.
-        record: The request log; its lists should be `account.started` and `account.deleted`.
+        record: The request log; `RequestLog.of(account)` by default.
         clock: Returns the time, in Unix seconds.
         sleep: Waits, for slow responses.
 
@@ -58,13 +62,21 @@ def sandbox_app(
         An ASGI application that raises ConnectionDropped to drop a connection.
     """
     limits, faults = limits or Limits(), faults or Faults()
-    record = record if record is not None else RequestLog(actions=account.started, deleted=account.deleted)
+    record = record if record is not None else RequestLog.of(account)
     api = _Api(account, token, limits, faults, record, clock, sleep)
     control = Control(account, limits, faults, record, clock)
     routes = [Route(path, api.at(endpoint), methods=[method]) for method, path, endpoint in ENDPOINTS]
     elsewhere = Route("/{path:path}", api.at(nothing_here), methods=METHODS)
     # Not a Starlette application: its error handling would turn a dropped connection into a 500.
-    return Router([*control.routes(), *routes, elsewhere], redirect_slashes=False)
+    return _Router([*control.routes(), *routes, elsewhere], redirect_slashes=False)
+
+
+class _Router(Router):
+    """Accepts a trailing slash on any path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].rstrip("/") or "/"
+        await super().__call__({**scope, "path": path}, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +123,17 @@ class _Api:
         self.account.advance(now)
         if not self.is_authorized(request.headers.get("authorization", "")):
             return _Served(error_response(error(401, "unauthorized", "Unable to authenticate you"), request_id))
-        standing = self.limits.standing(now)
-        if standing.refused_by:
-            return _Served(limit_response(request_id, headers=standing.refusal_headers()))
+        for_keys = KEYS.fullmatch(request.url.path) is not None
+        refusal = self.refusal(now, for_keys)
+        if refusal is not None:
+            return _Served(limit_response(request_id, headers=refusal))
         fault = self.faults.pick(request.method, request.url.path)
-        counted = fault is None or fault.kind not in LIMIT_FAULTS
+        admitted = fault is None or fault.kind not in LIMIT_FAULTS
+        counted = admitted and not for_keys
         if counted:
             self.limits.spend(now)
+        elif admitted:
+            self.limits.spend_on_keys(now)
         if fault and fault.kind in FAULTS_BEFORE_WORK:
             return _Served(fault_response(fault, request_id, now), fault, counted)
         response = self.work(endpoint, request, body, now=now, fault=fault, request_id=request_id)
@@ -125,12 +141,20 @@ class _Api:
         shown = with_fault(response, fault, request_id, int(page) if page.isdecimal() else 1) if fault else response
         return _Served(shown, fault, counted, worked=response.status < 400)  # noqa: PLR2004
 
+    def refusal(self, now: float, for_keys: bool) -> Mapping[str, str] | None:
+        """The headers of a 429; None if the limits admit the request."""
+        if for_keys:
+            wait = self.limits.keys_retry_after(now)
+            return None if wait is None else {"retry-after": str(wait)}
+        standing = self.limits.standing(now)
+        return standing.refusal_headers() if standing.refused_by else None
+
     def work(
         self, endpoint: Endpoint, request: Request, body: bytes, *, now: float, fault: Fault | None, request_id: str
     ) -> ResponseBody:
         """Call the endpoint."""
         try:
-            if request.url.path in self.account.behavior.out_of_scope:
+            if self.account.behavior.is_out_of_scope(request.method, request.url.path):
                 raise forbidden()
             return endpoint(
                 Call(
@@ -142,6 +166,7 @@ class _Api:
                     query=dict(request.query_params),
                     body=_parsed(body),
                     fate=fate(fault),
+                    lag=lag(fault),
                 )
             )
         except ApiError as refusal:

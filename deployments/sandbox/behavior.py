@@ -18,7 +18,9 @@ class Behavior:
         feed_lag_seconds: How long after its start an action appears in `/v2/actions`.
         lock_seconds: How long after its conversion an image refuses other actions.
         max_per_page: The maximum of `per_page`.
-        out_of_scope: Paths that the token's scopes do not cover, such as `/v2/actions`: they return 403.
+        out_of_scope: Paths that the token's scopes do not cover, such as `/v2/actions`, or pairs of method and path,
+            such as `("POST", "/v2/droplets")`: they return 403.
+        reachable_droplets: Whether new Droplets have the public address 127.0.0.1; if not, theirs leads nowhere.
     """
 
     taggable_backups: bool = True
@@ -27,4 +29,9 @@ class Behavior:
     feed_lag_seconds: float = 0.0
     lock_seconds: float = 3.0
     max_per_page: int = 200
-    out_of_scope: frozenset[str] = frozenset()
+    out_of_scope: frozenset[str | tuple[str, str]] = frozenset()
+    reachable_droplets: bool = False
+
+    def is_out_of_scope(self, method: str, path: str) -> bool:
+        """Whether the token's scopes do not cover a request."""
+        return path in self.out_of_scope or (method, path) in self.out_of_scope

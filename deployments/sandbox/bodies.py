@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from deployments.sandbox.account import Account, Action, Droplet, Image, Tag
+from deployments.sandbox.firewalls import Firewall
 from deployments.sandbox.regions import Region, Size
+from deployments.sandbox.ssh_keys import SshKey
+from deployments.sandbox.vpcs import Vpc
 
 Body = dict[str, object]
 
@@ -99,18 +102,22 @@ def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
         "disk": size.disk,
         "disk_info": _disk_info(size),
         "locked": False,
-        "status": "active",
+        "status": droplet.status,
         "kernel": None,
         "created_at": timestamp(droplet.created_at),
-        "features": [*(["backups"] if droplet.backup_hour is not None else []), "private_networking"],
+        "features": [
+            *(["backups"] if droplet.backup_hour is not None else []),
+            "private_networking",
+            *droplet.options,
+        ],
         "backup_ids": [image_id for image_id, kind in types.items() if kind == "backup"],
-        "next_backup_window": _next_backup_window(droplet.backup_hour, now),
+        "next_backup_window": _next_backup_window(droplet, now),
         "snapshot_ids": [image_id for image_id, kind in types.items() if kind == "snapshot"],
         "image": image_body(droplet.base_image, now),
         "volume_ids": droplet.volume_ids,
-        "size": _size_body(size, account),
+        "size": size_body(size, account),
         "size_slug": size.slug,
-        "networks": _networks(droplet),
+        "networks": _networks(droplet) if droplet.status != "new" else {"v4": [], "v6": []},
         "region": region_body(account.regions[droplet.region]),
         "tags": droplet.tags,
         "vpc_uuid": droplet.vpc_uuid,
@@ -128,10 +135,10 @@ def tag_body(tag: Tag, base_url: str) -> Body:
     return {"name": tag.name, "resources": resources}
 
 
-def account_body() -> Body:
+def account_body(account: Account) -> Body:
     """The account itself."""
     return {
-        "droplet_limit": 2000,
+        "droplet_limit": account.droplet_limit,
         "floating_ip_limit": 5,
         "email": "sammy@example.com",
         "name": "Sammy the Shark",
@@ -143,6 +150,47 @@ def account_body() -> Body:
     }
 
 
+def action_link(action: Action, rel: str, base_url: str) -> Body:
+    """A link to an action."""
+    return {"id": action.id, "rel": rel, "href": f"{base_url}/v2/actions/{action.id}"}
+
+
+def vpc_body(vpc: Vpc) -> Body:
+    """A VPC network."""
+    return {
+        "id": vpc.id,
+        "urn": f"do:vpc:{vpc.id}",
+        "name": vpc.name,
+        "description": vpc.description,
+        "region": vpc.region,
+        "ip_range": vpc.ip_range,
+        "created_at": timestamp(vpc.created_at),
+        "default": vpc.default,
+    }
+
+
+def ssh_key_body(key: SshKey) -> Body:
+    """An SSH key."""
+    return {"id": key.id, "fingerprint": key.fingerprint, "public_key": key.public_key, "name": key.name}
+
+
+def firewall_body(firewall: Firewall, now: float) -> Body:
+    """A firewall."""
+    waiting = now < firewall.applied_at
+    pending = [{"droplet_id": number, "removing": False, "status": "waiting"} for number in firewall.droplet_ids]
+    return {
+        "id": firewall.id,
+        "name": firewall.name,
+        "status": "waiting" if waiting else "succeeded",
+        "inbound_rules": firewall.inbound_rules,
+        "outbound_rules": firewall.outbound_rules,
+        "created_at": timestamp(firewall.created_at),
+        "droplet_ids": firewall.droplet_ids,
+        "tags": firewall.tags,
+        "pending_changes": pending if waiting else [],
+    }
+
+
 def _tagged(resources: Iterable[tuple[str, int]], base_url: str) -> Body:
     found = list(resources)
     if not found:
@@ -151,7 +199,8 @@ def _tagged(resources: Iterable[tuple[str, int]], base_url: str) -> Body:
     return {"count": len(found), "last_tagged_uri": f"{base_url}/v2/{kind}s/{last}"}
 
 
-def _size_body(size: Size, account: Account) -> Body:
+def size_body(size: Size, account: Account) -> Body:
+    """A Droplet size, and where it is available."""
     body: Body = {
         "slug": size.slug,
         "memory": size.memory,
@@ -180,14 +229,28 @@ def _gpu(size: Size) -> Body:
 
 def _networks(droplet: Droplet) -> Body:
     private = {"ip_address": droplet.private_ip, "netmask": "255.255.0.0", "gateway": "nil", "type": "private"}
-    public = {"ip_address": droplet.public_ip, "netmask": "255.255.255.0", "gateway": "203.0.113.1", "type": "public"}
-    return {"v4": [private, public], "v6": []}
+    if droplet.public_ip is None:
+        return {"v4": [private], "v6": []}
+    gateway = f"{droplet.public_ip.rpartition('.')[0]}.1"
+    public = {
+        "ip_address": droplet.public_ip,
+        "netmask": "255.255.255.0",
+        "gateway": gateway,
+        "type": "public",
+    }
+    return {"v4": [private, public], "v6": [_ipv6(droplet)] if "ipv6" in droplet.options else []}
 
 
-def _next_backup_window(hour: int | None, now: float) -> Body | None:
-    if hour is None:
+def _ipv6(droplet: Droplet) -> Body:
+    network = "2001:db8:0:1010"
+    address = f"{network}::{droplet.id >> 16:x}:{droplet.id & 0xFFFF:x}"
+    return {"ip_address": address, "netmask": 64, "gateway": f"{network}::1", "type": "public"}
+
+
+def _next_backup_window(droplet: Droplet, now: float) -> Body | None:
+    if droplet.backup_hour is None or droplet.status == "new":
         return None
-    start = now - now % DAY + hour * 3600
+    start = now - now % DAY + droplet.backup_hour * 3600
     if start <= now:
         start += DAY
     return {"start": timestamp(start), "end": timestamp(start + 23 * 3600)}

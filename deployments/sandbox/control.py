@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from deployments.sandbox.account import Account, Action
-from deployments.sandbox.bodies import action_body, image_body
+from deployments.sandbox.bodies import action_body, droplet_body, firewall_body, image_body
 from deployments.sandbox.faults import Fault, Faults
 from deployments.sandbox.limits import Limits
 from deployments.sandbox.request_log import RequestLog
@@ -40,7 +40,7 @@ class Control:
         ]
 
     async def show_record(self, _: Request) -> Response:
-        """`GET`: every request, action and deletion, and a summary."""
+        """`GET`: every request, action, creation and deletion, and a summary."""
         statuses = {str(status): count for status, count in self.record.requests_by_status().items()}
         summary = {
             "requests": len(self.record.requests),
@@ -49,6 +49,9 @@ class Control:
             "actions": len(self.record.actions),
             "requests_per_action": self.record.requests_per_action(),
             "duplicate_transfers": [action.id for action in self.record.duplicate_transfers()],
+            "created_twice": [record.droplet_id for record in self.record.created_twice()],
+            "left_behind": [record.droplet_id for record in self.record.left_behind()],
+            "originals_destroyed": [record.droplet_id for record in self.record.originals_destroyed()],
         }
         return JSONResponse(
             {
@@ -56,11 +59,15 @@ class Control:
                 "requests": [asdict(seen) for seen in self.record.requests],
                 "actions": [_true_times(action) for action in self.record.actions],
                 "deleted": [asdict(deletion) for deletion in self.record.deleted],
+                "created": [asdict(record) for record in self.record.created],
+                "destroyed": [asdict(record) for record in self.record.destroyed],
+                "firewalls_created": [asdict(record) for record in self.record.firewalls_created],
+                "firewalls_deleted": [asdict(record) for record in self.record.firewalls_deleted],
             }
         )
 
     async def show_state(self, _: Request) -> Response:
-        """`GET`: the account's private images and actions, as they are now."""
+        """`GET`: the account's private images, actions, Droplets and firewalls, as they are now."""
         now = self.clock()
         self.account.advance(now)
         own = [image for image in self.account.images.values() if not image.public]
@@ -69,6 +76,8 @@ class Control:
                 "now": now,
                 "images": [image_body(image, now) for image in own],
                 "actions": [action_body(action, self.account) for action in self.account.started],
+                "droplets": [droplet_body(each, self.account, now) for each in self.account.droplets.values()],
+                "firewalls": [firewall_body(each, now) for each in self.account.firewalls.values()],
             }
         )
 
@@ -106,7 +115,7 @@ def _true_times(action: Action) -> dict[str, object]:
     return {
         "id": action.id,
         "type": action.type,
-        "image_id": action.resource_id,
+        f"{action.resource_type}_id": action.resource_id,
         "region": action.region,
         "started_at": action.started_at,
         "ends_at": action.ends_at if action.fate.ends else None,

@@ -9,11 +9,16 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from deployments.sandbox.account import Fate
-from deployments.sandbox.errors import ApiError, error, forbidden, not_found
+from deployments.sandbox.errors import ApiError, error, forbidden, not_found, unprocessable
 from deployments.sandbox.faults import Fault, FaultKind
 from deployments.sandbox.responses import ResponseBody, html_response, json_response
 
 LIMIT_MESSAGE = "API Rate limit exceeded."
+REFUSALS = {
+    FaultKind.FORBIDDEN: forbidden(),
+    FaultKind.NOT_FOUND: not_found(),
+    FaultKind.NO_CAPACITY: unprocessable("There is not enough capacity in this region at the moment."),
+}
 SECONDS_A_YEAR = 31_536_000
 GIANT_NUMBER = "9" * 5000
 STYLE = "<style>" + ".cf-error-details { color: #404040; margin: 0 auto; } " * 200 + "</style>"
@@ -96,10 +101,8 @@ def fault_response(fault: Fault, request_id: str, now: float) -> ResponseBody | 
         case FaultKind.UNAVAILABLE_RETRY_AFTER:
             seconds = str(max(1, math.ceil(fault.seconds)))
             return replace(html_response(503, "503 Service Unavailable"), headers={"retry-after": seconds})
-        case FaultKind.FORBIDDEN:
-            return _refusal(forbidden(), fault, request_id)
-        case FaultKind.NOT_FOUND:
-            return _refusal(not_found(), fault, request_id)
+        case FaultKind.FORBIDDEN | FaultKind.NOT_FOUND | FaultKind.NO_CAPACITY:
+            return _refusal(REFUSALS[fault.kind], fault, request_id)
         case FaultKind.ODD_STATUS:
             return _odd_status(fault, request_id)
         case FaultKind.UNAVAILABLE_HTML:
@@ -160,14 +163,19 @@ def _malformed(response: ResponseBody, fault: Fault, page: int) -> ResponseBody:
 def fate(fault: Fault | None) -> Fate:
     """How the action that a request starts will end."""
     match fault.kind if fault else None:
-        case FaultKind.ACTION_ERRORED:
+        case FaultKind.ACTION_ERRORED | FaultKind.CREATE_ERRORED:
             return Fate(outcome="errored")
-        case FaultKind.ACTION_ENDLESS:
+        case FaultKind.ACTION_ENDLESS | FaultKind.CREATE_ENDLESS:
             return Fate(ends=False)
         case FaultKind.ACTION_UNLISTED:
             return Fate(listed=False)
         case _:
             return Fate()
+
+
+def lag(fault: Fault | None) -> float:
+    """How long a Droplet that a request destroys is still listed."""
+    return fault.seconds if fault and fault.kind == FaultKind.SLOW_DELETE else 0.0
 
 
 def without(content: object, field: str) -> object:

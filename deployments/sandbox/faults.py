@@ -12,6 +12,8 @@ from random import Random
 STARTS_AN_ACTION = re.compile(r"/v2/images/[^/]+/actions")
 LISTS_OF_EVERYONE = re.compile(r"/v2/(actions|snapshots)")
 """Lists with entries for all kinds of resources."""
+CREATES_DROPLETS = re.compile(r"/v2/droplets")
+DESTROYS_DROPLETS = re.compile(r"/v2/droplets(/[^/]+)?")
 
 
 class FaultKind(StrEnum):
@@ -51,6 +53,10 @@ class FaultKind(StrEnum):
     ACTION_ERRORED = "action-errored"
     ACTION_ENDLESS = "action-endless"
     ACTION_UNLISTED = "action-unlisted"
+    NO_CAPACITY = "no-capacity"
+    CREATE_ERRORED = "create-errored"
+    CREATE_ENDLESS = "create-endless"
+    SLOW_DELETE = "slow-delete"
 
 
 LIMIT_FAULTS = frozenset(
@@ -67,7 +73,16 @@ LIMIT_FAULTS = frozenset(
 """Injected 429s. Like real ones, they do not count as requests."""
 
 ACTION_FAULTS = frozenset({FaultKind.ACTION_ERRORED, FaultKind.ACTION_ENDLESS, FaultKind.ACTION_UNLISTED})
-"""Faults of an accepted action; they apply only to the POST that starts it."""
+"""Faults of an accepted action on an image; they apply only to the POST that starts it."""
+
+CREATE_FAULTS = frozenset({FaultKind.NO_CAPACITY, FaultKind.CREATE_ERRORED, FaultKind.CREATE_ENDLESS})
+"""Faults that apply only to the POST that creates Droplets."""
+
+DROPLET_FAULTS = CREATE_FAULTS | {FaultKind.SLOW_DELETE}
+"""Faults that apply only to requests that create or destroy Droplets."""
+
+IMAGE_FAULTS = tuple(kind for kind in FaultKind if kind not in DROPLET_FAULTS)
+"""All others: those that requests about images can meet."""
 
 LIST_FAULTS = frozenset({FaultKind.FOREIGN_ENTRIES, FaultKind.ENDLESS_PAGES})
 """Faults of lists only; foreign entries apply to the lists of all kinds of resources."""
@@ -81,6 +96,7 @@ FAULTS_BEFORE_WORK = LIMIT_FAULTS | {
     FaultKind.NOT_FOUND,
     FaultKind.ODD_STATUS,
     FaultKind.DROP_BEFORE,
+    FaultKind.NO_CAPACITY,
 }
 """Faults that replace the work."""
 
@@ -96,10 +112,11 @@ class Fault:
         times: How many requests it applies to; None for all.
         skip: How many matching requests to skip first.
         seconds: By the client's clock: the delay of a slow response, the time per byte of a drip, the value of
-            `retry-after`, or how far `ratelimit-reset` lies in the future or past.
+            `retry-after`, how far `ratelimit-reset` lies in the future or past, or how long a destroyed Droplet
+            is still listed.
         field: The field to remove, wherever it occurs in the body.
         status: The odd status, 300 to 599.
-        message: The message of an odd status, a 403 or a 404; empty for the usual one.
+        message: The message of an odd status, a 403, a 404 or a lack of capacity; empty for the usual one.
         size: The padding of a giant body, in bytes.
     """
 
@@ -122,13 +139,22 @@ class Fault:
 
     def matches(self, method: str, path: str) -> bool:
         """Whether it applies to a request."""
-        if self.kind in ACTION_FAULTS and not (method == "POST" and STARTS_AN_ACTION.fullmatch(path)):
-            return False
-        if self.kind in LIST_FAULTS and method != "GET":
-            return False
-        if self.kind == FaultKind.FOREIGN_ENTRIES and not LISTS_OF_EVERYONE.fullmatch(path):
+        if not _applies_to(self.kind, method, path):
             return False
         return self.method in (None, method) and re.search(self.path, path) is not None
+
+
+def _applies_to(kind: FaultKind, method: str, path: str) -> bool:
+    """Whether a kind of fault makes sense for a request."""
+    if kind in ACTION_FAULTS:
+        return method == "POST" and STARTS_AN_ACTION.fullmatch(path) is not None
+    if kind in CREATE_FAULTS:
+        return method == "POST" and CREATES_DROPLETS.fullmatch(path) is not None
+    if kind == FaultKind.SLOW_DELETE:
+        return method == "DELETE" and DESTROYS_DROPLETS.fullmatch(path) is not None
+    if kind == FaultKind.FOREIGN_ENTRIES:
+        return method == "GET" and LISTS_OF_EVERYONE.fullmatch(path) is not None
+    return kind not in LIST_FAULTS or method == "GET"
 
 
 @dataclass(slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from uuid import UUID
 
 from deployments.sandbox.account import Account, Droplet, Image, ImageType, Tag
 from deployments.sandbox.behavior import Behavior
+from deployments.sandbox.firewalls import Firewall, Rule, allow, allow_out
 from deployments.sandbox.regions import GPU_SIZE, SIZES, Size
 
 HOUR = 3600.0
@@ -85,8 +87,33 @@ class _Generator:
             trainer = self.add_droplet("trainer-01", GPU_SIZE, public[1], region="tor1")
             self.add_backups(trainer, backups)
         self.add_image("legacy-erp.qcow2", "custom", self.now - 90 * DAY, 14.2, "nyc3", disk=20)
+        self.add_firewalls()
         for started_at, ended_at, kind, droplet in sorted(self.past, key=lambda past: past[0]):
             self.account.add_past_action(kind, droplet, started_at, ended_at)
+
+    def add_firewalls(self) -> None:
+        databases = [droplet.id for droplet in self.account.droplets.values() if droplet.name.startswith("db-")]
+        web = [allow("22", addresses=["192.0.2.0/24"]), allow("443", addresses=["0.0.0.0/0", "::/0"])]
+        self.add_firewall("public-web", web, tags=["env:prod"])
+        self.add_firewall("databases", [allow("5432", tags=["env:prod", "env:staging"])], droplet_ids=databases)
+
+    def add_firewall(
+        self, name: str, inbound: list[Rule], tags: Sequence[str] = (), droplet_ids: Sequence[int] = ()
+    ) -> None:
+        created_at = self.now - 60 * DAY
+        outbound = [allow_out(protocol) for protocol in ("tcp", "udp", "icmp")]
+        self.account.add_firewall(
+            Firewall(
+                id=self.account.new_firewall_id(),
+                name=name,
+                created_at=created_at,
+                applied_at=created_at,
+                inbound_rules=inbound,
+                outbound_rules=outbound,
+                droplet_ids=list(droplet_ids),
+                tags=list(tags),
+            )
+        )
 
     def add_public_image(self, name: str, distribution: str, slug: str, application: bool) -> Image:
         image = Image(
@@ -108,18 +135,22 @@ class _Generator:
 
     def add_droplet(self, name: str, size: Size, base: Image, region: str | None = None) -> Droplet:
         self.last_droplet_id += self.draw.randint(1, 999)
+        home = region or self.draw.choice(self.homes)
+        vpc = self.account.default_vpc(home)
         droplet = Droplet(
             id=self.last_droplet_id,
             name=name,
-            region=region or self.draw.choice(self.homes),
+            region=home,
             size=size,
             created_at=self.now - self.draw.uniform(30, 90) * DAY,
             base_image=base,
             public_ip=f"203.0.113.{self.draw.randint(2, 254)}",
-            private_ip=f"10.128.{self.draw.randint(0, 255)}.{self.draw.randint(2, 254)}",
-            vpc_uuid=str(UUID(int=self.draw.getrandbits(128), version=4)),
+            private_ip=f"{vpc.prefix}.{self.draw.randint(0, 255)}.{self.draw.randint(2, 254)}",
+            vpc_uuid=vpc.id,
         )
-        self.account.droplets[droplet.id] = droplet
+        # Unused, but without it every seed would generate another account.
+        self.draw.getrandbits(128)
+        self.account.add_droplet(droplet)
         self.past.append((droplet.created_at, droplet.created_at + 40, "create", droplet))
         return droplet
 

@@ -1,6 +1,6 @@
 """The rate limits of one token: two sliding windows, in which each request counts until its own timer runs out.
 
-A refused request counts in neither window.
+A refused request counts in neither window. SSH keys have a window of their own.
 https://docs.digitalocean.com/reference/api/digitalocean/#section/Introduction/Rate-Limit
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 RESET_IN_PAST_SECONDS = 60
+KEYS_PER_MINUTE = 10
 
 
 class Window:
@@ -87,6 +88,7 @@ class Limits:
     ) -> None:
         self.burst = Window(per_minute, 60 / speed)
         self.hour = Window(per_hour, 3600 / speed)
+        self.keys = Window(KEYS_PER_MINUTE, 60 / speed)
         self._refusals_say_when = refusals_say_when
         self._neighbour_interval = math.inf
         self._neighbour_next = math.inf
@@ -129,6 +131,26 @@ class Limits:
         with self._lock:
             self._let_neighbour_catch_up(now)
             return self._spend([now - over_seconds * i / requests for i in reversed(range(requests))], now)
+
+    def keys_retry_after(self, now: float) -> int | None:
+        """Check whether a request for SSH keys is refused.
+
+        Args:
+            now: The time, in Unix seconds.
+
+        Returns:
+            How many seconds to wait; None if it is not refused.
+        """
+        with self._lock:
+            self.keys.expire(now)
+            if self.keys.remaining:
+                return None
+            return max(1, math.ceil((self.keys.next_expiry or now) - now))
+
+    def spend_on_keys(self, now: float) -> None:
+        """Count a request for SSH keys."""
+        with self._lock:
+            self.keys.count([now])
 
     def set_neighbour(self, per_minute: float, now: float) -> None:
         """Set how many requests per minute, by the sped-up clock, the neighbour sends from now on."""

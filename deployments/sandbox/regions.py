@@ -38,6 +38,7 @@ SIZES = (
     Size("s-8vcpu-16gb", 16384, 8, 320, 96),
 )
 GPU_SIZE = Size("gpu-h100x1-80gb", 245760, 20, 720, 2522.16, "H100 GPU - 1X", "nvidia_h100")
+ALL_SIZES = {size.slug: size for size in (*SIZES, GPU_SIZE)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Self
 
-from deployments.sandbox.account import Action, Deletion
+from deployments.sandbox.account import Account, Action, Deletion, DropletRecord, FirewallRecord
 from deployments.sandbox.faults import FaultKind
 
 
@@ -35,11 +37,50 @@ class SeenRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestLog:
-    """Every request, started action and deleted image, oldest first."""
+    """Every request, started action and deleted image, and what became of Droplets and firewalls, oldest first."""
 
     requests: list[SeenRequest] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     deleted: list[Deletion] = field(default_factory=list)
+    created: list[DropletRecord] = field(default_factory=list)
+    destroyed: list[DropletRecord] = field(default_factory=list)
+    firewalls_created: list[FirewallRecord] = field(default_factory=list)
+    firewalls_deleted: list[FirewallRecord] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, account: Account) -> Self:
+        """A log that shows what the client does to an account."""
+        return cls(
+            actions=account.started,
+            deleted=account.deleted,
+            created=account.created,
+            destroyed=account.destroyed,
+            firewalls_created=account.firewalls_created,
+            firewalls_deleted=account.firewalls_deleted,
+        )
+
+    def created_twice(self) -> list[DropletRecord]:
+        """The Droplets created while another one of the same name and image, that the client had created, existed."""
+        ended = {record.droplet_id: record.at for record in self.destroyed}
+        return [
+            later
+            for number, later in enumerate(self.created)
+            if any(
+                (earlier.name, earlier.image_id) == (later.name, later.image_id)
+                and ended.get(earlier.droplet_id, math.inf) > later.at
+                for earlier in self.created[:number]
+            )
+        ]
+
+    def left_behind(self) -> list[DropletRecord]:
+        """The Droplets that the client created and did not destroy."""
+        destroyed = {record.droplet_id for record in self.destroyed}
+        return [record for record in self.created if record.droplet_id not in destroyed]
+
+    def originals_destroyed(self) -> list[DropletRecord]:
+        """The Droplets that the client destroyed and had not created."""
+        created = {record.droplet_id for record in self.created}
+        return [record for record in self.destroyed if record.droplet_id not in created]
 
     def duplicate_transfers(self) -> list[Action]:
         """The transfers that were started twice."""

@@ -19,14 +19,14 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from deployments.sandbox.account import LOOPBACK, Account
 from deployments.sandbox.app import ConnectionDropped, sandbox_app
 from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.faults import Faults
 from deployments.sandbox.fixtures import make_account
 from deployments.sandbox.limits import Limits
+from deployments.sandbox.listeners import Listeners
 from deployments.sandbox.request_log import RequestLog
-
-LOOPBACK = "127.0.0.1"
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -91,8 +91,9 @@ class Sandbox:
         )
         self.limits = Limits(requests_per_minute, requests_per_hour, speed, refusals_say_when=refusals_say_when)
         self.faults = Faults()
-        self.record = RequestLog(actions=self.account.started, deleted=self.account.deleted)
+        self.record = RequestLog.of(self.account)
         self._clock = clock
+        self._listeners = Listeners()
         self._port = port
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -146,6 +147,7 @@ class Sandbox:
         if self._server and self._thread:
             self._server.stop()
             self._thread.join()
+        self._listeners.close()
 
     def _app(self, sleep: Sleep) -> ASGIApp:
         app = sandbox_app(
@@ -157,7 +159,7 @@ class Sandbox:
             clock=self._clock,
             sleep=sleep,
         )
-        return _dated(app, self._clock)
+        return _answering(_dated(app, self._clock), self.account, self._listeners)
 
 
 def token_for(seed: int) -> str:
@@ -214,6 +216,19 @@ def _dated(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
         await app(scope, receive, send_dated)
 
     return dated
+
+
+def _answering(app: ASGIApp, account: Account, listeners: Listeners) -> ASGIApp:
+    """Have the account's Droplets answer on their ports before a response shows that they are active."""
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_after(message: Message) -> None:
+            listeners.listen_on(account.open_ports())
+            await send(message)
+
+        await app(scope, receive, send_after)
+
+    return answering
 
 
 class _Server(uvicorn.Server):

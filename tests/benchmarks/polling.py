@@ -104,7 +104,7 @@ async def copy_everywhere(droplets: int, seed: int, latency: float, behavior: Be
     """
     world = World(latency=latency)
     world.account = make_account(now=EPOCH, droplets=droplets, seed=seed, behavior=behavior)
-    world.record = RequestLog(actions=world.account.started, deleted=world.account.deleted)
+    world.record = RequestLog.of(world.account)
     world.limits.set_neighbour(neighbor, world.clock.unix())
     connection = connection_to(world)
     plan = await plan_for(connection, (await select(connection, 1)).candidates)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from deployments.sandbox import Account, Droplet, Fault, FaultKind, Faults, Image, RequestLog
-from deployments.sandbox.faults import LIST_FAULTS
+from deployments.sandbox.faults import IMAGE_FAULTS, LIST_FAULTS
 from flows.retention.rule import RetentionRule
 from tests.torture.judging import duplicate_conversions
 
@@ -43,7 +43,7 @@ def go_wrong(
     *,
     rate: float,
     seed: int,
-    at_random: Collection[FaultKind] = tuple(FaultKind),
+    at_random: Collection[FaultKind] = IMAGE_FAULTS,
     seconds: float = 1.0,
 ) -> None:
     """Have a share of all requests go wrong at random, and besides where it hurts most what has been seen least there.
@@ -67,7 +67,7 @@ def go_wrong(
 def _least_seen(record: RequestLog, method: str, path: str) -> list[FaultKind]:
     """The kinds that such a request can suffer, those first that such requests have suffered least."""
     hits = Counter(seen.fault for seen in record.requests if seen.method == method)
-    return sorted((kind for kind in FaultKind if Fault(kind).matches(method, path)), key=lambda kind: hits[kind])
+    return sorted((kind for kind in IMAGE_FAULTS if Fault(kind).matches(method, path)), key=lambda kind: hits[kind])
 
 
 @dataclass

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from deployments.sandbox import FaultKind, Sandbox
+from deployments.sandbox.faults import IMAGE_FAULTS
 
 
 @dataclass
@@ -139,8 +140,8 @@ class Ledger:
         total: Counter[FaultKind] = Counter()
         for each in self.verdicts:
             total.update(each.faults)
-        never = [kind.value for kind in FaultKind if not total[kind]]
-        counts = ", ".join(f"{kind.value} {total[kind]}" for kind in FaultKind if total[kind])
+        never = [kind.value for kind in IMAGE_FAULTS if not total[kind]]
+        counts = ", ".join(f"{kind.value} {total[kind]}" for kind in IMAGE_FAULTS if total[kind])
         return f"Each kind, alone and among others: {counts}." + (f" Never: {', '.join(never)}." if never else "")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from deployments.sandbox import FaultKind, Sandbox
-from deployments.sandbox.faults import ACTION_FAULTS
+from deployments.sandbox.faults import ACTION_FAULTS, IMAGE_FAULTS
 from tests.end_to_end.prefect_server import PrefectView
 from tests.torture.ledger import Ledger
 from tests.torture.trials import COPYING, EACH_ONCE, FLOWS, PRUNING, SEEDS, Trial, files_that_tell, undergo
@@ -29,7 +29,7 @@ problem that neither a row nor a state message names, or a row that is wrong."""
 IN_EVERY_TEST_RUN = Trial(EACH_ONCE, "replicate_backups", SEEDS[0])
 FULL = [
     Trial(fault, flow, seed)
-    for fault in map(str, FaultKind)
+    for fault in map(str, IMAGE_FAULTS)
     for flow in FLOWS
     if not (flow == PRUNING and FaultKind(fault) in ACTION_FAULTS)
     for seed in (SEEDS if flow == COPYING[0] else SEEDS[:1])

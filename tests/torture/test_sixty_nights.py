@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from deployments.sandbox import FaultKind, Sandbox
-from deployments.sandbox.faults import LIMIT_FAULTS
+from deployments.sandbox.faults import IMAGE_FAULTS, LIMIT_FAULTS
 from flows.replicate_backups import replicate_backups
 from flows.retention.rule import RetentionRule
 from tasks.digitalocean import client
@@ -46,7 +46,7 @@ MOST_RUNS_A_NIGHT = 6
 MAXIMA = {"most of a Droplet", "the rule keeps at most"}
 
 # A made-up 429 stops everybody for a second or two, so these come in their turn only.
-AT_RANDOM = frozenset(FaultKind) - LIMIT_FAULTS
+AT_RANDOM = frozenset(IMAGE_FAULTS) - LIMIT_FAULTS
 
 CONDITIONS = f"""\
 Each night every Droplet gets a backup, and backups of a week ago rotate away; then a run copies the newest to two
@@ -93,7 +93,7 @@ class Table:
         for accounts in self.lines.values():
             for _, nights in accounts:
                 total.update(nights.faults)
-        return "Each kind of fault: " + ", ".join(f"{kind.value} {total[kind]}" for kind in FaultKind) + "."
+        return "Each kind of fault: " + ", ".join(f"{kind.value} {total[kind]}" for kind in IMAGE_FAULTS) + "."
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_nightly_runs_through_prefect_leave_what_the_rule_says_despite_faults(
         if night == count // 3:
             sandbox.account.delete_droplet(lost)
     if count == NIGHTS:
-        assert nights.faults.keys() == set(FaultKind)
+        assert nights.faults.keys() == set(IMAGE_FAULTS)
         table.add("`replicate_backups(prune=True)`, through Prefect and HTTP", count, nights)
 
 

@@ -13,7 +13,7 @@ from prefect import State
 from prefect.logging.handlers import APILogHandler
 
 from deployments.sandbox import Behavior, Fault, FaultKind, Image, Sandbox
-from deployments.sandbox.faults import LIMIT_FAULTS, LIST_FAULTS
+from deployments.sandbox.faults import IMAGE_FAULTS, LIMIT_FAULTS, LIST_FAULTS
 from flows.convert_backups import convert_backups
 from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
@@ -71,7 +71,7 @@ class Trial:
 
     @property
     def kinds(self) -> list[FaultKind]:
-        return list(FaultKind) if self.fault in {EACH_ONCE, ALL_TOGETHER} else [FaultKind(self.fault)]
+        return list(IMAGE_FAULTS) if self.fault in {EACH_ONCE, ALL_TOGETHER} else [FaultKind(self.fault)]
 
     @property
     def rate(self) -> float:
@@ -84,7 +84,7 @@ class Trial:
 
     @property
     def droplets(self) -> int:
-        return len(FaultKind) if self.fault == EACH_ONCE else 2
+        return len(IMAGE_FAULTS) if self.fault == EACH_ONCE else 2
 
     @property
     def many_gigabytes(self) -> float:

@@ -27,6 +27,8 @@ class Call:
     query: Mapping[str, str]
     body: object = None
     fate: Fate = field(default_factory=Fate)
+    lag: float = 0.0
+    """How long a destroyed Droplet is still listed."""
 
     def body_field(self, name: str) -> object:
         """A field of the request's body; None if it is missing.
@@ -67,6 +69,18 @@ def find(known: Mapping[int, Item], text: str) -> Item:
         ApiError: It does not exist.
     """
     found = known.get(int(text)) if text.isascii() and text.isdigit() else None
+    if found is None:
+        raise not_found()
+    return found
+
+
+def find_named(known: Mapping[str, Item], name: str) -> Item:
+    """Find an object by the name or UUID in a path or query.
+
+    Raises:
+        ApiError: It does not exist.
+    """
+    found = known.get(name)
     if found is None:
         raise not_found()
     return found

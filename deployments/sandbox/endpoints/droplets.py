@@ -1,12 +1,13 @@
-"""Droplets and their images: `/v2/droplets`, `/v2/snapshots`."""
+"""Droplets and their images: `/v2/droplets`."""
 
 from __future__ import annotations
 
 from deployments.sandbox.account import Droplet
-from deployments.sandbox.bodies import droplet_body, droplet_image_body, snapshot_body
-from deployments.sandbox.endpoints.call import Call, find
+from deployments.sandbox.bodies import droplet_body, droplet_image_body
+from deployments.sandbox.endpoints.call import Call, find, find_named
 from deployments.sandbox.errors import unprocessable
-from deployments.sandbox.responses import ResponseBody, json_response
+from deployments.sandbox.responses import NO_CONTENT, ResponseBody, json_response
+from deployments.sandbox.rules import PENDING_EVENT
 
 
 def list_droplets(call: Call) -> ResponseBody:
@@ -27,7 +28,7 @@ def list_droplets(call: Call) -> ResponseBody:
 
 def get_droplet(call: Call) -> ResponseBody:
     """`GET /v2/droplets/{droplet_id}`."""
-    return json_response(200, {"droplet": droplet_body(_droplet(call), call.account, call.now)})
+    return json_response(200, {"droplet": droplet_body(droplet_named(call), call.account, call.now)})
 
 
 def list_droplet_backups(call: Call) -> ResponseBody:
@@ -40,22 +41,34 @@ def list_droplet_snapshots(call: Call) -> ResponseBody:
     return _images_of_droplet(call, "snapshots", "snapshot")
 
 
-def list_snapshots(call: Call) -> ResponseBody:
-    """`GET /v2/snapshots`; the account has no volumes."""
-    kind = call.one_of("resource_type", ("droplet", "volume"))
-    snapshots = [
-        image
-        for image in call.account.images.values()
-        if image.droplet_id is not None and image.shown_type(call.now) == "snapshot" and kind != "volume"
-    ]
-    return call.listing("snapshots", snapshots, lambda image: snapshot_body(image, call.now))
+def destroy_droplet(call: Call) -> ResponseBody:
+    """`DELETE /v2/droplets/{droplet_id}`."""
+    return _destroy(call, [droplet_named(call)])
 
 
-def _droplet(call: Call) -> Droplet:
+def destroy_tagged_droplets(call: Call) -> ResponseBody:
+    """`DELETE /v2/droplets?tag_name=`: all Droplets with the tag, or none if one is refused."""
+    tag = call.query.get("tag_name")
+    if not tag:
+        raise unprocessable("tag_name is required.")
+    find_named(call.account.tags, tag)
+    return _destroy(call, [droplet for droplet in call.account.droplets.values() if tag in droplet.tags])
+
+
+def droplet_named(call: Call) -> Droplet:
+    """The Droplet in the path."""
     return find(call.account.droplets, call.params["droplet_id"])
 
 
+def _destroy(call: Call, droplets: list[Droplet]) -> ResponseBody:
+    if any(droplet.is_busy() for droplet in droplets):
+        raise unprocessable(PENDING_EVENT)
+    for droplet in droplets:
+        call.account.destroy_droplet(droplet, call.now, call.lag)
+    return NO_CONTENT
+
+
 def _images_of_droplet(call: Call, name: str, kind: str) -> ResponseBody:
-    images = [call.account.images[image_id] for image_id in _droplet(call).image_ids]
+    images = [call.account.images[image_id] for image_id in droplet_named(call).image_ids]
     shown = [image for image in images if image.shown_type(call.now) == kind]
     return call.listing(name, shown, lambda image: droplet_image_body(image, call.now))

@@ -50,7 +50,11 @@ def update_image(call: Call) -> ResponseBody:
 
 def delete_image(call: Call) -> ResponseBody:
     """`DELETE /v2/images/{image_id}`."""
-    image = own_image_named(call)
+    return remove_image(call, own_image_named(call))
+
+
+def remove_image(call: Call, image: Image) -> ResponseBody:
+    """Delete an image, if it may be deleted."""
     if reason := why_not_delete(image, call.now):
         raise unprocessable(reason)
     call.account.deleted.append(Deletion.of(image, call.now))

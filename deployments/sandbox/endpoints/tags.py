@@ -6,7 +6,7 @@ import re
 
 from deployments.sandbox.account import Droplet, Image, Tag
 from deployments.sandbox.bodies import tag_body
-from deployments.sandbox.endpoints.call import Call, find
+from deployments.sandbox.endpoints.call import Call, find, find_named
 from deployments.sandbox.errors import ApiError, not_found, unprocessable
 from deployments.sandbox.responses import NO_CONTENT, ResponseBody, json_response
 
@@ -29,9 +29,13 @@ def create_tag(call: Call) -> ResponseBody:
     name = call.body_field("name")
     if not isinstance(name, str) or not TAG_NAME.fullmatch(name):
         raise _bad_tag(name)
-    known = {tag.lower(): tag for tag in call.account.tags}
-    tag = call.account.tags.setdefault(known.get(name.lower(), name), Tag(name))
-    return json_response(201, {"tag": tag_body(tag, call.base_url)})
+    return json_response(201, {"tag": tag_body(call.account.tag_named(name), call.base_url)})
+
+
+def delete_tag(call: Call) -> ResponseBody:
+    """`DELETE /v2/tags/{tag_id}`: removes it from all resources."""
+    call.account.delete_tag(_tag(call))
+    return NO_CONTENT
 
 
 def tag_resources(call: Call) -> ResponseBody:
@@ -55,10 +59,7 @@ def untag_resources(call: Call) -> ResponseBody:
 
 
 def _tag(call: Call) -> Tag:
-    tag = call.account.tags.get(call.params["tag_id"])
-    if tag is None:
-        raise not_found()
-    return tag
+    return find_named(call.account.tags, call.params["tag_id"])
 
 
 def _bad_tag(name: object) -> ApiError:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from deployments.sandbox import Behavior, Droplet, FaultKind, Image
+from deployments.sandbox.faults import IMAGE_FAULTS
 from deployments.sandbox.rules import why_not_convert, why_not_transfer
 from flows.reporting.report import BAD_OUTCOMES, Row
 from tasks.digitalocean import APIError
@@ -35,7 +36,7 @@ LONGEST_HISTORY = 365 * 24 * HOUR
 seeds = st.integers(0, 2**16)
 places = st.integers(0, 50)
 moments = st.one_of(st.floats(0.0, 30.0), st.floats(0.0, 300.0), st.floats(0.0, 3600.0))
-kinds_of_fault = st.lists(st.sampled_from(FaultKind), min_size=1, max_size=6, unique=True)
+kinds_of_fault = st.lists(st.sampled_from(IMAGE_FAULTS), min_size=1, max_size=6, unique=True)
 
 
 class Replication(RuleBasedStateMachine):

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from deployments.sandbox import FaultKind
-from deployments.sandbox.faults import ACTION_FAULTS, LIST_FAULTS
+from deployments.sandbox.faults import ACTION_FAULTS, IMAGE_FAULTS, LIST_FAULTS
 from flows.reporting.report import BAD_OUTCOMES
 from flows.retention.pruning import PruningPlan, newest_backup_by_droplet, plan_pruning
 from flows.retention.rule import RetentionRule
@@ -133,8 +132,8 @@ def days_left(nights: Nights, droplet_id: int) -> list[str]:
 @pytest.mark.longest((NIGHTS + 1) * DAY)
 async def test_two_months_of_faulty_nights_leave_what_the_rule_says_and_never_touch_other_snapshots() -> None:
     nights = await two_months(seed=1)
-    assert nights.faults.keys() == set(FaultKind)
+    assert nights.faults.keys() == set(IMAGE_FAULTS)
     assert nights.faults.total() > FAULT_RATE / 2 * len(nights.record.requests)
     assert nights.incomplete > 0
     hit = {seen.fault for seen in nights.record.requests if seen.method == "DELETE"}
-    assert hit >= {None, *FaultKind} - ACTION_FAULTS - LIST_FAULTS
+    assert hit >= {None, *IMAGE_FAULTS} - ACTION_FAULTS - LIST_FAULTS

@@ -97,7 +97,7 @@ class World:
         self.account = make_account(now=EPOCH, droplets=droplets, behavior=behavior)
         self.limits = limits or Limits()
         self.faults = Faults()
-        self.record = RequestLog(actions=self.account.started, deleted=self.account.deleted)
+        self.record = RequestLog.of(self.account)
         self.latency = latency
         self.wire = Wire(self._app(TOKEN), latency)
         self.client = DigitalOceanClient(make_settings(**settings), self.wire, self.clock)
