@@ -15,19 +15,25 @@ from prefect.client.schemas import FlowRun
 from flows.reporting.events import (
     PRUNING_COMPLETED,
     PRUNING_FAILED,
+    RECOVERY_COMPLETED,
+    RECOVERY_FAILED,
     REPLICATION_COMPLETED,
     REPLICATION_FAILED,
     announce_result,
 )
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
 from flows.reporting.report import ReplicationReport
+from flows.reporting.restore_report import RestoreOutcome, RestoreReport
 
 # The events of a complete and of an incomplete run, by flow name.
 END_EVENTS = {
     "replicate-backups": (REPLICATION_COMPLETED, REPLICATION_FAILED),
     "transfer-images": (REPLICATION_COMPLETED, REPLICATION_FAILED),
     "prune-snapshots": (PRUNING_COMPLETED, PRUNING_FAILED),
+    "restore-droplets": (RECOVERY_COMPLETED, RECOVERY_FAILED),
 }
+# Flows that change nothing unless `dry_run` is turned off.
+DRY_BY_DEFAULT = frozenset({"prune-snapshots", "restore-droplets"})
 
 
 def announce_end(
@@ -49,7 +55,7 @@ def announce_end(
         completed: Whether it completed.
         report: Its report, if it has one.
     """
-    dry_run = getattr(report, "dry_run", parameters.get("dry_run"))
+    dry_run = getattr(report, "dry_run", parameters.get("dry_run", flow_name in DRY_BY_DEFAULT))
     if dry_run or flow_name not in END_EVENTS:
         return
     event = END_EVENTS[flow_name][0 if completed else 1]
@@ -71,4 +77,7 @@ def _contents(report: object) -> dict[str, Any]:
         }
     if isinstance(report, PruningReport):
         return {"image_ids": [row.image_id for row in report.having(PruningOutcome.DELETED)]}
+    if isinstance(report, RestoreReport):
+        restored = report.having(RestoreOutcome.RESTORED, RestoreOutcome.ALREADY_RESTORED)
+        return {"region": report.region, "droplet_ids": [row.new_droplet_id for row in restored]}
     return {}

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import httpx
 from prefect import get_run_logger
@@ -44,19 +44,21 @@ SILENT_AFTER = 3 * HEARTBEAT
 _holding: ContextVar[bool] = ContextVar("holding", default=False)
 
 
+# The ID of an image, or the marker of a Droplet to create.
+LockKey: TypeAlias = int | str
 ChoiceT = TypeVar("ChoiceT")
 
 
 @contextmanager
-def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collection[int]]) -> Iterator[ChoiceT]:
+def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collection[LockKey]]) -> Iterator[ChoiceT]:
     """Choose images, and keep other runs from changing them during the block.
 
     Locks nothing without a shared Prefect server, nor in a run that already holds locks.
 
     Args:
         choose: Reads the account and chooses. Called again after waiting for another run that changed it.
-        to_change: Returns the IDs of the images to change. Only these are locked, so that a run with nothing to do does
-            not wait.
+        to_change: Returns the IDs of the images to change, or the markers of the Droplets to create. Only these are
+            locked, so that a run with nothing to do does not wait.
 
     Yields:
         The choice.
@@ -67,9 +69,9 @@ def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collect
         return
     locks = ImageLocks(heartbeat)
     choice = choose()
-    while (image_ids := to_change(choice)) and not run_blocking(locks.acquire(image_ids)):
+    while (keys := to_change(choice)) and not run_blocking(locks.acquire(keys)):
         choice = choose()
-    if not image_ids:
+    if not keys:
         yield choice
         return
     token = _holding.set(True)
@@ -90,13 +92,13 @@ class ImageLocks:
     def __init__(self, heartbeat: Heartbeat) -> None:
         self._heartbeat = heartbeat
 
-    async def acquire(self, image_ids: Collection[int]) -> bool:
+    async def acquire(self, keys: Collection[LockKey]) -> bool:
         """Lock images, or wait until other runs have released them.
 
         Returns:
             Whether they are locked. If not, other runs have released them, and the account has changed.
         """
-        wanted = frozenset(image_ids)
+        wanted = frozenset(map(str, keys))
         logged: set[str] = set()
         waited = False
         while True:
@@ -125,11 +127,11 @@ class ImageLocks:
         except PREFECT_ERRORS as error:
             get_run_logger().warning("Could not release the locks on images; they end with this run: %s", error)
 
-    async def _attempt(self, wanted: frozenset[int], *, waited: bool) -> tuple[list[FlowRun], datetime | None]:
+    async def _attempt(self, wanted: frozenset[str], *, waited: bool) -> tuple[list[FlowRun], datetime | None]:
         """Lock the images unless other runs hold some of them; returns those runs, and the server's time.
 
         Args:
-            wanted: IDs of the images.
+            wanted: What to lock.
             waited: Whether the run has waited and must choose again, so locks nothing now.
 
         Raises:
@@ -147,7 +149,7 @@ class ImageLocks:
                     await self._heartbeat.write(client, **{LOCKED_LABEL: _written(wanted)})
         return holders, now
 
-    async def _holders(self, client: PrefectClient, wanted: frozenset[int], now: datetime | None) -> list[FlowRun]:
+    async def _holders(self, client: PrefectClient, wanted: frozenset[str], now: datetime | None) -> list[FlowRun]:
         """Find the other runs that hold some of these images, of any flow."""
         states = [StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
         return [
@@ -202,9 +204,9 @@ def _describe(holders: list[FlowRun], now: datetime | None) -> str:
     return f"{reason}; heartbeats are missing, and locks expire after {minutes} without one"
 
 
-def _written(image_ids: Collection[int]) -> str:
-    return " ".join(map(str, sorted(image_ids)))
+def _written(keys: Collection[str]) -> str:
+    return " ".join(sorted(keys))
 
 
-def _read(label: object) -> frozenset[int]:
-    return frozenset(int(each) for each in label.split() if each.isdecimal()) if isinstance(label, str) else frozenset()
+def _read(label: object) -> frozenset[str]:
+    return frozenset(label.split()) if isinstance(label, str) else frozenset()

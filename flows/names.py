@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from prefect.runtime import flow_run
 from pydantic_core import PydanticCustomError
 
-from flows.parameters import ids_of, slugs_of, tag_of
+from flows.parameters import ids_of, region_of, slugs_of, tag_of
 
 # All flows of this project.
 FLOWS = (
@@ -19,6 +19,7 @@ FLOWS = (
     "prune-snapshots",
     "report-coverage",
     "image-action-history",
+    "restore-droplets",
 )
 MOST_NAMED = 3
 
@@ -52,6 +53,19 @@ def pruning_run_name() -> str:
     parameters = flow_run.parameters
     dry_run = " (dry run)" if parameters.get("dry_run", True) else ""
     return f"prune {_droplets(parameters)}, {_now()}{dry_run}"
+
+
+def restore_run_name() -> str:
+    """Such as `restore dr to fra1, 2026-11-23 03:00 (dry run)`."""
+    parameters = flow_run.parameters
+    named = [
+        _some(_read(ids_of, parameters[name]), noun)
+        for name, noun in (("droplet_ids", "Droplets"), ("image_ids", "images"))
+        if parameters.get(name) is not None
+    ]
+    what = ", ".join(named) or _droplets(parameters)
+    dry_run = " (dry run)" if parameters.get("dry_run", True) else ""
+    return f"restore {what} to {_read(region_of, parameters.get('region'))}, {_now()}{dry_run}"
 
 
 def _droplets(parameters: dict[str, Any]) -> str:

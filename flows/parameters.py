@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
@@ -56,7 +57,11 @@ def _one_or_more(pattern: str) -> str:
 
 
 REGIONS, IDS = _one_or_more(CHOICE), _one_or_more(ID)
+REGION = f"^{SPACE}*{CHOICE}{SPACE}*$"
 TAG = f"^{SPACE}*(?:{TAG_PATTERN.pattern})?{SPACE}*$"
+# A key's ID, or its MD5 fingerprint: https://docs.digitalocean.com/reference/api/digitalocean/#tag/SSH-Keys
+SSH_KEY = "(?:[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){15}|[1-9][0-9]{0,14})"
+UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
 def _refusal(sentence: str) -> PydanticCustomError:
@@ -89,30 +94,47 @@ def _slugs_in(text: object) -> list[str]:
     raise _refusal(f"{_quoted(wrong)} is not a region slug; expected slugs such as fra1,nyc3")
 
 
-def ids_of(image_ids: object) -> list[int] | None:
-    """Read image IDs.
+def region_of(region: object) -> str:
+    """Read one region slug.
 
     Args:
-        image_ids: An ID, a text such as `62137902, 62137903`, or a list of IDs and such texts; None for none.
+        region: A slug, or a choice of the form.
+
+    Raises:
+        PydanticCustomError: It is not a slug.
+    """
+    text = region[0] if isinstance(region, (list, tuple)) and len(region) == 1 else region
+    if isinstance(text, str) and re.search(REGION, text):
+        return text.split()[0].lower()
+    raise _refusal(f"{_quoted(text)} is not a region slug; expected a slug such as fra1")
+
+
+def ids_of(ids: object, what: str = "image") -> list[int] | None:
+    """Read IDs.
+
+    Args:
+        ids: An ID, a text such as `62137902, 62137903`, or a list of IDs and such texts; None for none.
+        what: What they are IDs of, for the message.
 
     Raises:
         PydanticCustomError: A part of it is not an ID.
     """
-    return None if image_ids is None else _required_ids_of(image_ids)
+    return None if ids is None else _required_ids_of(ids, what)
 
 
-def _required_ids_of(image_ids: object) -> list[int]:
-    return [image_id for part in _parts(image_ids) for image_id in _ids_in(part)]
+def _required_ids_of(ids: object, what: str = "image") -> list[int]:
+    return [each for part in _parts(ids) for each in _ids_in(part, what)]
 
 
-def _ids_in(part: object) -> list[int]:
+def _ids_in(part: object, what: str) -> list[int]:
     if isinstance(part, str) and re.search(IDS, part):
         return [int(digits) for digits in re.findall(ID, part)]
     number = _whole(part)
     if number is not None and 1 <= number <= LARGEST_ID:
         return [number]
     wrong = _first_wrong(part, ID)
-    raise _refusal(f"{_quoted(wrong)} is not an image ID; expected positive integers such as 62137902,62137903")
+    article = "an" if what == "image" else "a"
+    raise _refusal(f"{_quoted(wrong)} is not {article} {what} ID; expected positive integers such as 62137902,62137903")
 
 
 def tag_of(tag: object) -> str | None:
@@ -135,6 +157,61 @@ def tag_of(tag: object) -> str | None:
             f"{_quoted(text)} is not a valid tag; expected at most 255 letters, digits, colons, dashes and underscores"
         )
     return text.strip() or None
+
+
+@dataclass(frozen=True)
+class Words:
+    """One text, or several separated by commas or spaces, for `Annotated`; None or an empty text for none.
+
+    Args:
+        pattern: What each must match.
+        what: What each is, such as `a valid tag`, for the message.
+        none: What none means, such as `The original's`, for the form.
+        several: Whether there may be several; then the value is a list.
+    """
+
+    pattern: str
+    what: str
+    none: str
+    several: bool = False
+
+    @property
+    def _may_be_number(self) -> bool:
+        return re.fullmatch(self.pattern, "7") is not None
+
+    def _checked(self, value: object) -> list[str] | str | None:
+        words = [word for part in _parts(value) for word in self._words_in(part)]
+        if self.several:
+            return words or None
+        if len(words) > 1:
+            raise _refusal(f"expected one value, not {len(words)}")
+        return words[0] if words else None
+
+    def _words_in(self, part: object) -> list[str]:
+        if part is None:
+            return []
+        number = _whole(part) if self._may_be_number else None
+        if number is not None and 1 <= number <= LARGEST_ID:
+            return [str(number)]
+        words = [word for word in re.split(SEPARATOR, part) if word] if isinstance(part, str) else [part]
+        for word in words:
+            if not isinstance(word, str) or not re.fullmatch(self.pattern, word):
+                raise _refusal(f"{_quoted(word)} is not {self.what}")
+        return [str(word) for word in words]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        more = f"(?:{SEPARATOR}+{self.pattern})*" if self.several else ""
+        text = f"^{SEPARATOR}*(?:{self.pattern}{more}{SEPARATOR}*)?$"
+        numbers = {"minimum": 1, "maximum": LARGEST_ID}
+        kinds = ["integer"] if self._may_be_number else []
+        items = {"type": ["null", "string", *kinds], "pattern": text, **numbers}
+        nothing = {"title": self.none, "type": ["null", "array", *kinds], "items": items, **numbers}
+        if not self.several:
+            nothing["maxItems"] = 1
+        return {"anyOf": [nothing, {"title": "Type", "type": "string", "pattern": text}]}
 
 
 @dataclass(frozen=True)
@@ -204,18 +281,24 @@ _TAG_SCHEMA = {
         {"title": "Only those with the tag", "type": "string", "pattern": TAG},
     ]
 }
-_OPTIONAL_IDS_SCHEMA = {
-    "anyOf": [
-        {
-            **_ID_SCHEMA,
-            "title": "Newest of each Droplet",
-            "type": ["null", "array", "integer"],
-            "items": {**_ID_SCHEMA, "type": ["integer", "string"], "pattern": IDS},
-        },
-        _TYPED_IDS_SCHEMA,
-        {"title": "List", "type": "array", "items": _ID_SCHEMA},
-    ]
-}
+
+
+def _optional_ids(what_none_means: str) -> dict[str, object]:
+    """Make the schema of IDs that may be left out."""
+    return {
+        "anyOf": [
+            {
+                **_ID_SCHEMA,
+                "title": what_none_means,
+                "type": ["null", "array", "integer"],
+                "items": {**_ID_SCHEMA, "type": ["integer", "string"], "pattern": IDS},
+            },
+            _TYPED_IDS_SCHEMA,
+            {"title": "List", "type": "array", "items": _ID_SCHEMA},
+        ]
+    }
+
+
 # Required, so there is no alternative for None that could accept lists of text.
 _IDS_SCHEMA = {
     "anyOf": [
@@ -225,10 +308,32 @@ _IDS_SCHEMA = {
     ]
 }
 
+_REGION_SCHEMA = {
+    "anyOf": [
+        {"title": "Choose", "type": "string", "enum": [f"{slug} ({name})" for slug, name in REGION_NAMES.items()]},
+        {"title": "Type a slug", "type": "string", "pattern": REGION},
+    ]
+}
+
+Region: TypeAlias = Annotated[str, BeforeValidator(region_of), WithJsonSchema(_REGION_SCHEMA)]
 Regions: TypeAlias = Annotated[list[str] | None, BeforeValidator(slugs_of), WithJsonSchema(_REGIONS_SCHEMA)]
 DropletTag: TypeAlias = Annotated[str | None, BeforeValidator(tag_of), WithJsonSchema(_TAG_SCHEMA)]
 ImageIds: TypeAlias = Annotated[list[int], BeforeValidator(_required_ids_of), WithJsonSchema(_IDS_SCHEMA)]
-OptionalImageIds: TypeAlias = Annotated[list[int] | None, BeforeValidator(ids_of), WithJsonSchema(_OPTIONAL_IDS_SCHEMA)]
+OptionalImageIds: TypeAlias = Annotated[
+    list[int] | None, BeforeValidator(ids_of), WithJsonSchema(_optional_ids("Newest of each Droplet"))
+]
+OptionalDropletIds: TypeAlias = Annotated[
+    list[int] | None, BeforeValidator(partial(ids_of, what="Droplet")), WithJsonSchema(_optional_ids("All Droplets"))
+]
+SizeSlug: TypeAlias = Annotated[
+    str | None, Words("[a-z0-9][a-z0-9.-]*", "the slug of a size, such as s-1vcpu-1gb", none="The original's")
+]
+SshKeys: TypeAlias = Annotated[
+    list[str] | None, Words(SSH_KEY, "the ID or MD5 fingerprint of an SSH key", none="None", several=True)
+]
+VpcUuid: TypeAlias = Annotated[str | None, Words(UUID, "the UUID of a VPC", none="The region's default")]
+Tags: TypeAlias = Annotated[list[str] | None, Words(TAG_PATTERN.pattern, "a valid tag", none="None", several=True)]
+NameSuffix: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=100)]
 Newest: TypeAlias = Annotated[int, Between(1, 100)]
 TimeoutMinutes: TypeAlias = Annotated[int, Between(1, 7 * 24 * 60)]
 HowMany: TypeAlias = Annotated[int, Between(0, 10000)]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from flows.recovery.markers import Purpose
 from flows.recovery.preflight import RestorePlan, Step
+from flows.waiting import waiting_for
+from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
 from tasks.digitalocean import (
     APIError,
     Connection,
@@ -26,12 +28,12 @@ from tasks.digitalocean.rate_limiter import Priority
 from tasks.droplets import create_droplet, destroy_droplet, list_droplet_actions, list_droplets_tagged
 
 CREATE: Priority = (0.0,)
-# A Droplet is usually active after 20 to 60 s, so earlier polls would find nothing.
-SECONDS_TO_FIRST_POLL = 25.0
-SECONDS_BETWEEN_POLLS = 20.0
-LONGEST_BETWEEN_POLLS = 60.0
+# In intervals of the setting `poll_interval_seconds`, 5 s by default. A Droplet is usually active after 20 to 60 s, so
+# earlier polls would find nothing.
+TO_FIRST_POLL, BETWEEN_POLLS, LONGEST_BETWEEN_POLLS = 5, 4, 12
 # A Droplet that is still new after this time may have failed: its actions tell.
-SECONDS_UNTIL_SUSPECT = 90.0
+UNTIL_SUSPECT = 18
+BEING_CREATED = "new"
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,11 @@ class Created:
     active: bool = False
     error: str = ""
 
+    @property
+    def requested(self) -> bool:
+        """Whether this run requested it."""
+        return self.requested_at is not None
+
 
 class Creation:
     """Creates the Droplets of one plan.
@@ -70,34 +77,44 @@ class Creation:
 
     Attributes:
         created: The state of each Droplet, by its step's marker.
-        ended: Set at the end of the run.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     def __init__(self, plan: RestorePlan, connection: Connection, purpose: Purpose, *, wait: bool = True) -> None:
         self._steps = [step for step in plan.steps if step.to_create or step.existing]
         self._connection = connection
         self._settings = connection.settings
+        self._interval = connection.settings.poll_interval_seconds
         self._purpose = purpose
         self._wait = wait
         self._token_refused: APIError | None = None
         self._waiting: dict[int, asyncio.Future[Droplet | None]] = {}
         self._since: dict[int, float] = {}
         self.created: dict[str, Created] = {step.marker: Created(step.existing) for step in self._steps}
-        self.ended = threading.Event()
+        self.interrupted = False
+        self._ended = threading.Event()
 
-    async def run(self, timeout_seconds: float) -> None:
-        """Create the Droplets.
+    def run_to_end(self, timeout_seconds: float) -> None:
+        """Create the Droplets, and block this thread until that is done; after Ctrl-C, only what has begun is finished.
 
         Args:
             timeout_seconds: When to stop. Droplets that are being created by then are found by the next run.
         """
+        try:
+            with waiting_for("Creating Droplets", self._connection):
+                run_blocking(self._run(timeout_seconds))
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self._ended.wait(LONGEST_ENDING_SECONDS)
+
+    async def _run(self, timeout_seconds: float) -> None:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds), self._polling(), asyncio.TaskGroup() as steps:
                     for step in self._steps:
                         steps.create_task(self._create(step))
         finally:
-            self.ended.set()
+            self._ended.set()
 
     @asynccontextmanager
     async def _polling(self) -> AsyncIterator[None]:
@@ -111,6 +128,10 @@ class Creation:
     async def _create(self, step: Step) -> None:
         """Create one Droplet and record its state; a failure never stops the others."""
         state = self.created[step.marker]
+        if state.droplet and state.droplet.status != BEING_CREATED:
+            # An earlier run created it. It may have been turned off since.
+            state.active = True
+            return
         try:
             for starts_left in reversed(range(self._settings.action_restart_max + 1)):
                 if state.droplet is None:
@@ -124,7 +145,7 @@ class Creation:
                     state.seconds = None if state.requested_at is None else self._now() - state.requested_at
                     return
                 logger.warning("Droplet %d could not be created completely: destroying it", state.droplet.id)
-                await destroy_droplet.run(state.droplet.id, connection=self._connection)
+                await self._destroy(state.droplet.id)
                 state.droplet = None
                 if not starts_left or step.request is None:
                     state.error = "DigitalOcean could not create it; run again to try once more"
@@ -152,8 +173,16 @@ class Creation:
                     missing = ScopeMissing(error.method, error.path, error.status, error.error_id, error.message)
                     self._token_refused = missing
                     raise missing from error
-                await asyncio.sleep(self._settings.poll_interval_seconds * tries)
+                await asyncio.sleep(self._interval * tries)
         raise AssertionError("unreachable")
+
+    async def _destroy(self, droplet_id: int) -> None:
+        """Destroy a Droplet, and wait until it is gone: by its marker, it would be found instead of a new one."""
+        await destroy_droplet.run(droplet_id, connection=self._connection)
+        while True:
+            if await self._connection.client.find_droplet(droplet_id) is None:
+                return
+            await asyncio.sleep(self._interval)
 
     async def _becomes_active(self, droplet: Droplet) -> Droplet | None:
         """Wait until a Droplet is active; None if its creation failed.
@@ -173,7 +202,7 @@ class Creation:
 
     async def _poll(self) -> None:
         """Poll all Droplets until cancelled, less often the longer it takes."""
-        pause = SECONDS_TO_FIRST_POLL
+        pause = TO_FIRST_POLL * self._interval
         began = self._now()
         while True:
             await asyncio.sleep(pause)
@@ -184,7 +213,8 @@ class Creation:
                     self._fail_all(error)
                 except APIError as error:
                     logger.warning("Could not poll the new Droplets, trying again: %s", error)
-            pause = min(LONGEST_BETWEEN_POLLS, max(SECONDS_BETWEEN_POLLS, (self._now() - began) / 10))
+            slower = max(BETWEEN_POLLS * self._interval, (self._now() - began) / 10)
+            pause = min(LONGEST_BETWEEN_POLLS * self._interval, slower)
 
     async def _poll_once(self) -> None:
         asked = dict(self._waiting)
@@ -197,7 +227,7 @@ class Creation:
                 continue
             if droplet and droplet.active:
                 waiting.set_result(droplet)
-            elif self._now() - self._since[droplet_id] >= SECONDS_UNTIL_SUSPECT:
+            elif self._now() - self._since[droplet_id] >= UNTIL_SUSPECT * self._interval:
                 await self._look_into(droplet_id, waiting)
 
     async def _look_into(self, droplet_id: int, waiting: asyncio.Future[Droplet | None]) -> None:
@@ -224,7 +254,8 @@ class Creation:
 def _described(error: Exception, step: Step) -> str:
     """Describe an error for the report; the traceback of an unexpected one goes to the log."""
     if isinstance(error, UnprocessableEntity) and step.size:
-        return f"{error}. Size {step.size.slug} may be out of stock in this region: try another size"
+        others = f": try another size, such as {', '.join(step.fitting)}" if step.fitting else ""
+        return f"{error}. The region may have no capacity for size {step.size.slug}{others}"
     if isinstance(error, (APIError, DropletLost)):
         return str(error)
     logger.debug("Unexpected error", exc_info=error)

@@ -18,6 +18,12 @@ class Purpose:
 
     tag: str
 
+    def original_of(self, tags: Iterable[str]) -> int | None:
+        """The ID of the Droplet that one with these tags was created from; None if it has no such marker."""
+        start = f"{self.tag}:"
+        ids = [tag[len(start) :] for tag in tags if tag.lower().startswith(start)]
+        return next((int(each) for each in ids if each.isdecimal()), None)
+
     def marker(self, droplet_id: int | None, image_id: int) -> str:
         """The tag that tells what a Droplet was created from: no two in a region have the same.
 
@@ -36,8 +42,3 @@ def is_marker(tag: str) -> bool:
     """Whether a tag says why a Droplet was created."""
     lowered = tag.lower()
     return any(lowered == each.tag or lowered.startswith(f"{each.tag}:") for each in (RESTORE, DRILL))
-
-
-def was_created_here(tags: Iterable[str]) -> bool:
-    """Whether this project created a Droplet with these tags."""
-    return any(map(is_marker, tags))

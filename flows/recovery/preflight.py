@@ -74,6 +74,7 @@ class Step:
         existing: The Droplet that an earlier run created; None if there is none.
         problem: Why it cannot be created; empty if it can.
         left: Whether it has to wait, because the account has reached its Droplet limit.
+        fitting: Slugs of the cheapest other sizes that would fit.
     """
 
     source: Source
@@ -84,6 +85,7 @@ class Step:
     existing: Droplet | None = None
     problem: str = ""
     left: bool = False
+    fitting: tuple[str, ...] = ()
 
     @property
     def to_create(self) -> bool:
@@ -180,7 +182,8 @@ def _step(source: Source, wish: Wish, there: Surroundings, general: str) -> Step
         ipv6="ipv6" in source.original.features,
         backups=wish.purpose == RESTORE and "backups" in source.original.features,
     )
-    return Step(source, request, marker, size, why_size)
+    others = [each.slug for each in fitting_sizes(there.sizes, wish.region, image.min_disk_size) if each != size]
+    return Step(source, request, marker, size, why_size, fitting=tuple(others[:MOST_SIZES_NAMED]))
 
 
 def existing_droplet(droplets: Iterable[Droplet], marker: str, region: str) -> Droplet | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flows.recovery.markers import was_created_here
+from flows.recovery.markers import DRILL, RESTORE
 from flows.recovery.records import DropletRecord, record_of
 from tasks.digitalocean import Droplet, Image, Snapshot
 
@@ -50,7 +50,7 @@ class Holdings:
         records: What is recorded of Droplets, by ID.
     """
 
-    droplets: Collection[Droplet]
+    droplets: Sequence[Droplet]
     images: Collection[Image]
     snapshots: Collection[Snapshot]
     records: Mapping[int, DropletRecord]
@@ -79,12 +79,13 @@ def choose_sources(
         holdings: What there is.
         region: Slug of the region.
         droplet_tag: Only Droplets with this tag; None for all.
-        droplet_ids: Only these Droplets; None for all. With one of these, Droplets that are in the region already are
-            rebuilt too, and so are Droplets that this project created.
+        droplet_ids: Only these Droplets; None for all. They are rebuilt even if they are in the region already.
         image_ids: These images instead of the newest recovery points of Droplets.
 
     Returns:
-        The sources, by name. Droplets without a recovery point in the region have a problem.
+        The sources, by name. Droplets without a recovery point in the region have a problem. Of a restored Droplet and
+        its original, only one is a source: the restored one as soon as it has a recovery point of its own. Drills are
+        not sources.
     """
     owners = holdings.droplet_of_image()
     living = {droplet.id: droplet for droplet in holdings.droplets}
@@ -95,17 +96,33 @@ def choose_sources(
     for image_id, owner in owners.items():
         if image := images.get(image_id):
             points.setdefault(owner, []).append(image)
-    wanted = droplet_ids if droplet_ids is not None else {*living, *points}
-    sources = []
-    for droplet_id in dict.fromkeys(wanted):
-        droplet = living.get(droplet_id)
-        if droplet and droplet_ids is None and was_created_here(droplet.tags):
-            continue
-        source = _source(droplet_id, points.get(droplet_id, ()), region, holdings)
-        if droplet_tag is None or droplet_tag.lower() in map(str.lower, source.original.tags):
-            at_home = bool(droplet) and source.original.region == region and droplet_ids is None
-            sources.append(replace(source, needed=not at_home))
-    return sorted(sources, key=lambda each: (each.original.name, each.original.droplet_id))
+    if droplet_ids is not None:
+        chosen = [_source(each, points.get(each, ()), region, holdings) for each in dict.fromkeys(droplet_ids)]
+    else:
+        drills = {droplet.id for droplet in holdings.droplets if DRILL.tag in droplet.tags}
+        everything = {
+            each: _source(each, points.get(each, ()), region, holdings) for each in {*living, *points} - drills
+        }
+        replaced = _replaced(holdings.droplets, everything)
+        chosen = [
+            replace(source, needed=not (source.exists and source.original.region == region))
+            for droplet_id, source in everything.items()
+            if droplet_id not in replaced
+        ]
+    tagged = [
+        each for each in chosen if droplet_tag is None or droplet_tag.lower() in map(str.lower, each.original.tags)
+    ]
+    return sorted(tagged, key=lambda each: (each.original.name, each.original.droplet_id))
+
+
+def _replaced(droplets: Iterable[Droplet], sources: Mapping[int, Source]) -> set[int]:
+    """Of each restored Droplet and its original, find the ID of the one that the other one stands for."""
+    replaced = set()
+    for droplet in droplets:
+        original = RESTORE.original_of(droplet.tags)
+        if original is not None and original in sources and droplet.id in sources:
+            replaced.add(original if sources[droplet.id].image else droplet.id)
+    return replaced
 
 
 def _source(droplet_id: int, images: Iterable[Image], region: str, holdings: Holdings) -> Source:

@@ -10,6 +10,7 @@ from prefect.events import emit_event
 
 from flows.reporting.pruning_report import PruningOutcome, PruningRow
 from flows.reporting.report import Outcome, Row
+from flows.reporting.restore_report import RestoreOutcome, RestoreRow
 
 BACKUP_COMPLETED = "backup.completed"
 IMAGE_REPLICATED = "image.replicated"
@@ -18,6 +19,9 @@ REPLICATION_FAILED = "replication.failed"
 SNAPSHOT_DELETED = "snapshot.deleted"
 PRUNING_COMPLETED = "pruning.completed"
 PRUNING_FAILED = "pruning.failed"
+DROPLET_RESTORED = "droplet.restored"
+RECOVERY_COMPLETED = "recovery.completed"
+RECOVERY_FAILED = "recovery.failed"
 ACCOUNT = "digitalocean.account"
 ARRIVED_NOW = {Outcome.TRANSFERRED, Outcome.ADOPTED}
 
@@ -39,6 +43,13 @@ def announce_deletion(row: PruningRow) -> None:
     if row.outcome == PruningOutcome.DELETED:
         payload = row.model_dump(mode="json", exclude={"error"})
         _emit(SNAPSHOT_DELETED, f"digitalocean.image.{row.image_id}", row.image_name, payload)
+
+
+def announce_restored(row: RestoreRow) -> None:
+    """Send an event if a Droplet was rebuilt during this run."""
+    if row.outcome == RestoreOutcome.RESTORED:
+        payload = row.model_dump(mode="json", exclude={"error"})
+        _emit(DROPLET_RESTORED, f"digitalocean.droplet.{row.new_droplet_id}", row.name, payload)
 
 
 def announce_result(event: str, payload: Mapping[str, Any]) -> None:

@@ -88,14 +88,12 @@ class RestoreReport(RunReport):
         region: Slug of the region.
         dry_run: Whether the run was a dry run.
         max_droplets: How many Droplets the run was allowed to create.
-        droplet_limit: How many Droplets the account may have.
     """
 
     rows: tuple[RestoreRow, ...] = ()
     region: str
     dry_run: bool = True
     max_droplets: int
-    droplet_limit: int
 
     def having(self, *outcomes: RestoreOutcome) -> tuple[RestoreRow, ...]:
         """The rows with one of these outcomes."""
@@ -143,8 +141,8 @@ class RestoreReport(RunReport):
         return ""
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What to do next."""
+    def next_steps(self) -> tuple[str, ...]:
+        """What to do once Droplets are restored."""
         restored = self.having(RestoreOutcome.RESTORED, RestoreOutcome.ALREADY_RESTORED)
         return NEXT_STEPS if restored and not self.dry_run else ()
 
@@ -153,7 +151,7 @@ class RestoreReport(RunReport):
         if not rows:
             return ""
         hourly, monthly = fsum(row.price_hourly for row in rows), fsum(row.price_monthly for row in rows)
-        return f", ${hourly:.2f} an hour, ${monthly:.2f} a month"
+        return f", ${hourly:.3f} an hour, ${monthly:.2f} a month"
 
 
 def restore_table(report: RestoreReport) -> list[dict[str, str]]:

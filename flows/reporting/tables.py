@@ -64,7 +64,7 @@ def artifact_description(report: RunReport) -> str:
     """Make the Markdown text above the artifact table."""
     if isinstance(report, ReplicationReport):
         return coverage_description(report)
-    notes = "\n".join(f"- {_escape(note)}" for note in report.notes) if isinstance(report, RestoreReport) else ""
+    notes = "\n".join(f"- {_escape(note)}" for note in report.next_steps) if isinstance(report, RestoreReport) else ""
     return f"**{report.summary}**\n\n{notes}".strip()
 
 

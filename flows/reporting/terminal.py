@@ -11,6 +11,7 @@ from itertools import chain
 from rich.cells import cell_len, chop_cells
 
 from flows.reporting.report import ReplicationReport, RunReport
+from flows.reporting.restore_report import RestoreReport
 from flows.reporting.tables import LEGEND, WHAT_TO_DO, WHAT_WENT_WRONG, problem_list, table_of
 from tasks.digitalocean.responses import one_line
 
@@ -52,6 +53,9 @@ def text_of(report: RunReport, width: int | None) -> str:
         paragraphs = [*_blocks(bare, report.regions, width), _wrapped(LEGEND, width), _problems(report, width)]
     if isinstance(report, ReplicationReport):
         paragraphs += [_wrapped(note, width) for note in report.notes]
+    if isinstance(report, RestoreReport) and report.next_steps:
+        items = (_wrapped(f"- {each}", width, indent="  ", first="") for each in report.next_steps)
+        paragraphs.append(["What to do next:", *chain(*items)])
     paragraphs.append(_wrapped(report.summary, width))
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
 

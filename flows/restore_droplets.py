@@ -1,0 +1,139 @@
+"""Rebuilds Droplets in another region from their copies there."""
+
+from contextlib import nullcontext
+
+from prefect import flow
+
+from flows.command_line import run_from_command_line
+from flows.hooks import announce_abnormal_end
+from flows.image_locks import locked
+from flows.names import restore_run_name
+from flows.parameters import (
+    DropletTag,
+    HowMany,
+    NameSuffix,
+    OptionalDropletIds,
+    OptionalImageIds,
+    Region,
+    SizeSlug,
+    SshKeys,
+    Tags,
+    TimeoutMinutes,
+    VpcUuid,
+)
+from flows.recovery.creation import Creation
+from flows.recovery.markers import RESTORE
+from flows.recovery.preflight import RestorePlan, Wish, plan_restore
+from flows.recovery.reading import read_holdings, read_surroundings
+from flows.recovery.rows import created_rows, planned_rows
+from flows.recovery.sources import choose_sources
+from flows.reporting.events import announce_restored
+from flows.reporting.restore_report import RestoreReport
+from flows.results import explains_result, finish
+from tasks.connection import connect
+from tasks.digitalocean import InvalidArgument, deadline, track_usage
+
+RESTORE_KEY = "restored-droplets"
+
+
+@flow(
+    name="restore-droplets",
+    flow_run_name=restore_run_name,
+    on_cancellation=[announce_abnormal_end],
+    on_crashed=[announce_abnormal_end],
+)
+@explains_result
+def restore_droplets(
+    region: Region,
+    droplet_tag: DropletTag = None,
+    droplet_ids: OptionalDropletIds = None,
+    image_ids: OptionalImageIds = None,
+    size: SizeSlug = None,
+    ssh_keys: SshKeys = None,
+    vpc_uuid: VpcUuid = None,
+    name_suffix: NameSuffix = "-restored",
+    copy_tags: bool = True,
+    tags: Tags = None,
+    max_droplets: HowMany = 25,
+    wait: bool = True,
+    timeout_minutes: TimeoutMinutes = 60,
+    dry_run: bool = True,
+) -> RestoreReport:
+    """Rebuild Droplets in another region, from their newest copies there.
+
+    Also rebuilds Droplets that no longer exist, if a snapshot is left. Changes no existing Droplet. A second run
+    creates only what is missing, so it also finishes an interrupted run.
+
+    Args:
+        region: The region to rebuild them in, such as fra1.
+        droplet_tag: Only Droplets with this tag; all if not given, except those that are in the region already.
+        droplet_ids: Only the Droplets with these IDs, separated by commas or spaces, even if they are in the region
+            already.
+        image_ids: From these images, one Droplet each, instead of the newest copies. IDs are separated by commas or
+            spaces.
+        size: The size of all new Droplets, such as s-1vcpu-1gb. If not given, the original's or the cheapest that fits.
+        ssh_keys: IDs or fingerprints of SSH keys to add, separated by commas or spaces. Keys that are in the copy stay.
+        vpc_uuid: The private network to put them in; the region's default network if not given.
+        name_suffix: Appended to the original's name.
+        copy_tags: Whether to give them the original's tags. Firewalls and load balancers follow tags.
+        tags: Further tags, separated by commas or spaces.
+        max_droplets: If more than this would be created, create nothing and fail.
+        wait: Whether to wait until the Droplets are active.
+        timeout_minutes: Time limit of the whole run, in minutes, at most a week. Droplets that are being created by
+            then continue, and the next run finds them.
+        dry_run: Only check everything and report what would be created. Turn it off to create Droplets.
+
+    Returns:
+        The report, with one row per Droplet.
+
+    Raises:
+        Incomplete: Some Droplets were not rebuilt, or more than `max_droplets` would be created; see its `report`.
+        DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
+    """
+    wish = Wish(
+        region, RESTORE, size, tuple(ssh_keys or ()), vpc_uuid, name_suffix, copy_tags=copy_tags, tags=tuple(tags or ())
+    )
+    connection = connect()
+    with track_usage() as counter, deadline(timeout_minutes * 60) as limit:
+
+        def choose() -> RestorePlan:
+            holdings = read_holdings(connection)
+            sources = choose_sources(
+                holdings, region, droplet_tag=droplet_tag, droplet_ids=droplet_ids, image_ids=image_ids
+            )
+            if not sources:
+                raise InvalidArgument(_nothing_found(droplet_tag))
+            return plan_restore(sources, wish, read_surroundings(wish, holdings, connection))
+
+        def to_create(plan: RestorePlan) -> list[str]:
+            return [step.marker for step in plan.to_create]
+
+        with nullcontext(choose()) if dry_run else locked(choose, to_create) as plan:
+            creation = Creation(plan, connection, RESTORE, wait=wait)
+            if dry_run or len(plan.to_create) > max_droplets:
+                rows = planned_rows(plan)
+            else:
+                limit.lift()
+                creation.run_to_end(limit.seconds_left)
+                rows = created_rows(plan, creation.created, waited=wait)
+    for row in rows:
+        announce_restored(row)
+    report = RestoreReport(
+        rows=rows,
+        region=region,
+        dry_run=dry_run,
+        max_droplets=max_droplets,
+        usage=counter.usage,
+        interrupted=creation.interrupted,
+    )
+    return finish(report, RESTORE_KEY)
+
+
+def _nothing_found(droplet_tag: str | None) -> str:
+    if droplet_tag is None:
+        return "the account has neither Droplets nor snapshots of Droplets"
+    return f"no Droplet has the tag {droplet_tag!r}, nor had it when it was last recorded"
+
+
+if __name__ == "__main__":
+    run_from_command_line(restore_droplets)
