@@ -8,6 +8,7 @@ from flows.inventory import take_inventory
 from flows.names import replication_run_name
 from flows.parameters import ContradictoryParameters, DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
 from flows.prune_snapshots import prune_snapshots
+from flows.recovery.recording import record_droplets
 from flows.replication.image_selection import choose_targets, named_images, newest_backups
 from flows.replication.recovery_points import Selection
 from flows.replication.run import replicate
@@ -67,7 +68,10 @@ def replicate_backups(
         named = named_images(image_ids, connection) if image_ids is not None else Selection(())
         if image_ids is not None and not droplet_tag:
             return named
-        return named + newest_backups(take_inventory(droplet_tag, connection), connection, newest)
+        inventory = take_inventory(droplet_tag, connection)
+        if not dry_run:
+            record_droplets(inventory.droplets, connection)
+        return named + newest_backups(inventory, connection, newest)
 
     report = replicate(
         choose,
