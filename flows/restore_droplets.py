@@ -91,7 +91,7 @@ def restore_droplets(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     wish = Wish(
-        region, RESTORE, size, tuple(ssh_keys or ()), vpc_uuid, name_suffix, copy_tags=copy_tags, tags=tuple(tags or ())
+        RESTORE, size, tuple(ssh_keys or ()), vpc_uuid, name_suffix, copy_tags=copy_tags, tags=tuple(tags or ())
     )
     connection = connect()
     with track_usage() as counter, deadline(timeout_minutes * 60) as limit:

@@ -22,7 +22,6 @@ class Wish:
     """What the user wants.
 
     Attributes:
-        region: Slug of the region to create Droplets in.
         purpose: Why they are created.
         size: Slug of the size of all Droplets; None for the originals' sizes.
         ssh_keys: IDs or fingerprints of SSH keys.
@@ -32,7 +31,6 @@ class Wish:
         tags: Further tags.
     """
 
-    region: str
     purpose: Purpose
     size: str | None = None
     ssh_keys: tuple[str, ...] = ()
@@ -99,11 +97,9 @@ class RestorePlan:
 
     Attributes:
         steps: One per Droplet, those that come first first.
-        region: Slug of the region.
     """
 
     steps: tuple[Step, ...]
-    region: str
 
     @property
     def to_create(self) -> tuple[Step, ...]:
@@ -129,17 +125,16 @@ def plan_restore(sources: Iterable[Source], wish: Wish, there: Surroundings) -> 
         wish: What the user wants.
         there: What the account has.
     """
-    general = why_impossible(wish, there)
-    steps = [_step(source, wish, there, general) for source in sources]
+    steps = [_step(source, wish, there) for source in sources]
     # False comes before True.
     steps.sort(key=lambda step: RESTORE_FIRST not in step.source.original.tags)
     room = max(0, there.droplet_limit - len(there.droplets))
     too_many = [step for step in steps if step.to_create][room:]
-    return RestorePlan(tuple(replace(step, left=step in too_many) for step in steps), wish.region)
+    return RestorePlan(tuple(replace(step, left=step in too_many) for step in steps))
 
 
-def why_impossible(wish: Wish, there: Surroundings) -> str:
-    """Say why no Droplet can be created as wished; empty if nothing is known against it."""
+def why_impossible(wish: Wish, region: str, there: Surroundings) -> str:
+    """Say why no Droplet can be created in a region as wished; empty if nothing is known against it."""
     if wish.size and wish.size not in {size.slug for size in there.sizes}:
         return f"size {wish.size} does not exist"
     known = {str(key.id) for key in there.ssh_keys} | {key.fingerprint for key in there.ssh_keys}
@@ -149,30 +144,30 @@ def why_impossible(wish: Wish, there: Surroundings) -> str:
         vpc = next((each for each in there.vpcs if each.id == wish.vpc_uuid), None)
         if vpc is None:
             return f"there is no VPC {wish.vpc_uuid}"
-        if vpc.region != wish.region:
-            return f"VPC {wish.vpc_uuid} is in {vpc.region}, not in {wish.region}"
+        if vpc.region != region:
+            return f"VPC {wish.vpc_uuid} is in {vpc.region}, not in {region}"
     return ""
 
 
-def _step(source: Source, wish: Wish, there: Surroundings, general: str) -> Step:
+def _step(source: Source, wish: Wish, there: Surroundings) -> Step:
     image = source.image
     if not source.needed:
         return Step(source)
     if image is None or source.problem:
         return Step(source, problem=source.problem)
     marker = wish.purpose.marker(source.droplet_id, image.id)
-    if existing := existing_droplet(there.droplets, marker, wish.region):
+    if existing := existing_droplet(there.droplets, marker, source.region):
         size = next((each for each in there.sizes if each.slug == existing.size_slug), None)
         return Step(source, marker=marker, size=size, existing=existing)
     name = source.original.name + wish.name_suffix
     size, why_size = choose_size(source, wish, there.sizes)
-    problem = general or _why_not_name(name) or ("" if size else why_size)
+    problem = why_impossible(wish, source.region, there) or _why_not_name(name) or ("" if size else why_size)
     if problem or size is None:
         return Step(source, marker=marker, size=size, problem=problem)
     copied = source.original.tags if wish.copy_tags else ()
     request = CreateDroplet(
         name=name,
-        region=wish.region,
+        region=source.region,
         size=size.slug,
         image=image.id,
         tags=tuple(dict.fromkeys((wish.purpose.tag, marker, *copied, *wish.tags))),
@@ -182,7 +177,7 @@ def _step(source: Source, wish: Wish, there: Surroundings, general: str) -> Step
         ipv6="ipv6" in source.original.features,
         backups=wish.purpose == RESTORE and "backups" in source.original.features,
     )
-    others = [each.slug for each in fitting_sizes(there.sizes, wish.region, image.min_disk_size) if each != size]
+    others = [each.slug for each in fitting_sizes(there.sizes, source.region, image.min_disk_size) if each != size]
     return Step(source, request, marker, size, why_size, fitting=tuple(others[:MOST_SIZES_NAMED]))
 
 
@@ -198,7 +193,7 @@ def choose_size(source: Source, wish: Wish, sizes: Sequence[Size]) -> tuple[Size
         The size and why it is not what was asked for, or None and why there is none.
     """
     least = source.image.min_disk_size if source.image else 0
-    fitting = {each.slug: each for each in fitting_sizes(sizes, wish.region, least)}
+    fitting = {each.slug: each for each in fitting_sizes(sizes, source.region, least)}
     asked = wish.size or source.original.size
     if asked in fitting:
         return fitting[asked], ""
@@ -208,13 +203,13 @@ def choose_size(source: Source, wish: Wish, sizes: Sequence[Size]) -> tuple[Size
     elif known.disk < least:
         why = f"size {asked} has a disk of {known.disk} GB, and the image needs {least} GB"
     else:
-        why = f"size {asked} is not available in {wish.region}"
+        why = f"size {asked} is not available in {source.region}"
     if wish.size:
         return None, f"{why}; sizes that fit: {_names(fitting.values())}"
     similar = [each for each in fitting.values() if known is None or each.memory >= known.memory]
     cheapest = min(similar or fitting.values(), key=lambda each: (each.price_monthly, each.slug), default=None)
     if cheapest is None:
-        return None, f"{why}, and no size in {wish.region} has a disk of at least {least} GB"
+        return None, f"{why}, and no size in {source.region} has a disk of at least {least} GB"
     return cheapest, f"{why}: chose the cheapest that fits"
 
 

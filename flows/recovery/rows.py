@@ -15,7 +15,7 @@ STILL_CREATED = "it was still being created when the time limit was reached: the
 
 def planned_rows(plan: RestorePlan) -> tuple[RestoreRow, ...]:
     """Make the rows of a plan of which nothing is created."""
-    return tuple(_planned_row(plan, step) for step in plan.steps)
+    return tuple(_planned_row(step) for step in plan.steps)
 
 
 def created_rows(plan: RestorePlan, created: Mapping[str, Created], *, waited: bool) -> tuple[RestoreRow, ...]:
@@ -27,42 +27,39 @@ def created_rows(plan: RestorePlan, created: Mapping[str, Created], *, waited: b
         waited: Whether the run waited until Droplets are active.
     """
     return tuple(
-        _created_row(plan, step, created[step.marker], waited=waited)
-        if step.marker in created
-        else _planned_row(plan, step)
+        _created_row(step, created[step.marker], waited=waited) if step.marker in created else _planned_row(step)
         for step in plan.steps
     )
 
 
-def _planned_row(plan: RestorePlan, step: Step) -> RestoreRow:
+def _planned_row(step: Step) -> RestoreRow:
     if step.problem:
-        return _row(plan, step, RestoreOutcome.FAILED, error=step.problem)
+        return _row(step, RestoreOutcome.FAILED, error=step.problem)
     if not step.source.needed:
-        return _row(plan, step, RestoreOutcome.NOT_NEEDED)
+        return _row(step, RestoreOutcome.NOT_NEEDED)
     if step.existing:
-        return _row(plan, step, RestoreOutcome.ALREADY_RESTORED, droplet=step.existing)
+        return _row(step, RestoreOutcome.ALREADY_RESTORED, droplet=step.existing)
     if step.left:
         error = "the account's Droplet limit is reached: ask DigitalOcean to raise it, then run again"
-        return _row(plan, step, RestoreOutcome.LEFT, error=error)
-    return _row(plan, step, RestoreOutcome.PLANNED)
+        return _row(step, RestoreOutcome.LEFT, error=error)
+    return _row(step, RestoreOutcome.PLANNED)
 
 
-def _created_row(plan: RestorePlan, step: Step, created: Created, *, waited: bool) -> RestoreRow:
+def _created_row(step: Step, created: Created, *, waited: bool) -> RestoreRow:
     done = RestoreOutcome.ALREADY_RESTORED if step.existing and not created.requested else RestoreOutcome.RESTORED
     if created.error:
-        return _row(plan, step, RestoreOutcome.FAILED, droplet=created.droplet, error=created.error)
+        return _row(step, RestoreOutcome.FAILED, droplet=created.droplet, error=created.error)
     if created.active:
-        return _row(plan, step, done, droplet=created.droplet, seconds=created.seconds)
+        return _row(step, done, droplet=created.droplet, seconds=created.seconds)
     if created.droplet is None:
-        return _row(plan, step, RestoreOutcome.TIMED_OUT, error=NOT_REQUESTED)
+        return _row(step, RestoreOutcome.TIMED_OUT, error=NOT_REQUESTED)
     if not waited:
         outcome = RestoreOutcome.STARTED if created.requested else RestoreOutcome.ALREADY_RESTORED
-        return _row(plan, step, outcome, droplet=created.droplet)
-    return _row(plan, step, RestoreOutcome.TIMED_OUT, droplet=created.droplet, error=STILL_CREATED)
+        return _row(step, outcome, droplet=created.droplet)
+    return _row(step, RestoreOutcome.TIMED_OUT, droplet=created.droplet, error=STILL_CREATED)
 
 
 def _row(
-    plan: RestorePlan,
     step: Step,
     outcome: RestoreOutcome,
     *,
@@ -78,7 +75,7 @@ def _row(
         image_id=image.id if image else None,
         image_name=image.name if image else "",
         image_created_at=image.created_at if image else None,
-        region=plan.region,
+        region=step.source.region,
         size=size.slug if size else "",
         why_size=step.why_size,
         price_hourly=size.price_hourly if size else 0.0,

@@ -15,6 +15,7 @@ class Source:
     """A Droplet to rebuild.
 
     Attributes:
+        region: Slug of the region to rebuild it in.
         original: What is known of the Droplet, or of the image if it never had one.
         image: The newest recovery point that can be used; None if there is none.
         exists: Whether the original Droplet still exists.
@@ -22,6 +23,7 @@ class Source:
         problem: Why it cannot be rebuilt; empty if nothing is known against it.
     """
 
+    region: str
     original: DropletRecord
     image: Image | None = None
     exists: bool = False
@@ -135,16 +137,20 @@ def _source(droplet_id: int, images: Iterable[Image], region: str, holdings: Hol
         else holdings.records.get(droplet_id) or DropletRecord(droplet_id, name=_name_from(image, droplet_id))
     )
     problem = "" if image else f"no available backup or snapshot of it is in {region}"
-    return Source(original, image, exists=droplet is not None, problem=problem)
+    return Source(region, original, image, exists=droplet is not None, problem=problem)
 
 
 def _named(image_id: int, image: Image | None, region: str, owners: Mapping[int, int], holdings: Holdings) -> Source:
     """The source for an image that the user names."""
     if image is None:
-        return Source(DropletRecord(0, f"image {image_id}"), problem=f"image {image_id} does not exist or was deleted")
+        return Source(
+            region, DropletRecord(0, f"image {image_id}"), problem=f"image {image_id} does not exist or was deleted"
+        )
     owner = owners.get(image_id)
     if owner is None:
-        return Source(DropletRecord(0, _name_from(image, image_id)), image, problem=_why_unusable(image, region))
+        return Source(
+            region, DropletRecord(0, _name_from(image, image_id)), image, problem=_why_unusable(image, region)
+        )
     source = _source(owner, (), region, holdings)
     return replace(source, image=image, problem=_why_unusable(image, region))
 
