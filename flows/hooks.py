@@ -12,6 +12,7 @@ from typing import Any
 from prefect import Flow, State
 from prefect.client.schemas import FlowRun
 
+from flows.reporting.drill_report import DrillReport
 from flows.reporting.events import (
     PRUNING_COMPLETED,
     PRUNING_FAILED,
@@ -19,6 +20,8 @@ from flows.reporting.events import (
     RECOVERY_FAILED,
     REPLICATION_COMPLETED,
     REPLICATION_FAILED,
+    RESTORE_FAILED,
+    RESTORE_PROVEN,
     announce_result,
 )
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
@@ -31,6 +34,7 @@ END_EVENTS = {
     "transfer-images": (REPLICATION_COMPLETED, REPLICATION_FAILED),
     "prune-snapshots": (PRUNING_COMPLETED, PRUNING_FAILED),
     "restore-droplets": (RECOVERY_COMPLETED, RECOVERY_FAILED),
+    "drill-restore": (RESTORE_PROVEN, RESTORE_FAILED),
 }
 # Flows that change nothing unless `dry_run` is turned off.
 DRY_BY_DEFAULT = frozenset({"prune-snapshots", "restore-droplets"})
@@ -77,6 +81,8 @@ def _contents(report: object) -> dict[str, Any]:
         }
     if isinstance(report, PruningReport):
         return {"image_ids": [row.image_id for row in report.having(PruningOutcome.DELETED)]}
+    if isinstance(report, DrillReport):
+        return {"rows": [row.model_dump(mode="json") for row in report.rows]}
     if isinstance(report, RestoreReport):
         restored = report.having(RestoreOutcome.RESTORED, RestoreOutcome.ALREADY_RESTORED)
         return {"region": report.region, "droplet_ids": [row.new_droplet_id for row in restored]}

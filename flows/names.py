@@ -20,6 +20,7 @@ FLOWS = (
     "report-coverage",
     "image-action-history",
     "restore-droplets",
+    "drill-restore",
 )
 MOST_NAMED = 3
 
@@ -66,6 +67,13 @@ def restore_run_name() -> str:
     what = ", ".join(named) or _droplets(parameters)
     dry_run = " (dry run)" if parameters.get("dry_run", True) else ""
     return f"restore {what} to {_read(region_of, parameters.get('region'))}, {_now()}{dry_run}"
+
+
+def drill_run_name() -> str:
+    """Such as `restore drill of dr, 2026-11-23 03:00`."""
+    parameters = flow_run.parameters
+    dry_run = " (dry run)" if parameters.get("dry_run") else ""
+    return f"restore drill of {_droplets(parameters)}, {_now()}{dry_run}"
 
 
 def _droplets(parameters: dict[str, Any]) -> str:

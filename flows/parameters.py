@@ -334,7 +334,10 @@ SshKeys: TypeAlias = Annotated[
 VpcUuid: TypeAlias = Annotated[str | None, Words(UUID, "the UUID of a VPC", none="The region's default")]
 Tags: TypeAlias = Annotated[list[str] | None, Words(TAG_PATTERN.pattern, "a valid tag", none="None", several=True)]
 NameSuffix: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=100)]
+Sample: TypeAlias = Annotated[int, Between(1, 100)]
+OptionalPort: TypeAlias = Annotated[int, Between(1, 65535)] | None
 Newest: TypeAlias = Annotated[int, Between(1, 100)]
 TimeoutMinutes: TypeAlias = Annotated[int, Between(1, 7 * 24 * 60)]
 HowMany: TypeAlias = Annotated[int, Between(0, 10000)]
+Days: TypeAlias = Annotated[int, Between(1, 3650)]
 Hours: TypeAlias = Annotated[int, Between(1, 365 * 24)]

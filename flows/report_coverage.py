@@ -1,5 +1,6 @@
 """Reports which regions have each Droplet's newest recovery point, and the age of the copies."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from prefect import flow, get_run_logger
@@ -7,10 +8,11 @@ from prefect import flow, get_run_logger
 from flows.command_line import run_from_command_line
 from flows.inventory import Inventory, take_inventory
 from flows.names import coverage_run_name
-from flows.parameters import DropletTag, Hours, Regions
+from flows.parameters import Days, DropletTag, Hours, Regions
+from flows.recovery.proofs import last_proven, read_proofs
 from flows.replication.image_selection import choose_targets, newest_backups
 from flows.replication.planning import plan_replication
-from flows.replication.recovery_points import Selection, is_tagged
+from flows.replication.recovery_points import Selection, is_tagged, name_of
 from flows.replication.rows import planned_rows, rows_of_missing
 from flows.replication.run import COVERAGE_KEY
 from flows.reporting.report import CoverageReport, Outcome, Row
@@ -18,7 +20,8 @@ from flows.results import explains_result, finish
 from flows.retention.rule import RetentionRule
 from flows.retention.stock import Stock, decide, read_stock
 from tasks.connection import connect
-from tasks.digitalocean import Connection, Forbidden, NotFound, track_usage
+from tasks.digitalocean import APIError, Connection, Forbidden, NotFound, track_usage
+from tasks.tags import list_tags
 
 
 @flow(name="report-coverage", flow_run_name=coverage_run_name)
@@ -27,8 +30,9 @@ def report_coverage(
     droplet_tag: DropletTag = None,
     regions: Regions = None,
     max_age_hours: Hours | None = None,
+    max_days_unproven: Days | None = None,
 ) -> CoverageReport:
-    """Report which regions have each Droplet's newest recovery point, and the age of the newest copy there.
+    """Report which regions have each Droplet's newest copy, how old it is, and when a restore was last proven.
 
     Changes nothing. Copies do not include volumes; the report names the Droplets that have any.
 
@@ -38,6 +42,8 @@ def report_coverage(
             click the arrow to open the list.
         max_age_hours: The recovery-point objective, in hours. The run fails if the newest copy of a Droplet in a region
             is older or missing, or if a Droplet has no backups. If not given, the run only reports.
+        max_days_unproven: The run fails if a Droplet's last successful drill (`drill_restore`) is older than this, or if
+            there was none. If not given, the run only reports.
 
     Returns:
         The report, with one row per newest image and region: `already_there`; `planned` if `replicate_backups` would
@@ -54,6 +60,7 @@ def report_coverage(
         selection, stock = newest_backups(inventory, connection), _stock(inventory, connection)
         # With 0, no actions are read: nothing is deleted here.
         unkept = decide(stock, RetentionRule(), targets.regions, max_deletions=0, connection=connection)
+        proven = _last_proven(inventory, connection)
     now = connection.client.server_clock.now()
     plan = plan_replication(selection.candidates, targets.regions, (), now)
     copies = _newest_copies(selection, stock, connection.settings.managed_tag)
@@ -73,6 +80,9 @@ def report_coverage(
             added_unsized=plan.unsized_conversions,
             price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
             max_age_hours=max_age_hours,
+            proven=proven,
+            max_days_unproven=max_days_unproven,
+            unproven=_unproven(proven, now, max_days_unproven),
             unkept=len(unkept.to_delete),
             unkept_gib=unkept.gib_to_delete,
             usage=counter.usage,
@@ -88,6 +98,22 @@ def _stock(inventory: Inventory, connection: Connection) -> Stock:
     except (Forbidden, NotFound) as error:
         get_run_logger().warning("Could not read older snapshots; the report omits them: %s", error)
         return Stock((), {}, {})
+
+
+def _last_proven(inventory: Inventory, connection: Connection) -> dict[str, datetime | None]:
+    """Read when a restore of each Droplet was last proven; nothing if the tags cannot be read."""
+    try:
+        found = last_proven(read_proofs(list_tags(connection=connection)))
+    except APIError as error:
+        get_run_logger().warning("Could not read when restores were proven; the report omits it: %s", error)
+        return {}
+    return {name_of(droplet): found.get(droplet.id) for droplet in inventory.droplets}
+
+
+def _unproven(proven: Mapping[str, datetime | None], now: datetime, max_days: int | None) -> tuple[str, ...]:
+    """List the Droplets that were not proven for too long."""
+    earliest = now - timedelta(days=max_days or 0)
+    return tuple(name for name, at in proven.items() if max_days and (at is None or at < earliest))
 
 
 def _newest_copies(

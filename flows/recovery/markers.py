@@ -14,9 +14,11 @@ class Purpose:
 
     Attributes:
         tag: The tag of all Droplets created for it. One request lists up to 200 of them.
+        by_image: Whether markers name the image, and not the original Droplet.
     """
 
     tag: str
+    by_image: bool = False
 
     def original_of(self, tags: Iterable[str]) -> int | None:
         """The ID of the Droplet that one with these tags was created from; None if it has no such marker."""
@@ -31,11 +33,11 @@ class Purpose:
             droplet_id: The original Droplet; None if unknown.
             image_id: The image.
         """
-        return f"{self.tag}:image-{image_id}" if droplet_id is None else f"{self.tag}:{droplet_id}"
+        return f"{self.tag}:image-{image_id}" if droplet_id is None or self.by_image else f"{self.tag}:{droplet_id}"
 
 
 RESTORE = Purpose("prefect:restored")
-DRILL = Purpose("prefect:drill")
+DRILL = Purpose("prefect:drill", by_image=True)
 
 
 def is_marker(tag: str) -> bool:

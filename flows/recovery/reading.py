@@ -8,6 +8,7 @@ from prefect import get_run_logger
 
 from flows.inventory import take_inventory
 from flows.recovery.preflight import Surroundings, Wish
+from flows.recovery.proofs import read_proofs
 from flows.recovery.records import read_records
 from flows.recovery.sources import Holdings
 from flows.waiting import waiting_for
@@ -19,7 +20,7 @@ from tasks.tags import list_tags
 
 
 def read_holdings(connection: Connection) -> Holdings:
-    """Read the account's Droplets, images and records of Droplets.
+    """Read the account's Droplets, images, records of Droplets and earlier drills.
 
     Raises:
         APIError: Droplets, images or snapshots cannot be read. Without records, the run goes on.
@@ -29,7 +30,7 @@ def read_holdings(connection: Connection) -> Holdings:
         snapshots = list_snapshots(connection=connection)
     with waiting_for("Reading the records of Droplets", connection):
         tags = _tags(connection)
-    return Holdings(inventory.droplets, inventory.images, snapshots, read_records(tags))
+    return Holdings(inventory.droplets, inventory.images, snapshots, read_records(tags), read_proofs(tags))
 
 
 def read_surroundings(wish: Wish, holdings: Holdings, connection: Connection) -> Surroundings:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from prefect import get_run_logger
 
+from flows.recovery.proofs import Proof
 from flows.recovery.records import missing_records, read_records, tags_for
 from flows.reporting.report import count
 from flows.waiting import waiting_for
@@ -31,3 +32,14 @@ def record_droplets(droplets: Collection[Droplet], connection: Connection) -> No
             get_run_logger().warning(
                 "Names, sizes and tags of %s are not recorded for a rebuild: %s", count(len(droplets), "Droplet"), error
             )
+
+
+def record_proofs(proofs: Collection[Proof], connection: Connection) -> None:
+    """Record what a drill has proven.
+
+    Raises:
+        APIError: It cannot be recorded, so the next drill would prove the same Droplets again.
+    """
+    with waiting_for("Recording the result", connection):
+        for proof in proofs:
+            create_tag(proof.tag, connection=connection)

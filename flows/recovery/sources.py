@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flows.recovery.markers import DRILL, RESTORE
+from flows.recovery.proofs import Proof
 from flows.recovery.records import DropletRecord, record_of
 from tasks.digitalocean import Droplet, Image, Snapshot
 
@@ -50,12 +51,14 @@ class Holdings:
         images: All private images.
         snapshots: The snapshots of Droplets, including deleted Droplets.
         records: What is recorded of Droplets, by ID.
+        proofs: Earlier drills that succeeded.
     """
 
     droplets: Sequence[Droplet]
     images: Collection[Image]
     snapshots: Collection[Snapshot]
     records: Mapping[int, DropletRecord]
+    proofs: Sequence[Proof] = ()
 
     def droplet_of_image(self) -> dict[int, int]:
         """The ID of each image's Droplet, by ID of the image."""

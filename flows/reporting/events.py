@@ -22,6 +22,8 @@ PRUNING_FAILED = "pruning.failed"
 DROPLET_RESTORED = "droplet.restored"
 RECOVERY_COMPLETED = "recovery.completed"
 RECOVERY_FAILED = "recovery.failed"
+RESTORE_PROVEN = "restore.proven"
+RESTORE_FAILED = "restore.failed"
 ACCOUNT = "digitalocean.account"
 ARRIVED_NOW = {Outcome.TRANSFERRED, Outcome.ADOPTED}
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from functools import singledispatch
 
+from flows.reporting.drill_report import DrillReport, drill_table
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
-from flows.reporting.report import BAD_OUTCOMES, ActionHistory, Outcome, ReplicationReport, Row, RunReport
+from flows.reporting.report import (
+    BAD_OUTCOMES,
+    ActionHistory,
+    CoverageReport,
+    Outcome,
+    ReplicationReport,
+    Row,
+    RunReport,
+)
 from flows.reporting.restore_report import RestoreReport, restore_table
 
 SIGNS = {
@@ -27,6 +37,7 @@ LEGEND = (
 WHAT_TO_DO = "No manual repair needed: once the cause is fixed, the next run copies only what is still missing."
 CONTROL_PANEL = "https://cloud.digitalocean.com"
 CONVERTED = "Converted"
+PROVEN = "Restore proven"
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20
 ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
@@ -45,6 +56,8 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
         outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
         line = {"Droplet": source, "Image": str(image_id)}
         line |= {CONVERTED: outcomes.get(None, "")} if report.conversions else {}
+        if isinstance(report, CoverageReport) and report.proven:
+            line[PROVEN] = _date(report.proven.get(source))
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
             wrong = [row for row in bad[source, image_id] if row.region or not report.regions]
@@ -97,6 +110,10 @@ def problem_list(report: ReplicationReport) -> list[str]:
     problems = [f"{each.image_and_regions}: {each.reason}" for each in report.problems]
     more = len(problems) - MOST_REASONS
     return [*problems[:MOST_REASONS], *([f"and {more} more: see the run's log"] if more > 0 else [])]
+
+
+def _date(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d}" if at else "never"
 
 
 def _linked(source: str) -> str:
@@ -159,6 +176,7 @@ table_of.register(ReplicationReport, coverage_table)
 table_of.register(PruningReport, pruning_table)
 table_of.register(ActionHistory, history_table)
 table_of.register(RestoreReport, restore_table)
+table_of.register(DrillReport, drill_table)
 
 
 def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
