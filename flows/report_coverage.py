@@ -42,8 +42,8 @@ def report_coverage(
             click the arrow to open the list.
         max_age_hours: The recovery-point objective, in hours. The run fails if the newest copy of a Droplet in a region
             is older or missing, or if a Droplet has no backups. If not given, the run only reports.
-        max_days_unproven: The run fails if a Droplet's last successful drill (`drill_restore`) is older than this, or if there
-            was none. If not given, the run only reports.
+        max_days_unproven: The run fails if a Droplet's last successful drill (`drill_restore`) is older than this many
+            days, or if there was none. If not given, the run only reports.
 
     Returns:
         The report, with one row per newest image and region: `already_there`; `planned` if `replicate_backups` would
