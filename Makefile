@@ -15,7 +15,7 @@ install: .venv/installed  ## .venv with the pinned run-time dependencies
 
 install-dev: .venv/installed-dev  ## the same, and what the tests and checks need
 
-demo: install  ## the main job against a sandbox of the API, through a Prefect server of its own
+demo: install  ## copying and rebuilding against a sandbox of the API, with a Prefect server of its own
 	@$(BIN)/python -m deployments.demo
 
 server: install  ## Prefect's server, on PostgreSQL where that is installed; Ctrl-C ends both

@@ -1,4 +1,4 @@
-"""`make demo`: replicate backups on a sandbox account, with a temporary Prefect server."""
+"""`make demo`: copy backups on a sandbox account, lose a region, and rebuild its Droplets in another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Sandbox
 from flows.command_start import COULD_NOT_START, DONE, INTERRUPTED, raise_when_interrupted
 from flows.messages import waiting_messages
+from flows.reporting.report import count
 from flows.temporary_server import ServerDidNotStart
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,17 +48,19 @@ def main() -> int:
 
 
 def show() -> int:
-    """Copy the backups of a sandbox account; returns the exit status of the run."""
+    """Copy the backups of a sandbox account, and rebuild Droplets from them; returns an exit status."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     say(f"Starting a sandbox of the API with {DROPLETS} Droplets, sped up {SPEED} times, and a Prefect server")
     with Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox, ExitStack() as running:
         with waiting_messages("Waiting for Prefect's server to start", say):
             ui = running.enter_context(prefect_server(FOLDER))
         say(f"Prefect's UI is at {ui}; copying the newest backup of every Droplet to every region")
-        status = replicate(sandbox.environment(), ui)
+        status = run_flow(sandbox.environment(), ui, "replicate_backups")
         counts = sandbox.record.requests_by_status()
         say(f"The sandbox received {sum(counts.values())} requests and answered {counts.get(429, 0)} with a 429")
         say("Everything arrived" if status == DONE else "Not everything arrived")
+        if status == DONE:
+            status = show_disaster(sandbox, ui)
         if sys.stdout.isatty():
             say(f"View the run: {address_of_last_run(ui)}  (Ctrl-C ends the demo)")
             with suppress(KeyboardInterrupt):
@@ -71,10 +75,28 @@ def say(sentence: str) -> None:
     print(f"\n--- {sentence}", flush=True)  # noqa: T201
 
 
-def replicate(sandbox: Mapping[str, str], ui: str) -> int:
-    """Run `replicate_backups` as from a shell; returns its exit status."""
+def show_disaster(sandbox: Sandbox, ui: str) -> int:
+    """Lose the region with most backups, and rebuild them in another; returns the exit status of the run."""
+    with_backups = [droplet for droplet in sandbox.account.droplets.values() if droplet.backup_hour is not None]
+    regions = [droplet.region for droplet in with_backups]
+    lost = max(sorted(set(regions)), key=regions.count)
+    sandbox.account.lose_region(lost)
+    other = next(each for each in ("fra1", "sfo3") if each != lost)
+    droplet_ids = [str(droplet.id) for droplet in with_backups if droplet.region == lost]
+    rebuilt = count(len(droplet_ids), "Droplet")
+    say(f"Disaster: {lost} is gone. Rebuilding its {rebuilt} with backups in {other}, from the copies there")
+    began = time.monotonic()
+    options = ["--region", other, "--droplet-ids", ",".join(droplet_ids), "--no-dry-run"]
+    status = run_flow(sandbox.environment(), ui, "restore_droplets", *options)
+    took = f"{time.monotonic() - began:.0f} s here, with DigitalOcean's part sped up {SPEED} times"
+    say(f"{rebuilt} rebuilt in {took}" if status == DONE else "Not every Droplet was rebuilt")
+    return status
+
+
+def run_flow(sandbox: Mapping[str, str], ui: str, name: str, *options: str) -> int:
+    """Run a flow as from a shell; returns its exit status."""
     environment = {**clean_environment(FOLDER), **sandbox, "PREFECT_API_URL": f"{ui}/api"}
-    command = [sys.executable, "-m", "flows.replicate_backups"]
+    command = [sys.executable, "-m", f"flows.{name}", *options]
     # In its own process group, so that Ctrl-C reaches only the demo.
     run = subprocess.run(command, env=environment, cwd=ROOT, start_new_session=True, check=False)  # noqa: S603
     return run.returncode

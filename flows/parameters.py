@@ -109,6 +109,11 @@ def region_of(region: object) -> str:
     raise _refusal(f"{_quoted(text)} is not a region slug; expected a slug such as fra1")
 
 
+def optional_region_of(region: object) -> str | None:
+    """Read one region slug; None for none."""
+    return None if region is None else region_of(region)
+
+
 def ids_of(ids: object, what: str = "image") -> list[int] | None:
     """Read IDs.
 
@@ -314,8 +319,23 @@ _REGION_SCHEMA = {
         {"title": "Type a slug", "type": "string", "pattern": REGION},
     ]
 }
+_OPTIONAL_REGION_SCHEMA = {
+    "anyOf": [
+        {
+            "title": "All other regions",
+            "type": ["null", "array"],
+            "items": {"type": "string", "pattern": REGION},
+            "minItems": 1,
+            "maxItems": 1,
+        },
+        *_REGION_SCHEMA["anyOf"],
+    ]
+}
 
 Region: TypeAlias = Annotated[str, BeforeValidator(region_of), WithJsonSchema(_REGION_SCHEMA)]
+OptionalRegion: TypeAlias = Annotated[
+    str | None, BeforeValidator(optional_region_of), WithJsonSchema(_OPTIONAL_REGION_SCHEMA)
+]
 Regions: TypeAlias = Annotated[list[str] | None, BeforeValidator(slugs_of), WithJsonSchema(_REGIONS_SCHEMA)]
 DropletTag: TypeAlias = Annotated[str | None, BeforeValidator(tag_of), WithJsonSchema(_TAG_SCHEMA)]
 ImageIds: TypeAlias = Annotated[list[int], BeforeValidator(_required_ids_of), WithJsonSchema(_IDS_SCHEMA)]

@@ -14,6 +14,7 @@ from flows.parameters import (
     NameSuffix,
     OptionalDropletIds,
     OptionalImageIds,
+    OptionalRegion,
     Region,
     SizeSlug,
     SshKeys,
@@ -45,6 +46,7 @@ RESTORE_KEY = "restored-droplets"
 @explains_result
 def restore_droplets(
     region: Region,
+    from_region: OptionalRegion = None,
     droplet_tag: DropletTag = None,
     droplet_ids: OptionalDropletIds = None,
     image_ids: OptionalImageIds = None,
@@ -66,6 +68,7 @@ def restore_droplets(
 
     Args:
         region: The region to rebuild them in, such as fra1.
+        from_region: Only Droplets of this region, such as the one that is down; of all other regions if not given.
         droplet_tag: Only Droplets with this tag; all if not given, except those that are in the region already.
         droplet_ids: Only the Droplets with these IDs, separated by commas or spaces, even if they are in the region
             already.
@@ -99,10 +102,15 @@ def restore_droplets(
         def choose() -> RestorePlan:
             holdings = read_holdings(connection)
             sources = choose_sources(
-                holdings, region, droplet_tag=droplet_tag, droplet_ids=droplet_ids, image_ids=image_ids
+                holdings,
+                region,
+                from_region=from_region,
+                droplet_tag=droplet_tag,
+                droplet_ids=droplet_ids,
+                image_ids=image_ids,
             )
             if not sources:
-                raise InvalidArgument(_nothing_found(droplet_tag))
+                raise InvalidArgument(_nothing_found(from_region, droplet_tag))
             return plan_restore(sources, wish, read_surroundings(wish, holdings, connection))
 
         def to_create(plan: RestorePlan) -> list[str]:
@@ -129,10 +137,12 @@ def restore_droplets(
     return finish(report, RESTORE_KEY)
 
 
-def _nothing_found(droplet_tag: str | None) -> str:
-    if droplet_tag is None:
+def _nothing_found(from_region: str | None, droplet_tag: str | None) -> str:
+    chosen = [f"was in {from_region}"] if from_region else []
+    chosen += [f"had the tag {droplet_tag!r}"] if droplet_tag else []
+    if not chosen:
         return "the account has neither Droplets nor snapshots of Droplets"
-    return f"no Droplet has the tag {droplet_tag!r}, nor had it when it was last recorded"
+    return f"nothing to rebuild: no Droplet {' and '.join(chosen)} when it was last recorded"
 
 
 if __name__ == "__main__":

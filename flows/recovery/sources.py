@@ -74,6 +74,7 @@ def choose_sources(
     holdings: Holdings,
     region: str,
     *,
+    from_region: str | None = None,
     droplet_tag: str | None = None,
     droplet_ids: Collection[int] | None = None,
     image_ids: Collection[int] | None = None,
@@ -83,6 +84,7 @@ def choose_sources(
     Args:
         holdings: What there is.
         region: Slug of the region.
+        from_region: Only Droplets that are or were in this region, and those of which that is unknown; None for all.
         droplet_tag: Only Droplets with this tag; None for all.
         droplet_ids: Only these Droplets; None for all. They are rebuilt even if they are in the region already.
         image_ids: These images instead of the newest recovery points of Droplets.
@@ -114,10 +116,13 @@ def choose_sources(
             for droplet_id, source in everything.items()
             if droplet_id not in replaced
         ]
-    tagged = [
-        each for each in chosen if droplet_tag is None or droplet_tag.lower() in map(str.lower, each.original.tags)
+    wanted = [
+        each
+        for each in chosen
+        if (droplet_tag is None or droplet_tag.lower() in map(str.lower, each.original.tags))
+        and (from_region is None or each.original.region in (from_region, ""))
     ]
-    return sorted(tagged, key=lambda each: (each.original.name, each.original.droplet_id))
+    return sorted(wanted, key=lambda each: (each.original.name, each.original.droplet_id))
 
 
 def _replaced(droplets: Iterable[Droplet], sources: Mapping[int, Source]) -> set[int]:

@@ -134,9 +134,8 @@ class RestoreReport(RunReport):
             )
         if self.bad_rows:
             first = self.bad_rows[0]
-            missing = f"{len(self.bad_rows)} of {count(len(self.rows), 'Droplet')} cannot be restored"
-            if not self.dry_run:
-                missing = missing.replace("cannot be", "were not" if len(self.rows) > 1 else "was not")
+            verb = "cannot be" if self.dry_run else "was not" if len(self.bad_rows) == 1 else "were not"
+            missing = f"{len(self.bad_rows)} of {count(len(self.rows), 'Droplet')} {verb} restored"
             return f"{missing} (first: {first.droplet}: {first.error})"
         return ""
 
