@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
-.PHONY: help install install-dev demo server setup deploy unit test bench bench-start bench-fleet bench-workers torture torture-faults torture-all-else soak pictures check format lock clean
+.PHONY: help install install-dev demo server setup deploy unit test bench bench-start bench-fleet bench-workers bench-restore torture torture-faults torture-all-else soak pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench-fleet: install-dev  ## the same with 1,000 Droplets (a quarter of an hour)
 
 bench-workers: install-dev  ## the same with three processes on one token (a quarter of an hour)
 	$(BIN)/python -m tests.benchmarks --workers
+
+bench-restore: install-dev  ## how fast 1, 10 and 100 Droplets are rebuilt (four minutes)
+	$(BIN)/python -m tests.benchmarks --restore
 
 torture: install-dev  ## faults of every kind and kills at every point of a run, and tests/RELIABILITY.md
 	@$(MAKE) --no-print-directory --jobs 2 torture-faults torture-all-else

@@ -80,6 +80,7 @@ class Ledger:
         tokens: Tokens that must not appear anywhere.
         files_scanned: Files of Prefect that were searched for them.
         told: Those in which one was found.
+        remarks: What else to say, in Markdown.
     """
 
     def __init__(self) -> None:
@@ -87,6 +88,7 @@ class Ledger:
         self.tokens: set[str] = set()
         self.files_scanned = 0
         self.told: list[str] = []
+        self.remarks: list[str] = []
 
     @contextmanager
     def verdict(self, fault: str, name: str) -> Iterator[Verdict]:
@@ -123,7 +125,7 @@ class Ledger:
             f"{accounts} accounts, {runs:,} runs, {requests:,} requests, {faults:,} of them hit by a fault. "
             f"{failed} runs ended Failed; a later one finished what they had not."
         )
-        return "\n\n".join([figures, conditions, self.table(), self.kinds_line(), secrecy, failures])
+        return "\n\n".join([figures, conditions, self.table(), self.kinds_line(), secrecy, failures, *self.remarks])
 
     def table(self) -> str:
         """A line for each kind of fault."""
@@ -141,7 +143,7 @@ class Ledger:
         for each in self.verdicts:
             total.update(each.faults)
         never = [kind.value for kind in IMAGE_FAULTS if not total[kind]]
-        counts = ", ".join(f"{kind.value} {total[kind]}" for kind in IMAGE_FAULTS if total[kind])
+        counts = ", ".join(f"{kind.value} {total[kind]}" for kind in FaultKind if total[kind])
         return f"Each kind, alone and among others: {counts}." + (f" Never: {', '.join(never)}." if never else "")
 
 
