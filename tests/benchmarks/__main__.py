@@ -185,7 +185,7 @@ def bench_restore() -> list[Goal]:
     ]
     said = (
         "`python -m flows.restore_droplets`, as fast as life; a creation takes 20 to 60 seconds. Seconds count from "
-        "the run's first request; the best possible sends every POST as early as the limits allow, and no other request."
+        "the run's first request; for the best possible, all POSTs go as early as the limits allow, and nothing else."
     )
     text = f"{goals_table(goals)}\n\n{restores_table(runs)}\n\n{said}"
     write_section("Rebuilding Droplets", "make bench-restore", text)

@@ -23,6 +23,7 @@ from tests.soak.kills import both, run_or_worker
 from tests.soak.outages import outage, restart
 from tests.soak.plan import Plan
 from tests.soak.reboot import reboot
+from tests.soak.rebuild import rebuild
 from tests.soak.stack import ROOT, Stack
 from tests.soak.table import section
 from tests.soak.undisturbed import undisturbed
@@ -59,6 +60,7 @@ LANES = [
     Lane({"reboot": reboot}, droplets=4),
     Lane({"outage": outage}, droplets=2),
     Lane({"kills": run_or_worker}, droplets=2),
+    Lane({"rebuild": rebuild}, droplets=2),
     Lane({"undisturbed": undisturbed}, droplets=2),
     Lane({"restart": restart}, droplets=1),
     Lane({"upgrade": upgrade}, droplets=2, version=EARLIER_VERSION),
