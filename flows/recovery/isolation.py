@@ -78,5 +78,7 @@ def _is_strict(rule: object, probe_port: int | None) -> bool:
     if not isinstance(rule, dict):
         return False
     sources = rule.get("sources")
-    nowhere = isinstance(sources, dict) and sources.get("addresses") == list(NOWHERE)
+    # The API may add empty lists. Tags or Droplets beside the addresses let traffic in too.
+    given = {kind: each for kind, each in sources.items() if each} if isinstance(sources, dict) else {}
+    nowhere = given == {"addresses": list(NOWHERE)}
     return nowhere or (rule.get("protocol") == "tcp" and rule.get("ports") == str(probe_port))
