@@ -29,6 +29,19 @@ class Inventory:
     unread: Mapping[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class SingleReads:
+    """Images that were read one by one.
+
+    Attributes:
+        images: The images by ID; None for those that do not exist.
+        unread: Why the others cannot be read, by ID.
+    """
+
+    images: Mapping[int, Image | None]
+    unread: Mapping[int, str]
+
+
 def take_inventory(droplet_tag: str | None, connection: Connection) -> Inventory:
     """Read all images, and the Droplets with a tag; without a tag, all Droplets.
 
@@ -42,8 +55,8 @@ def take_inventory(droplet_tag: str | None, connection: Connection) -> Inventory
         if droplet_tag and not droplets:
             raise InvalidArgument(f"no Droplet has the tag {droplet_tag!r}")
         # The list of images may have changed between its pages; the Droplets name their backups.
-        others, unread = read_each(unlisted_images(droplets, images), connection)
-    return Inventory(droplet_tag, droplets, [*images, *filter(None, others.values())], unread)
+        others = read_each(unlisted_images(droplets, images), connection)
+    return Inventory(droplet_tag, droplets, [*images, *filter(None, others.images.values())], others.unread)
 
 
 def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> list[int]:
@@ -52,11 +65,8 @@ def unlisted_images(droplets: Iterable[Droplet], images: Iterable[Image]) -> lis
     return sorted({each for droplet in droplets for each in droplet.backup_ids if each not in listed})
 
 
-def read_each(image_ids: Iterable[int], connection: Connection) -> tuple[Mapping[int, Image | None], Mapping[int, str]]:
+def read_each(image_ids: Iterable[int], connection: Connection) -> SingleReads:
     """Read images one by one.
-
-    Returns:
-        The images by ID, None for those that do not exist; and why the others cannot be read, by ID.
 
     Raises:
         Unauthorized: The token is not valid.
@@ -72,4 +82,4 @@ def read_each(image_ids: Iterable[int], connection: Connection) -> tuple[Mapping
         except APIError as error:
             get_run_logger().warning("Image %d cannot be read: %s", image_id, error)
             unread[image_id] = str(error)
-    return images, unread
+    return SingleReads(images, unread)

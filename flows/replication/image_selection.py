@@ -112,10 +112,10 @@ def named_images(image_ids: Sequence[int], connection: Connection) -> Selection:
             if len(wanted) > MOST_SINGLE_READS
             else {}
         )
-        singles, unread = read_each([each for each in wanted if each not in listed], connection)
-    found = {**listed, **singles}
-    gone = {each: f"image {each} does not exist or was deleted" for each, image in singles.items() if image is None}
+        singles = read_each([each for each in wanted if each not in listed], connection)
+    found = {**listed, **singles.images}
+    gone = {each: f"image {each} does not exist or was deleted" for each, image in singles.images.items() if not image}
     return Selection(
         candidates=tuple(Candidate(image, image.name or str(each)) for each in wanted if (image := found.get(each))),
-        missing={**gone, **unread},
+        missing={**gone, **singles.unread},
     )
