@@ -87,7 +87,9 @@ def read_records(tags: Iterable[str]) -> dict[int, DropletRecord]:
 def missing_records(droplets: Iterable[Droplet], known: Mapping[int, DropletRecord]) -> list[DropletRecord]:
     """List the records that are missing or out of date."""
     current = [record_of(droplet) for droplet in droplets]
-    return [record for record in current if _fitting(record) != known.get(record.droplet_id)]
+    # Compared as texts: what a tag cannot hold would never be equal.
+    written = {droplet_id: record.text for droplet_id, record in known.items()}
+    return [record for record in current if _fitting(record).text != written.get(record.droplet_id)]
 
 
 def tags_for(records: Iterable[DropletRecord], now: datetime) -> list[str]:
@@ -107,11 +109,11 @@ def tags_for(records: Iterable[DropletRecord], now: datetime) -> list[str]:
 
 
 def _fitting(record: DropletRecord) -> DropletRecord:
-    """The record with as many of its tags, and of its name, as fit into a tag."""
+    """The record with as many of its tags, and of its name, as fit into a tag; of other fields only if they are odd."""
     room = LONGEST_TAG - len(PREFIX) - len(datetime(2000, 1, 1, tzinfo=UTC).strftime(TIME_FORMAT)) - 1
     while len(record.text) > room:
-        shorter = {"tags": record.tags[:-1]} if record.tags else {"name": record.name[:-1]}
-        record = DropletRecord(**{**record.__dict__, **shorter})
+        field = next(each for each in ("tags", "name", "size", "region") if getattr(record, each))
+        record = DropletRecord(**{**record.__dict__, field: getattr(record, field)[:-1]})
     return record
 
 
