@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
@@ -125,7 +125,7 @@ def plan_restore(sources: Iterable[Source], wish: Wish, there: Surroundings) -> 
         wish: What the user wants.
         there: What the account has.
     """
-    steps = [_step(source, wish, there) for source in sources]
+    steps = list(_one_per_marker(_step(source, wish, there) for source in sources))
     # False comes before True.
     steps.sort(key=lambda step: RESTORE_FIRST not in step.source.original.tags)
     room = max(0, there.droplet_limit - len(there.droplets))
@@ -138,10 +138,10 @@ def why_impossible(wish: Wish, region: str, there: Surroundings) -> str:
     if wish.size and wish.size not in {size.slug for size in there.sizes}:
         return f"size {wish.size} does not exist"
     known = {str(key.id) for key in there.ssh_keys} | {key.fingerprint for key in there.ssh_keys}
-    if unknown := [key for key in wish.ssh_keys if key not in known]:
+    if unknown := [key for key in wish.ssh_keys if key.lower() not in known]:
         return f"the team has no SSH key {', '.join(unknown)}"
     if wish.vpc_uuid:
-        vpc = next((each for each in there.vpcs if each.id == wish.vpc_uuid), None)
+        vpc = next((each for each in there.vpcs if each.id == wish.vpc_uuid.lower()), None)
         if vpc is None:
             return f"there is no VPC {wish.vpc_uuid}"
         if vpc.region != region:
@@ -171,14 +171,24 @@ def _step(source: Source, wish: Wish, there: Surroundings) -> Step:
         size=size.slug,
         image=image.id,
         tags=tuple(dict.fromkeys((wish.purpose.tag, marker, *copied, *wish.tags))),
-        ssh_keys=tuple(int(key) if key.isdecimal() else key for key in wish.ssh_keys),
-        vpc_uuid=wish.vpc_uuid,
+        ssh_keys=tuple(int(key) if key.isdecimal() else key.lower() for key in wish.ssh_keys),
+        vpc_uuid=wish.vpc_uuid.lower() if wish.vpc_uuid else None,
         monitoring="monitoring" in source.original.features,
         ipv6="ipv6" in source.original.features,
         backups=wish.purpose == RESTORE and "backups" in source.original.features,
     )
     others = [each.slug for each in fitting_sizes(there.sizes, source.region, image.min_disk_size) if each != size]
     return Step(source, request, marker, size, why_size, fitting=tuple(others[:MOST_SIZES_NAMED]))
+
+
+def _one_per_marker(steps: Iterable[Step]) -> Iterator[Step]:
+    """Of several images of one Droplet, use only the first: what is created from them could not be told apart."""
+    images: dict[str, int] = {}
+    for step in steps:
+        image_id = step.source.image.id if step.source.image else 0
+        used = images.setdefault(step.marker, image_id) if step.marker and not step.problem else image_id
+        why = f"image {image_id} is of a Droplet that is rebuilt from image {used}: name only one of them"
+        yield step if used == image_id else Step(step.source, problem=why)
 
 
 def existing_droplet(droplets: Iterable[Droplet], marker: str, region: str) -> Droplet | None:
