@@ -155,7 +155,8 @@ async def find_created(client: DigitalOceanClient, request: CreateDroplet, marke
     Raises:
         APIError: The Droplets cannot be read.
     """
-    droplets = await client.list_droplets_tagged(marker)
+    # Not only those that are listed by tag, which GPU Droplets are not.
+    droplets = await client.list_droplets(marker)
     return next((each for each in droplets if each.region == request.region), None)
 
 
