@@ -102,12 +102,17 @@ class Creation:
         """
         try:
             with waiting_for("Creating Droplets", self._connection):
-                run_blocking(self._run(timeout_seconds))
+                run_blocking(self.run(timeout_seconds))
         except KeyboardInterrupt:
             self.interrupted = True
             self._ended.wait(LONGEST_ENDING_SECONDS)
 
-    async def _run(self, timeout_seconds: float) -> None:
+    async def run(self, timeout_seconds: float) -> None:
+        """Create the Droplets.
+
+        Args:
+            timeout_seconds: When to stop.
+        """
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds), self._polling(), asyncio.TaskGroup() as steps:
@@ -135,7 +140,6 @@ class Creation:
         try:
             for starts_left in reversed(range(self._settings.action_restart_max + 1)):
                 if state.droplet is None:
-                    state.requested_at = self._now()
                     state.droplet = await self._request(step)
                 if not self._wait:
                     return
@@ -162,6 +166,7 @@ class Creation:
                 async with self._connection.client.rate_limiter.permit(CREATE) as permit:
                     if self._token_refused:
                         raise self._token_refused.for_request("POST", "/v2/droplets")
+                    self.created[step.marker].requested_at = self._now()
                     return await create_droplet.run(
                         step.request, step.marker, connection=self._connection, permit=permit
                     )

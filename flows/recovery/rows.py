@@ -10,6 +10,7 @@ from flows.reporting.restore_report import RestoreOutcome, RestoreRow
 from tasks.digitalocean import Droplet
 
 NOT_REQUESTED = "the time limit was reached before it was requested: the next run requests it"
+UNKNOWN = "the time limit was reached while it was being requested: the next run finds it if it was created"
 STILL_CREATED = "it was still being created when the time limit was reached: the next run finds it"
 
 
@@ -52,7 +53,7 @@ def _created_row(step: Step, created: Created, *, waited: bool) -> RestoreRow:
     if created.active:
         return _row(step, done, droplet=created.droplet, seconds=created.seconds)
     if created.droplet is None:
-        return _row(step, RestoreOutcome.TIMED_OUT, error=NOT_REQUESTED)
+        return _row(step, RestoreOutcome.TIMED_OUT, error=UNKNOWN if created.requested else NOT_REQUESTED)
     if not waited:
         outcome = RestoreOutcome.STARTED if created.requested else RestoreOutcome.ALREADY_RESTORED
         return _row(step, outcome, droplet=created.droplet)
