@@ -226,16 +226,18 @@ class DigitalOceanClient:
     async def list_ssh_keys(self) -> list[SshKey]:
         """List the team's SSH keys; waits if their own rate limit is used up."""
 
-        async def request(retries: int | None) -> list[SshKey]:
-            return await self._all(Paging(SshKey, "ssh_keys", Skip.NOT_ALL), SSH_KEYS_PATH, retries=retries)
+        async def request() -> list[SshKey]:
+            return await self._all(Paging(SshKey, "ssh_keys", Skip.NOT_ALL), SSH_KEYS_PATH, retries=0)
 
         for _ in range(SSH_KEY_TRIES):
             try:
-                return await request(retries=0)
+                return await self.repeating(
+                    request, when=lambda error: error.repeatable and not isinstance(error, TooManyRequests)
+                )
             except TooManyRequests:
                 logger.warning("The rate limit for SSH keys, 10 requests a minute, is used up; waiting")
                 await asyncio.sleep(SSH_KEY_PAUSE_SECONDS)
-        return await request(retries=None)
+        return await self.repeating(request)
 
     async def list_vpcs(self) -> list[Vpc]:
         """List the private networks."""
