@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
@@ -61,6 +61,7 @@ REGION = f"^{SPACE}*{CHOICE}{SPACE}*$"
 TAG = f"^{SPACE}*(?:{TAG_PATTERN.pattern})?{SPACE}*$"
 # A key's ID, or its MD5 fingerprint: https://docs.digitalocean.com/reference/api/digitalocean/#tag/SSH-Keys
 SSH_KEY = "(?:[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){15}|[1-9][0-9]{0,14})"
+NAME_SUFFIX = f"^{SPACE}*[A-Za-z0-9.-]{{0,100}}{SPACE}*$"
 UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
@@ -164,6 +165,17 @@ def tag_of(tag: object) -> str | None:
     return text.strip() or None
 
 
+def name_suffix_of(suffix: object) -> str:
+    """Read the end of a Droplet's name, which may be empty.
+
+    Raises:
+        PydanticCustomError: It cannot be a part of a name.
+    """
+    if isinstance(suffix, str) and re.search(NAME_SUFFIX, suffix):
+        return suffix.strip()
+    raise _refusal(f"{_quoted(suffix)} is not a valid suffix; expected at most 100 letters, digits, dots and dashes")
+
+
 @dataclass(frozen=True)
 class Words:
     """One text, or several separated by commas or spaces, for `Annotated`; None or an empty text for none.
@@ -185,11 +197,12 @@ class Words:
         return re.fullmatch(self.pattern, "7") is not None
 
     def _checked(self, value: object) -> list[str] | str | None:
-        words = [word for part in _parts(value) for word in self._words_in(part)]
+        parts = _parts(value)
+        words = [word for part in parts for word in self._words_in(part)]
         if self.several:
             return words or None
-        if len(words) > 1:
-            raise _refusal(f"expected one value, not {len(words)}")
+        if max(len(parts), len(words)) > 1:
+            raise _refusal(f"expected one value, not {max(len(parts), len(words))}")
         return words[0] if words else None
 
     def _words_in(self, part: object) -> list[str]:
@@ -353,7 +366,9 @@ SshKeys: TypeAlias = Annotated[
 ]
 VpcUuid: TypeAlias = Annotated[str | None, Words(UUID, "the UUID of a VPC", none="The region's default")]
 Tags: TypeAlias = Annotated[list[str] | None, Words(TAG_PATTERN.pattern, "a valid tag", none="None", several=True)]
-NameSuffix: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=100)]
+NameSuffix: TypeAlias = Annotated[
+    str, BeforeValidator(name_suffix_of), WithJsonSchema({"type": "string", "pattern": NAME_SUFFIX})
+]
 Sample: TypeAlias = Annotated[int, Between(1, 100)]
 OptionalPort: TypeAlias = Annotated[int, Between(1, 65535)] | None
 Newest: TypeAlias = Annotated[int, Between(1, 100)]

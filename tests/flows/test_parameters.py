@@ -12,11 +12,13 @@ from prefect.exceptions import ParameterTypeError
 from prefect.utilities.schema_tools import validate
 
 from flows.convert_backups import convert_backups
+from flows.drill_restore import drill_restore
 from flows.image_action_history import image_action_history
 from flows.parameters import LARGEST_ID, REGION_NAMES, slugs_of
 from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
 from flows.report_coverage import report_coverage
+from flows.restore_droplets import restore_droplets
 from flows.transfer_images import transfer_images
 from tasks.digitalocean.models import SLUG_PATTERN
 
@@ -27,6 +29,8 @@ FLOWS: list[Flow[Any, Any]] = [
     prune_snapshots,
     report_coverage,
     image_action_history,
+    restore_droplets,
+    drill_restore,
 ]
 CHOICES = [f"{slug} ({name})" for slug, name in REGION_NAMES.items()]
 NOT_SLUGS = [
@@ -296,6 +300,123 @@ def test_flow_and_server_agree_on_any_number(number: object) -> None:
         assert flow_accepts(replicate_backups, **values) == server_accepts(replicate_backups, **values)
     for values in ({"older_than_days": number}, {"keep_last": number}, {"max_deletions": number}):
         assert flow_accepts(prune_snapshots, **values) == server_accepts(prune_snapshots, **values)
+    for values in ({"sample": number}, {"probe_port": number}):
+        assert flow_accepts(drill_restore, **values) == server_accepts(drill_restore, **values)
+
+
+# What `restore_droplets` takes
+
+FINGERPRINT = "3b:16:e4:bf:8b:00:8b:b8:59:8c:a9:d3:f0:19:fa:45"
+NOTHING: list[object] = [None, "", []]
+VPC = "5a4981aa-9653-4bd1-bef5-d6bff52042e4"
+
+
+def restore_reads(name: str, value: object) -> Any:
+    assert server_accepts(restore_droplets, **{"region": "fra1", name: value})
+    return restore_droplets.validate_parameters({"region": "fra1", name: value})[name]
+
+
+def restore_refuses(name: str, value: object) -> bool:
+    values = {"region": "fra1", name: value}
+    return not flow_accepts(restore_droplets, **values) and not server_accepts(restore_droplets, **values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read_as"),
+    [
+        *[("region", each, "fra1") for each in ("fra1", " FRA1\n", "fra1 (Frankfurt 1)")],
+        *[("droplet_ids", each, [7]) for each in (7, "7", [7], ["7"], " 7,", 7.0)],
+        ("droplet_ids", "448000739, 448000740", [448000739, 448000740]),
+        ("droplet_ids", None, None),
+        *[("size", each, "s-1vcpu-1gb") for each in ("s-1vcpu-1gb", " s-1vcpu-1gb\n", ["s-1vcpu-1gb"])],
+        *[("size", each, None) for each in [*NOTHING, " ", [""], [None]]],
+        ("size", "m-2vcpu-16gb-1.5x", "m-2vcpu-16gb-1.5x"),
+        *[("ssh_keys", each, ["512190"]) for each in (512190, "512190", [512190], ["512190"], 512190.0)],
+        ("ssh_keys", f"512190, {FINGERPRINT}", ["512190", FINGERPRINT]),
+        ("ssh_keys", [512190, f"{FINGERPRINT} 7"], ["512190", FINGERPRINT, "7"]),
+        *[("ssh_keys", each, None) for each in (None, "", ",", [], ["", None])],
+        *[("vpc_uuid", each, VPC) for each in (VPC, f" {VPC}", [VPC])],
+        *[("vpc_uuid", each, None) for each in NOTHING],
+        ("vpc_uuid", VPC.upper(), VPC.upper()),
+        *[
+            ("tags", each, ["dr", "env:prod"])
+            for each in ("dr env:prod", "dr,env:prod", ["dr", "env:prod"], ["dr env:prod"])
+        ],
+        *[("tags", each, None) for each in NOTHING],
+        *[("name_suffix", each, "-restored") for each in ("-restored", " -restored\n")],
+        *[("name_suffix", each, each) for each in ("", ".dr", "-" * 100)],
+    ],
+)
+def test_a_rebuild_takes_its_parameters_as_shells_forms_and_events_send_them(
+    name: str, value: object, read_as: object
+) -> None:
+    assert restore_reads(name, value) == read_as
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("region", each) for each in (None, "", "fra1 nyc3", "fra1,nyc3", [], ["fra1", "nyc3"], 7, "fra_1")],
+        *[("droplet_ids", each) for each in (0, "web", "", [0], True, 1.5, LARGEST_ID + 1)],
+        *[
+            ("size", each)
+            for each in ("S-1VCPU", "s-1vcpu s-2vcpu", ["a", "b"], ["", "a"], "s_1", True, 1.5, {"a": 1}, ".a")
+        ],
+        *[
+            ("ssh_keys", each)
+            for each in ("sammy@laptop", FINGERPRINT[:-1], FINGERPRINT + ":00", 0, -1, True, [[7]], "0")
+        ],
+        *[("vpc_uuid", each) for each in ("default", VPC[:-1], f"{VPC} {VPC}", [VPC, VPC], VPC + "0", 7)],
+        *[("tags", each) for each in ("no.tag", "x" * 256, ["dr", "env.prod"], True, [["dr"]])],
+        *[("name_suffix", each) for each in (None, "_restored", "-" * 101, "a b", 7, ["-restored"], "-r\u00e9")],
+    ],
+)
+def test_a_rebuild_refuses_what_is_not_valid(name: str, value: object) -> None:
+    assert restore_refuses(name, value)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"region": "fra_1"}, "region: 'fra_1' is not a region slug; expected a slug such as fra1"),
+        (
+            {"droplet_ids": "7, web"},
+            "droplet_ids: 'web' is not a Droplet ID; expected positive integers such as 62137902,62137903",
+        ),
+        ({"size": "S 1"}, "size: 'S' is not the slug of a size, such as s-1vcpu-1gb"),
+        ({"size": "a b"}, "size: expected one value, not 2"),
+        ({"ssh_keys": "sammy"}, "ssh_keys: 'sammy' is not the ID or MD5 fingerprint of an SSH key"),
+        ({"vpc_uuid": "default"}, "vpc_uuid: 'default' is not the UUID of a VPC"),
+        ({"tags": "dr env.prod"}, "tags: 'env.prod' is not a valid tag"),
+        (
+            {"name_suffix": "_dr"},
+            "name_suffix: '_dr' is not a valid suffix; expected at most 100 letters, digits, dots and dashes",
+        ),
+    ],
+)
+def test_errors_of_a_rebuild_say_what_is_expected(values: dict[str, Any], sentence: str) -> None:
+    refusal = refusal_of(restore_droplets, **{"region": "fra1", **values})
+    assert refusal == f"Flow run received invalid parameters:\n - {sentence}"
+
+
+WORDS = st.one_of(
+    st.sampled_from(
+        ["s-1vcpu-1gb", "512190", FINGERPRINT, VPC, "dr", "env:prod", "-restored", "", ",", "a b", "a,b\n"]
+    ),
+    IDS,
+    PRINTABLE,
+)
+WORD_PARAMETERS = ["region", "droplet_ids", "size", "ssh_keys", "vpc_uuid", "tags", "name_suffix"]
+
+
+@settings(deadline=None)
+@given(name=st.sampled_from(WORD_PARAMETERS), value=st.one_of(WORDS, st.lists(WORDS, max_size=3)))
+@example(name="size", value=["", "s-1vcpu-1gb"])
+@example(name="name_suffix", value="-restored\n")
+@example(name="ssh_keys", value=f"{FINGERPRINT},\n512190 ")
+def test_flow_and_server_agree_on_any_parameter_of_a_rebuild(name: str, value: object) -> None:
+    values = {"region": "fra1", name: value}
+    assert flow_accepts(restore_droplets, **values) == server_accepts(restore_droplets, **values)
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
