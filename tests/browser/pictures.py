@@ -40,6 +40,7 @@ def main() -> int:
     ):
         take_run_form(browser, installed)
         take_coverage(browser, installed)
+        take_restore_form(browser, installed)
     return 0
 
 
@@ -76,6 +77,18 @@ def take_coverage(browser: Browser, installed: Installation) -> None:
         screen.shows(str(copied.id))
         table = page.get_by_role("table")
         cut_out(screen, "coverage.png", table, page.get_by_role("article").first, table)
+
+
+def take_restore_form(browser: Browser, installed: Installation) -> None:
+    """Show the form that rebuilds Droplets, filled in for the night that a region is gone."""
+    with page_at(browser, installed.ui, FORM_WIDTH, HEIGHT) as page:
+        screen = Screen(page, installed.ui)
+        screen.open_run_form("restore-droplets", "manual")
+        screen.choose("region", "Frankfurt")
+        screen.take("from_region", "Choose")
+        screen.choose("from_region", "New York 3")
+        last = screen.parameter("droplet_tag")
+        cut_out(screen, "restore-form.png", page.locator("form"), page.get_by_role("banner"), last)
 
 
 def cut_out(screen: Screen, name: str, column: Locator, first: Locator, last: Locator) -> None:

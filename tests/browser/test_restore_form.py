@@ -1,0 +1,48 @@
+"""Droplets rebuilt by hand in Prefect's UI, as on the night that a region is gone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tests.browser.installation import Installation
+from tests.end_to_end.accounts import add_snapshots
+
+if TYPE_CHECKING:
+    from tests.browser.screen import Screen
+
+RESTORED = "restored-droplets"
+PARAMETERS = ["region", "from_region", "droplet_tag", "droplet_ids", "image_ids", "size", "ssh_keys", "vpc_uuid"]
+PARAMETERS += ["name_suffix", "copy_tags", "tags", "max_droplets", "wait", "timeout_minutes", "dry_run"]
+
+
+def test_droplets_are_rebuilt_from_the_form_after_a_look_at_the_plan(screen: Screen, installed: Installation) -> None:
+    account = installed.sandbox.account
+    lost = next(droplet for droplet in account.droplets.values() if droplet.region == "nyc3")
+    for droplet in account.droplets.values():
+        if droplet.region == "nyc3":
+            add_snapshots(installed.sandbox, droplet, 0, regions=["tor1"])
+
+    screen.open_run_form("restore-droplets", "manual")
+    assert [name for name in PARAMETERS if not screen.help_of(name)] == []
+    screen.choose("region", "Toronto 1")
+    screen.take("from_region", "Choose")
+    screen.choose("from_region", "New York 3")
+    screen.start_run()
+    assert screen.end_of_run() == "Completed"
+    screen.shows(re.compile(r"restore all Droplets to tor1, .*\(dry run\)"))
+    screen.open_artifact(RESTORED)
+    screen.shows(re.compile(r"Dry run, \d Droplets in tor1: \d planned, \$[\d.]+ an hour, \$[\d.]+ a month"))
+    assert not installed.sandbox.record.created
+
+    screen.open_run_form("restore-droplets", "manual")
+    screen.choose("region", "Toronto 1")
+    screen.take("from_region", "Choose")
+    screen.choose("from_region", "New York 3")
+    screen.switch("dry_run")
+    screen.start_run()
+    assert screen.end_of_run() == "Completed"
+    screen.open_artifact(RESTORED)
+    screen.shows("Point DNS records to the new addresses")
+    restored = next(each for each in installed.sandbox.record.created if each.name == f"{lost.name}-restored")
+    screen.shows(f"{restored.name} ({restored.droplet_id})")
