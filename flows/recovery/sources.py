@@ -126,13 +126,23 @@ def choose_sources(
 
 
 def _replaced(droplets: Iterable[Droplet], sources: Mapping[int, Source]) -> set[int]:
-    """Of each restored Droplet and its original, find the ID of the one that the other one stands for."""
-    replaced = set()
-    for droplet in droplets:
-        original = RESTORE.original_of(droplet.tags)
-        if original is not None and original in sources and droplet.id in sources:
-            replaced.add(original if sources[droplet.id].image else droplet.id)
-    return replaced
+    """Of each restored Droplet and its original, find the ID of the one that the other one stands for.
+
+    An original may have been restored itself.
+    """
+    originals = {
+        droplet.id: original
+        for droplet in droplets
+        if (original := RESTORE.original_of(droplet.tags)) and {original, droplet.id} <= sources.keys()
+        if original != droplet.id
+    }
+    replaced: set[int] = set()
+    for restored, direct in originals.items():
+        original = direct if sources[restored].image else None
+        while original is not None and original not in replaced:
+            replaced.add(original)
+            original = originals.get(original)
+    return replaced | {restored for restored in originals if not sources[restored].image}
 
 
 def _source(droplet_id: int, images: Iterable[Image], region: str, holdings: Holdings) -> Source:

@@ -15,7 +15,7 @@ from flows.recovery.sources import Source
 from tasks.digitalocean import Droplet, Size, SshKey, Vpc
 from tasks.digitalocean.models import LARGEST_ID
 from tests.flows.images import image
-from tests.flows.recovery.accounts import LARGE, MEDIUM, SIZES, SMALL, droplet, size, source
+from tests.flows.recovery.recovery_examples import LARGE, MEDIUM, SIZES, SMALL, droplet, size, source
 
 WISH = Wish(RESTORE, name_suffix="-restored")
 KEY = SshKey(id=512190, fingerprint="3b:16:e4:bf:8b:00:8b:b8:59:8c:a9:d3:f0:19:fa:45")

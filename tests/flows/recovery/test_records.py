@@ -13,7 +13,7 @@ from flows.recovery.records import LONGEST_TAG, DropletRecord, missing_records, 
 from tasks.digitalocean import Droplet
 from tasks.digitalocean.models import TAG_PATTERN
 from tests.flows.images import NOW
-from tests.flows.recovery.accounts import droplet, record
+from tests.flows.recovery.recovery_examples import droplet, record
 
 IDS = st.integers(1, 2**63 - 1)
 FEATURES = st.sets(st.sampled_from(["backups", "monitoring", "ipv6"])).map(
@@ -115,6 +115,15 @@ def test_about_three_droplets_share_a_tag() -> None:
     ]
     assert len(tags_for(records, NOW)) == 1
     assert len(tags_for(records * 10, NOW)) in range(8, 12)
+
+
+def test_a_tag_is_filled_to_its_last_character_and_no_further() -> None:
+    lengths = [
+        len(tags[0])
+        for characters in range(60, 180)
+        if len(tags := tags_for([record(1, "w" * 40), record(2, "w" * characters)], NOW)) == 1
+    ]
+    assert max(lengths) == LONGEST_TAG
 
 
 def test_a_very_long_name_is_cut_and_tags_that_do_not_fit_are_left_out() -> None:

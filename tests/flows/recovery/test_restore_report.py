@@ -23,7 +23,7 @@ from flows.reporting.restore_report import (
 )
 from tasks.digitalocean import Droplet, Usage
 from tests.flows.images import NOW, image
-from tests.flows.recovery.accounts import MEDIUM, SIZES, SMALL, droplet, source
+from tests.flows.recovery.recovery_examples import MEDIUM, SIZES, SMALL, droplet, source
 
 Outcome = RestoreOutcome
 

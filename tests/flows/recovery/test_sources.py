@@ -12,7 +12,7 @@ from flows.recovery.markers import DRILL, RESTORE
 from flows.recovery.sources import Holdings, Source, choose_sources
 from tasks.digitalocean import Image
 from tests.flows.images import image, snapshot
-from tests.flows.recovery.accounts import SMALL, droplet, holdings, record
+from tests.flows.recovery.recovery_examples import SMALL, droplet, holdings, record
 
 
 def chosen(there: Holdings, **how: Any) -> dict[int, Source]:
@@ -112,7 +112,7 @@ def test_a_destroyed_droplet_of_the_region_itself_is_needed() -> None:
 
 
 def test_droplets_of_drills_are_never_rebuilt() -> None:
-    drill = droplet(9, tags=(DRILL.tag, DRILL.marker(1, 11)), images=(19,))
+    drill = droplet(9, tags=(DRILL.tag, DRILL.marker(1, 11), RESTORE.marker(1, 11)), images=(19,))
     there = holdings(droplet(1, images=(11,)), drill, images=(image(11), image(19)))
     assert set(chosen(there)) == {1}
 
@@ -141,6 +141,23 @@ def test_of_a_restored_droplet_and_its_original_exactly_one_is_rebuilt(
     assert set(sources) == ({1} if known and not restored_has else {2})
     if 2 in sources:
         assert sources[2].needed is (restored_in != "fra1")
+
+
+@given(have_images=st.lists(st.booleans(), min_size=1, max_size=5), data=st.data())
+def test_of_a_droplet_that_was_restored_again_and_again_the_latest_with_an_image_is_rebuilt(
+    have_images: list[bool], data: st.DataObject
+) -> None:
+    chain = [
+        droplet(number, region="nyc3", tags=(RESTORE.tag, RESTORE.marker(number - 1, 9)), images=(10 + number,) * has)
+        for number, has in enumerate(have_images, 1)
+    ]
+    there = holdings(*data.draw(st.permutations(chain)), images=tuple(image(10 + each.id) for each in chain))
+    latest = max((each.id for each in chain if each.backup_ids), default=1)
+    assert set(chosen(there)) == {latest}
+
+
+def test_a_droplet_that_says_it_was_restored_from_itself_is_rebuilt() -> None:
+    assert set(chosen(holdings(droplet(1, tags=(RESTORE.marker(1, 11),), images=(11,)), images=(image(11),)))) == {1}
 
 
 def test_a_restored_droplet_stands_for_its_original_only_once_it_has_an_image_in_the_region() -> None:
