@@ -22,7 +22,7 @@ from tests.flows.recovery.restoring import (
     plan_for,
     restore,
 )
-from tests.flows.replication.executions import connection_to
+from tests.flows.replication.executions import connection_to, die
 from tests.tasks.digitalocean.in_process import World
 from tests.tasks.digitalocean.test_idempotency import CARRIED_OUT, NOT_CARRIED_OUT
 from tests.virtual_time import EPOCH
@@ -331,6 +331,19 @@ async def test_a_gpu_droplet_is_found_although_it_is_not_listed_by_tag(faults: l
     assert outcomes(await carry_out(connection, plan)) == [RESTORED]
     assert created_exactly_once(world, 1)
     assert new_droplets(world)[0].size == trainer.size
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.15, 0.2, 0.3, 1, 26, 70])
+async def test_a_run_that_was_killed_is_finished_by_the_next_one(seconds: float) -> None:
+    world = copied_world()
+    connection = connection_to(world)
+    plan = await plan_for(connection)
+    killed = asyncio.create_task(carry_out(connection, plan))
+    await asyncio.sleep(seconds)
+    await die(connection, killed)
+    rows = await restore(connection_to(world))
+    assert set(outcomes(rows)) <= {RESTORED, ALREADY}
+    assert created_exactly_once(world)
 
 
 @pytest.mark.parametrize("seed", range(12))
