@@ -78,11 +78,11 @@ def drill_restore(
         earlier = Destruction({}) if dry_run else destroy_drills(connection)
         holdings = read_holdings(connection)
         choice = choose_drills(holdings, droplet_tag=droplet_tag, regions=regions, sample=sample)
-        if not choice.sources:
+        if not choice.sources and not earlier.leftovers:
             raise InvalidArgument(_nothing_found(choice, droplet_tag))
         there = read_surroundings(wish, holdings, connection)
         plan = plan_restore(choice.sources, wish, there)
-        trial, destruction = Trial(plan, probe_port, connection), earlier
+        trial, destruction, not_recorded = Trial(plan, probe_port, connection), earlier, ""
         if dry_run or earlier.leftovers or len(plan.to_create) > max_droplets:
             rows = planned_rows(plan)
         else:
@@ -94,10 +94,11 @@ def drill_restore(
             finally:
                 destruction = destroy_drills(connection, trial.droplets)
             rows = trial.rows(destruction.destroyed_at)
-            record_proofs(trial.proofs(connection.client.server_clock.now()), connection)
+            not_recorded = record_proofs(trial.proofs(connection.client.server_clock.now()), connection)
     report = DrillReport(
         rows=rows,
         not_destroyed=tuple(not_destroyed(each, there.sizes) for each in destruction.leftovers),
+        not_recorded=not_recorded,
         cleaned_up=len(earlier.destroyed_at),
         unprotected=choice.unprotected,
         dry_run=dry_run,

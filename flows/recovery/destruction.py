@@ -8,11 +8,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from prefect import get_run_logger
+
 from flows.recovery.markers import DRILL
 from flows.reporting.drill_report import NotDestroyed
 from flows.waiting import waiting_for
 from tasks.api_task import run_blocking
-from tasks.digitalocean import APIError, Connection, Droplet, ScopeMissing, Size, Unauthorized
+from tasks.digitalocean import APIError, Connection, Droplet, Forbidden, ScopeMissing, Size, Unauthorized
+from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.droplets import destroy_droplet, list_droplets
 
 # In intervals of the setting `poll_interval_seconds`: ten minutes by default. A Droplet that is still being created
@@ -70,13 +73,28 @@ def destroy_drills(connection: Connection, known: Collection[Droplet] = ()) -> D
                 raise
             logger.warning("Droplets of drills cannot be listed, so others than this run's may remain: %s", error)
             tagged = list(known)
+        tagged += run_blocking(_unlisted(known, {each.id for each in tagged}, connection))
         destroyed, leftovers = {}, []
         for droplet, result in zip(tagged, run_blocking(_destroy_all(tagged, connection)), strict=True):
             if isinstance(result, datetime):
                 destroyed[droplet.id] = result
             else:
                 leftovers.append(Leftover(droplet, str(result)))
+                # Here too, because the run may fail before it has a report.
+                get_run_logger().error("Droplet %d, %s, still exists: %s", droplet.id, droplet.name, result)
     return Destruction(destroyed, tuple(leftovers))
+
+
+async def _unlisted(known: Iterable[Droplet], listed: Collection[int], connection: Connection) -> list[Droplet]:
+    """Find those that exist, but are not listed: a new Droplet may take a moment to appear."""
+    found = []
+    for droplet in known:
+        if droplet.id not in listed:
+            try:
+                found.append(await connection.client.find_droplet(droplet.id))
+            except APIError:
+                found.append(droplet)
+    return [each for each in found if each]
 
 
 async def _destroy_all(droplets: Iterable[Droplet], connection: Connection) -> list[datetime | BaseException]:
@@ -100,6 +118,9 @@ async def _destroy(droplet: Droplet, connection: Connection) -> datetime:
         except (Unauthorized, ScopeMissing):
             raise
         except APIError as error:
+            # Each attempt has been repeated after a 403.
+            if isinstance(error, Forbidden) and error.method == "DELETE" and attempt >= MOST_REFUSALS:
+                raise ScopeMissing(error.method, error.path, error.status, error.error_id, error.message) from error
             if attempt == MOST_ATTEMPTS:
                 raise
             logger.info("Droplet %d is not destroyed yet: %s", droplet.id, error)
@@ -110,10 +131,10 @@ async def _destroy(droplet: Droplet, connection: Connection) -> datetime:
 
 
 class NotOfADrill(Exception):
-    """A Droplet has the tag of drills, but not the marker of its image."""
+    """A Droplet lacks the tag of drills, or the marker of its image."""
 
     def __str__(self) -> str:
-        return f"it has the tag {DRILL.tag}, but it is not certain that a drill created it"
+        return f"it is not certain that a drill created it; if none did, remove the tag {DRILL.tag}"
 
 
 class StillThere(Exception):

@@ -34,12 +34,16 @@ def record_droplets(droplets: Collection[Droplet], connection: Connection) -> No
             )
 
 
-def record_proofs(proofs: Collection[Proof], connection: Connection) -> None:
+def record_proofs(proofs: Collection[Proof], connection: Connection) -> str:
     """Record what a drill has proven.
 
-    Raises:
-        APIError: It cannot be recorded, so the next drill would prove the same Droplets again.
+    Returns:
+        Why it cannot be recorded, so that the next drill would prove the same Droplets again; empty if it is recorded.
     """
     with waiting_for("Recording the result", connection):
-        for proof in proofs:
-            create_tag(proof.tag, connection=connection)
+        try:
+            for proof in proofs:
+                create_tag(proof.tag, connection=connection)
+        except APIError as error:
+            return str(error)
+    return ""

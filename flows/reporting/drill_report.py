@@ -81,6 +81,7 @@ class DrillReport(RunReport):
     Attributes:
         rows: One per Droplet.
         not_destroyed: Droplets of drills that still exist.
+        not_recorded: Why the next drill does not know what this one has proven; empty if it does.
         cleaned_up: How many Droplets of earlier drills were destroyed first.
         unprotected: Names and IDs of Droplets without a copy to rebuild them from.
         dry_run: Whether the run was a dry run.
@@ -89,6 +90,7 @@ class DrillReport(RunReport):
 
     rows: tuple[DrillRow, ...] = ()
     not_destroyed: tuple[NotDestroyed, ...] = ()
+    not_recorded: str = ""
     cleaned_up: int = 0
     unprotected: tuple[str, ...] = ()
     dry_run: bool = False
@@ -115,7 +117,8 @@ class DrillReport(RunReport):
         """What was not proven or not destroyed; empty on success."""
         parts = []
         if self.not_destroyed:
-            parts.append(f"destroy by hand, because it costs money: {'; '.join(map(str, self.not_destroyed))}")
+            left = "; ".join(map(str, self.not_destroyed))
+            parts.append(f"destroy by hand what a drill has created, because it costs money: {left}")
         if self.too_many and not self.dry_run:
             planned = count(self._number(DrillOutcome.PLANNED), "Droplet")
             parts.append(f"nothing was created: {planned} would be more than max_droplets ({self.max_droplets})")
@@ -124,6 +127,10 @@ class DrillReport(RunReport):
             parts.append(
                 f"{len(failed)} of {count(len(self.rows), 'Droplet')} not proven (first: {first.droplet} from image "
                 f"{first.image_id} in {first.region}: {first.error})"
+            )
+        if self.not_recorded:
+            parts.append(
+                f"what is proven could not be recorded, so the next drill proves it again: {self.not_recorded}"
             )
         return ". ".join(part[0].upper() + part[1:] for part in parts)
 
