@@ -12,7 +12,7 @@ by default, leases are in the server's memory (`PREFECT_SERVER_CONCURRENCY_LEASE
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
@@ -38,6 +38,8 @@ LOCKED_LABEL = "digitalocean.claimed-images"
 # Much less than MUTEX_SECONDS.
 LONGEST_ATTEMPT_SECONDS = 20.0
 SECONDS_BETWEEN_ATTEMPTS = 5.0
+# Between attempts to release something, in seconds.
+PAUSES = (0.5, 1.0, 2.0)
 # Two heartbeats are missing.
 SILENT_AFTER = 3 * HEARTBEAT
 
@@ -123,7 +125,7 @@ class ImageLocks:
         """Release the locks; if that fails, they end with the run."""
         try:
             async with client_without_retries(LONGEST_ATTEMPT_SECONDS) as client:
-                await self._heartbeat.write(client, **{LOCKED_LABEL: ""})
+                await _retried(lambda: self._heartbeat.write(client, **{LOCKED_LABEL: ""}))
         except PREFECT_ERRORS as error:
             get_run_logger().warning("Could not release the locks on images; they end with this run: %s", error)
 
@@ -172,9 +174,21 @@ async def mutex(client: PrefectClient) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # If it fails, the slot frees itself.
+        # If it fails, the slot frees itself after a minute, and other runs wait that long.
         with suppress(*PREFECT_ERRORS):
-            await client.release_concurrency_slots([MUTEX], MUTEX_SLOTS, occupancy_seconds=1)
+            await _retried(lambda: client.release_concurrency_slots([MUTEX], MUTEX_SLOTS, occupancy_seconds=1))
+
+
+async def _retried(call: Callable[[], Awaitable[object]]) -> None:
+    """Make a request that others wait for, again while the server is busy."""
+    for pause in PAUSES:
+        try:
+            await call()
+        except PREFECT_ERRORS:
+            await asyncio.sleep(pause)
+        else:
+            return
+    await call()
 
 
 async def _take(client: PrefectClient) -> None:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from flows.recovery.markers import Purpose
 from flows.recovery.preflight import RestorePlan, Step
+from flows.replication.refusals import Refusals
 from flows.waiting import waiting_for
 from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
 from tasks.digitalocean import (
     APIError,
     Connection,
+    CreateDroplet,
     Droplet,
     Forbidden,
     ScopeMissing,
@@ -33,7 +35,6 @@ CREATE: Priority = (0.0,)
 TO_FIRST_POLL, BETWEEN_POLLS, LONGEST_BETWEEN_POLLS = 5, 4, 12
 # A Droplet that is still new after this time may have failed: its actions tell.
 UNTIL_SUSPECT = 18
-BEING_CREATED = "new"
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Creation:
         self._purpose = purpose
         self._wait = wait
         self._token_refused: APIError | None = None
+        self._refusals = Refusals()
         self._waiting: dict[int, asyncio.Future[Droplet | None]] = {}
         self._since: dict[int, float] = {}
         self.created: dict[str, Created] = {step.marker: Created(step.existing) for step in self._steps}
@@ -133,7 +135,7 @@ class Creation:
     async def _create(self, step: Step) -> None:
         """Create one Droplet and record its state; a failure never stops the others."""
         state = self.created[step.marker]
-        if state.droplet and state.droplet.status != BEING_CREATED:
+        if state.droplet and not state.droplet.being_created:
             # An earlier run created it. It may have been turned off since.
             state.active = True
             return
@@ -161,24 +163,34 @@ class Creation:
         """Request a Droplet; retried after a 403, which may be temporary."""
         if step.request is None:
             raise DropletLost("the Droplet that an earlier run created is gone; run again to create it")
+        self._refusals.want(step.request.image)
+        try:
+            return await self._request_until_accepted(step, step.request)
+        finally:
+            self._refusals.done(step.request.image)
+
+    async def _request_until_accepted(self, step: Step, request: CreateDroplet) -> Droplet:
         for tries in itertools.count(1):
             try:
                 async with self._connection.client.rate_limiter.permit(CREATE) as permit:
                     if self._token_refused:
                         raise self._token_refused.for_request("POST", "/v2/droplets")
-                    self.created[step.marker].requested_at = self._now()
-                    return await create_droplet.run(
-                        step.request, step.marker, connection=self._connection, permit=permit
-                    )
+                    sent = self.created[step.marker].requested_at = self._now()
+                    droplet = await create_droplet.run(request, step.marker, connection=self._connection, permit=permit)
             except (Unauthorized, ScopeMissing) as error:
                 self._token_refused = error
                 raise
             except Forbidden as error:
-                if tries == MOST_REFUSALS:
+                if self._refusals.refused(request.image, sent, self._now()):
                     missing = ScopeMissing(error.method, error.path, error.status, error.error_id, error.message)
                     self._token_refused = missing
                     raise missing from error
+                if tries == MOST_REFUSALS:
+                    raise
                 await asyncio.sleep(self._interval * tries)
+            else:
+                self._refusals.accepted()
+                return droplet
         raise AssertionError("unreachable")
 
     async def _destroy(self, droplet_id: int) -> None:
@@ -218,6 +230,8 @@ class Creation:
                     self._fail_all(error)
                 except APIError as error:
                     logger.warning("Could not poll the new Droplets, trying again: %s", error)
+                except Exception as error:  # noqa: BLE001  # reported in the rows of all that wait
+                    self._fail_all(error)
             slower = max(BETWEEN_POLLS * self._interval, (self._now() - began) / 10)
             pause = min(LONGEST_BETWEEN_POLLS * self._interval, slower)
 
@@ -247,7 +261,7 @@ class Creation:
             if any(action.type == "create" and action.errored for action in actions):
                 waiting.set_result(None)
 
-    def _fail_all(self, error: APIError) -> None:
+    def _fail_all(self, error: Exception) -> None:
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(error)
@@ -258,7 +272,7 @@ class Creation:
 
 def _described(error: Exception, step: Step) -> str:
     """Describe an error for the report; the traceback of an unexpected one goes to the log."""
-    if isinstance(error, UnprocessableEntity) and step.size:
+    if isinstance(error, UnprocessableEntity) and step.size and "limit" not in error.message.lower():
         others = f": try another size, such as {', '.join(step.fitting)}" if step.fitting else ""
         return f"{error}. The region may have no capacity for size {step.size.slug}{others}"
     if isinstance(error, (APIError, DropletLost)):

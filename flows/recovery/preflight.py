@@ -9,7 +9,8 @@ from math import fsum
 
 from flows.recovery.markers import RESTORE, RESTORE_FIRST, Purpose
 from flows.recovery.sources import Source
-from tasks.digitalocean import CreateDroplet, Droplet, Size, SshKey, Vpc
+from tasks.digitalocean import CreateDroplet, Droplet, Image, Size, SshKey, Vpc
+from tasks.digitalocean.models import TAG_PATTERN
 
 # https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_create
 LONGEST_NAME = 255
@@ -158,13 +159,19 @@ def _step(source: Source, wish: Wish, there: Surroundings) -> Step:
     marker = wish.purpose.marker(source.droplet_id, image.id)
     if existing := existing_droplet(there.droplets, marker, source.region):
         size = next((each for each in there.sizes if each.slug == existing.size_slug), None)
-        return Step(source, marker=marker, size=size, existing=existing)
+        # Its creation may have failed.
+        again = _created_step(source, image, marker, wish, there).request if existing.being_created else None
+        return Step(source, again, marker, size, existing=existing)
+    return _created_step(source, image, marker, wish, there)
+
+
+def _created_step(source: Source, image: Image, marker: str, wish: Wish, there: Surroundings) -> Step:
     name = source.original.name + wish.name_suffix
     size, why_size = choose_size(source, wish, there.sizes)
     problem = why_impossible(wish, source.region, there) or _why_not_name(name) or ("" if size else why_size)
     if problem or size is None:
         return Step(source, marker=marker, size=size, problem=problem)
-    copied = source.original.tags if wish.copy_tags else ()
+    copied = filter(TAG_PATTERN.fullmatch, source.original.tags) if wish.copy_tags else ()
     request = CreateDroplet(
         name=name,
         region=source.region,

@@ -202,6 +202,11 @@ class Droplet(Resource):
         """Whether it has been created completely and is running."""
         return self.status == "active"
 
+    @property
+    def being_created(self) -> bool:
+        """Whether it is still being created, or its creation has failed."""
+        return self.status == "new"
+
 
 def _text_or_empty(value: object) -> str:
     return value if isinstance(value, str) else ""

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 from prefect import Flow, State
+from prefect.states import get_state_exception
 
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from deployments.sandbox.faults import ACTION_FAULTS, LIMIT_FAULTS, LIST_FAULTS
@@ -34,6 +35,7 @@ from tests.torture.trials import (
     HTTP_TIMEOUT_SECONDS,
     LIMIT_SECONDS,
     LIMITS_SPEED,
+    LONG_TIMEOUT_MINUTES,
     MOST_RUNS_AFTERWARDS,
     RATE_ALONE,
     RATE_OF_LIMITS,
@@ -120,7 +122,7 @@ def test_no_fault_leads_to_a_droplet_that_is_missing_created_twice_or_left_behin
     ledger.tokens.add(sandbox.token)
     with ledger.verdict(str(trial.kind), trial.flow) as verdict:
         go_wrong(trial, sandbox)
-        run(trial.flow, sandbox, verdict)
+        run(trial.flow, sandbox, verdict, timeout_minutes=TIMEOUT_MINUTES)
         sandbox.faults.clear()
         finish_creations(sandbox)
         for _ in range(MOST_RUNS_AFTERWARDS):
@@ -155,16 +157,16 @@ def go_wrong(trial: Trial, sandbox: Sandbox) -> None:
             sandbox.faults.add(Fault(trial.kind, "DELETE", OF_ONE, seconds=trial.seconds))
 
 
-def run(flow: str, sandbox: Sandbox, verdict: Verdict) -> bool:
+def run(flow: str, sandbox: Sandbox, verdict: Verdict, *, timeout_minutes: float = LONG_TIMEOUT_MINUTES) -> bool:
     """Run the flow once; returns whether it Completed."""
     # The parameter accepts only whole minutes.
     called = cast(Any, FLOWS[flow].with_options(validate_parameters=False))
-    state: State[Any] = called(**PARAMETERS[flow], timeout_minutes=TIMEOUT_MINUTES, return_state=True)
+    state: State[Any] = called(**PARAMETERS[flow], timeout_minutes=timeout_minutes, return_state=True)
     sandbox.account.advance(time.time())
     verdict.runs += 1
     verdict.failed_runs += state.is_failed()
     if not state.is_completed():
-        error = state.data
+        error = get_state_exception(state) if state.is_failed() else None
         if not (state.is_failed() and isinstance(error, Incomplete | DigitalOceanError) and state.message):
             verdict.silent.append(f"ended {state.type.value} and explains nothing: {state.message!r} ({error!r})")
     verdict.told += [f"state of run {verdict.runs}"] * (sandbox.token in f"{state!r}{state.message}{state.data!r}")
