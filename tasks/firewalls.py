@@ -27,11 +27,14 @@ async def list_firewalls(*, connection: Connection | None = None) -> list[Firewa
     return await (connection or connect()).client.list_firewalls()
 
 
-@api_task(task_run_name="create firewall", repeats=False)
+@api_task(task_run_name="create firewall", idempotent=True)
 async def create_firewall(firewall: Mapping[str, object], *, connection: Connection | None = None) -> Firewall:
-    """Create a cloud firewall with one request, which is not retried.
+    """Create a cloud firewall.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/firewalls_create
+
+    Retried after any transient error, because no two firewalls can have the same name. If an earlier attempt created
+    it, the last error may say so.
 
     Args:
         firewall: The request's body. The tags that it names must exist.

@@ -43,9 +43,9 @@ def isolate_drills(probe_port: int | None, connection: Connection) -> None:
             return
         try:
             create_firewall(_firewall(tag, probe_port), connection=connection)
-        except APIError as error:
-            # It may have been created all the same.
-            if not error.ambiguous or not _is_isolated(list_firewalls(connection=connection), tag, probe_port):
+        except APIError:
+            # It may have been created all the same, and then its name is taken.
+            if not _is_isolated(list_firewalls(connection=connection), tag, probe_port):
                 raise
 
 

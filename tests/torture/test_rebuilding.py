@@ -39,6 +39,7 @@ from tests.torture.trials import (
     MOST_RUNS_AFTERWARDS,
     RATE_ALONE,
     RATE_OF_LIMITS,
+    files_that_tell,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -199,6 +200,12 @@ def count(sandbox: Sandbox, verdict: Verdict) -> None:
     changing = [seen for seen in sandbox.record.requests if seen.fault and seen.path.startswith("/v2/droplets")]
     verdict.changes_hit = sum(seen.method != "GET" for seen in changing)
     verdict.actions, verdict.deletions = len(sandbox.record.created), len(sandbox.record.destroyed)
+
+
+def test_the_token_is_in_none_of_prefects_files_after_all_these_faults(
+    prefect_view: PrefectView, ledger: Ledger
+) -> None:
+    assert files_that_tell(prefect_view, ledger) == []
 
 
 POINTS = {

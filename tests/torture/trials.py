@@ -160,7 +160,7 @@ def files_that_tell(prefect_view: PrefectView, ledger: Ledger) -> list[str]:
     assert any(path.name == "prefect.db-wal" for path in files)
     ledger.files_scanned = len(files)
     everything = {path: path.read_bytes() for path in files}
-    names = [flow.replace("_", "-").encode() for flow in FLOWS]
+    names = [flow.replace("_", "-").encode() for flow in (*FLOWS, "restore_droplets")]
     assert any(name in stored for stored in everything.values() for name in names)
     ledger.told = sorted(
         {path.name for path, stored in everything.items() for token in ledger.tokens if token.encode() in stored}
