@@ -418,7 +418,7 @@ class Account:
         droplet.actions.append(action)
 
     def tag_named(self, name: str) -> Tag:
-        """The tag of that name, in whatever case; created if there is none."""
+        """The tag of that name, in whatever case; created if it is missing."""
         known = {tag.lower(): tag for tag in self.tags}
         return self.tags.setdefault(known.get(name.lower(), name), Tag(name))
 

@@ -37,7 +37,7 @@ class SeenRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestLog:
-    """Every request, started action and deleted image, and what became of Droplets and firewalls, oldest first."""
+    """Every request, started action and deleted image, and changes of Droplets and firewalls, oldest first."""
 
     requests: list[SeenRequest] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)

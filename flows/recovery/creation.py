@@ -48,7 +48,7 @@ class Created:
     """The state of one Droplet of the plan.
 
     Attributes:
-        droplet: The latest Droplet created for it; None if there is none yet.
+        droplet: The latest Droplet created for it, or None yet.
         requested_at: When it was requested, by the event loop's clock; None if an earlier run did.
         seconds: From the request until it was found active.
         active: Whether it is active.

@@ -68,9 +68,9 @@ class Step:
         source: What it is rebuilt from.
         request: What to create; None if it cannot be created, or is not needed.
         marker: The tag by which it is recognized.
-        size: Its size; None if there is none.
+        size: Its size, or None.
         why_size: Why this size was chosen; empty if it is what was asked for.
-        existing: The Droplet that an earlier run created; None if there is none.
+        existing: The Droplet that an earlier run created, or None.
         problem: Why it cannot be created; empty if it can.
         left: Whether it has to wait, because the account has reached its Droplet limit.
         fitting: Slugs of the cheapest other sizes that would fit.
@@ -207,7 +207,7 @@ def choose_size(source: Source, wish: Wish, sizes: Sequence[Size]) -> tuple[Size
     """Choose the size of a Droplet: the wished one, else the original's, else the cheapest that fits.
 
     Returns:
-        The size and why it is not what was asked for, or None and why there is none.
+        The size and why it is not what was asked for, or None and the reason.
     """
     least = source.image.min_disk_size if source.image else 0
     fitting = {each.slug: each for each in fitting_sizes(sizes, source.region, least)}

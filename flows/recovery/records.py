@@ -118,7 +118,7 @@ def _fitting(record: DropletRecord) -> DropletRecord:
 
 
 def _parsed(tag: str) -> list[tuple[datetime, DropletRecord]]:
-    """Read the records of one tag; nothing if it is none of this project's."""
+    """Read the records of one tag; nothing from other tags."""
     if not tag.lower().startswith(PREFIX):
         return []
     time, _, rest = tag[len(PREFIX) :].partition(":")

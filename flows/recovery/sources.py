@@ -18,7 +18,7 @@ class Source:
     Attributes:
         region: Slug of the region to rebuild it in.
         original: What is known of the Droplet, or of the image if it never had one.
-        image: The newest recovery point that can be used; None if there is none.
+        image: The newest recovery point that can be used, or None.
         exists: Whether the original Droplet still exists.
         needed: Whether to rebuild it; not if it still is in the region.
         problem: Why it cannot be rebuilt; empty if nothing is known against it.

@@ -25,10 +25,10 @@ class DrillRow(BaseModel):
     Attributes:
         droplet: Name and ID of the original.
         droplet_id: ID of the original.
-        image_id: The image it was rebuilt from; None if there is none.
+        image_id: The image it was rebuilt from, or None.
         image_created_at: When the image was made.
         region: Slug of the region in which it was rebuilt.
-        size: Slug of the size; empty if there is none.
+        size: Slug of the size, or empty.
         price_hourly: In US dollars.
         outcome: `proven` once it was active and, with a probe port, that port answered.
         new_droplet_id: ID of the new Droplet; None if none was created.

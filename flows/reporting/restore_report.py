@@ -41,12 +41,12 @@ class RestoreRow(BaseModel):
     Attributes:
         droplet: Name and ID of the original, or the name of the image.
         droplet_id: ID of the original; None if unknown.
-        name: Name of the new Droplet; empty if there is none.
-        image_id: The image it is created from; None if there is none.
+        name: Name of the new Droplet, or empty.
+        image_id: The image it is created from, or None.
         image_name: The image's name, which is free text.
         image_created_at: When the image was made.
         region: Slug of the region.
-        size: Slug of the size; empty if there is none.
+        size: Slug of the size, or empty.
         why_size: Why it is not the size that was asked for, or the original's.
         price_hourly: In US dollars, without backups.
         price_monthly: In US dollars, without backups.

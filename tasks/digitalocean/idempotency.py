@@ -150,7 +150,7 @@ async def create_droplet_once(
 
 
 async def find_created(client: DigitalOceanClient, request: CreateDroplet, marker: str) -> Droplet | None:
-    """Find the Droplet that a request created; None if there is none.
+    """Find the Droplet that a request created, or None.
 
     Raises:
         APIError: The Droplets cannot be read.

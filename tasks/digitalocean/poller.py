@@ -98,7 +98,7 @@ class ActionPoller:
         """Estimate when everything will be done.
 
         Args:
-            unstarted_gigabytes: Size of the last transfer still to be started; None if there is none.
+            unstarted_gigabytes: Size of the last transfer still to be started, or None.
             starting_takes: Seconds until it can be started.
 
         Returns:

@@ -34,7 +34,7 @@ class Entries(Generic[ResourceT]):
 
     Attributes:
         unread: The entries that could not be read, as in the response.
-        problem: What is wrong with the first of them, and where; empty if there is none.
+        problem: What is wrong with the first of them, and where, or empty.
     """
 
     read: Sequence[ResourceT]
