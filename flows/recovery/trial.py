@@ -19,6 +19,7 @@ from tasks.digitalocean.deadline import Deadline
 
 NOT_IN_TIME = "it was not active within the time limit"
 INTERRUPTED = "the run was interrupted"
+LIMIT_REACHED = "the account's Droplet limit is reached"
 
 
 class Trial:
@@ -104,7 +105,7 @@ class Trial:
 
     def _why_not_proven(self, step: Step, created: Created) -> str:
         if step.left:
-            return "the account's Droplet limit is reached"
+            return LIMIT_REACHED
         if not created.active:
             return INTERRUPTED if self.interrupted else NOT_IN_TIME
         if self._port is None or self._answered.get(step.marker) is not None:
@@ -134,7 +135,8 @@ def drill_row(step: Step, outcome: DrillOutcome, error: str = "") -> DrillRow:
 
 def planned_rows(plan: RestorePlan) -> tuple[DrillRow, ...]:
     """Make the rows of a plan of which nothing is created."""
+    reasons = [step.problem or (LIMIT_REACHED if step.left else "") for step in plan.steps]
     return tuple(
-        drill_row(step, DrillOutcome.FAILED if step.problem else DrillOutcome.PLANNED, step.problem)
-        for step in plan.steps
+        drill_row(step, DrillOutcome.FAILED if reason else DrillOutcome.PLANNED, reason)
+        for step, reason in zip(plan.steps, reasons, strict=True)
     )

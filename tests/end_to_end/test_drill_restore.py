@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from prefect import State, flow
+from prefect.exceptions import TerminationSignal
 
 from deployments.sandbox import Behavior, Droplet, Fault, FaultKind, Firewall, Sandbox
 from deployments.sandbox.firewalls import allow, allow_out
@@ -80,6 +83,12 @@ def report_of(state: State[Any]) -> DrillReport:
 def proven(sandbox: Sandbox) -> list[tuple[int, str]]:
     """Droplets and regions of the proofs that the account's tags hold."""
     return sorted((each.droplet_id, each.region) for each in read_proofs(sandbox.account.tags))
+
+
+def is_polled(sandbox: Sandbox) -> bool:
+    """Whether the first Droplet that was created has been polled."""
+    created, requests = sandbox.record.created, sandbox.record.requests
+    return bool(created) and requests[-1].method == "GET" and requests[-1].at > created[0].at
 
 
 def leave_behind(sandbox: Sandbox, *tags: str) -> Droplet:
@@ -159,6 +168,18 @@ def test_more_droplets_than_allowed_create_nothing_and_fail(sandbox: Sandbox) ->
     state = drill(sample=2, max_droplets=1)
     assert state.message == "Nothing was created: 2 Droplets would be more than max_droplets (1)"
     assert changes(sandbox) == []
+
+
+def test_droplets_beyond_the_limit_of_the_account_fail_in_a_dry_run_and_in_a_drill_and_stop_no_other(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.account.droplet_limit = 3
+    for dry_run in (True, False):
+        state = drill(sample=2, dry_run=dry_run)
+        assert "1 of 2 Droplets not proven" in str(state.message)
+        assert "the account's Droplet limit is reached" in str(state.message)
+        expected = ["failed", "planned" if dry_run else "proven"]
+        assert sorted(row.outcome for row in report_of(state).rows) == expected
 
 
 def test_without_a_probe_port_the_firewall_lets_nobody_in(sandbox: Sandbox) -> None:
@@ -349,16 +370,12 @@ def test_ctrl_c_ends_the_drill_and_the_droplet_is_destroyed_all_the_same(
     def destruction_begins() -> bool:
         return any(each.method == "DELETE" for each in sandbox.record.requests)
 
-    def probing() -> bool:
-        polls = [each for each in sandbox.record.requests if each.path.startswith("/v2/droplets?tag_name")]
-        return bool(sandbox.record.created) and bool(polls) and polls[-1].at > sandbox.record.created[0].at + 0.2
-
     interrupting: AbstractContextManager[None]
     if phase == "creation":
         sandbox.faults.add(Fault(FaultKind.CREATE_ENDLESS, "POST", CREATING))
         interrupting = ctrl_c_when(lambda: sandbox.record.created)
     else:
-        interrupting = ctrl_c_when(probing)
+        interrupting = ctrl_c_when(lambda: is_polled(sandbox))
     with interrupting, meanwhile(destruction_begins, lambda: finish_creations(sandbox)):
         state = drill(probe_port=port)
     assert state.is_cancelled()
@@ -366,6 +383,24 @@ def test_ctrl_c_ends_the_drill_and_the_droplet_is_destroyed_all_the_same(
     assert len(sandbox.record.created) == 1
     assert sandbox.record.left_behind() == []
     assert proven(sandbox) == []
+
+
+def test_a_run_that_prefect_ends_destroys_its_droplet_first(sandbox: Sandbox, port: int) -> None:
+    def end(number: int, _: object) -> NoReturn:
+        raise TerminationSignal(signal=number)
+
+    # As in the process that a worker starts.
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with (
+            meanwhile(lambda: is_polled(sandbox), lambda: os.kill(os.getpid(), signal.SIGTERM)),
+            pytest.raises(TerminationSignal),
+        ):
+            drill(probe_port=port)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(sandbox.record.created) == 1
+    assert sandbox.record.left_behind() == []
 
 
 # What is known afterwards
