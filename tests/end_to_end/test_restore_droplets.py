@@ -260,7 +260,9 @@ def test_at_the_droplet_limit_those_tagged_restore_first_come_first_and_a_later_
 ) -> None:
     sandbox = start(droplets=3)
     have_copies(sandbox)
-    *_, last = droplets = originals_of(sandbox)
+    droplets = originals_of(sandbox)
+    # Otherwise, they come by name.
+    last = max(droplets, key=lambda each: each.name)
     sandbox.account.tag(sandbox.account.tag_named(FIRST), "droplet", last)
     sandbox.account.droplet_limit = 4
     state = restore()
