@@ -249,7 +249,12 @@ class DigitalOceanClient:
 
     async def create_firewall(self, firewall: Mapping[str, object]) -> Firewall:
         """Create a cloud firewall with one request; its tags must exist."""
-        return (await self.request("POST", "/v2/firewalls", json=firewall)).one(Firewall, "firewall")
+        try:
+            return (await self.request("POST", "/v2/firewalls", json=firewall)).one(Firewall, "firewall")
+        except UnexpectedStatus as error:
+            # Another firewall has the name, and will have it.
+            error.transient = error.status != httpx.codes.CONFLICT
+            raise
 
     # Tags
 

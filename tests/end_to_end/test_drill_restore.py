@@ -225,6 +225,8 @@ def test_a_firewall_whose_response_is_lost_is_found_and_not_created_twice(sandbo
     sandbox.faults.add(Fault(FaultKind.DROP_AFTER, "POST", "/v2/firewalls"))
     assert drill().is_completed()
     assert len(sandbox.record.firewalls_created) == 1
+    # The second attempt is told that the name is taken, which is final.
+    assert [each.status for each in seen(sandbox, "POST", "/v2/firewalls")] == [None, 409]
 
 
 def test_another_firewall_that_lets_drills_out_stops_them_and_is_named(sandbox: Sandbox) -> None:
