@@ -54,8 +54,14 @@ def take_inventory(droplet_tag: str | None, connection: Connection) -> Inventory
         droplets = list_droplets(droplet_tag, connection=connection)
         if droplet_tag and not droplets:
             raise InvalidArgument(f"no Droplet has the tag {droplet_tag!r}")
-        # The list of images may have changed between its pages; the Droplets name their backups.
-        others = read_each(unlisted_images(droplets, images), connection)
+        return with_unlisted_images(droplet_tag, droplets, images, connection)
+
+
+def with_unlisted_images(
+    droplet_tag: str | None, droplets: Sequence[Droplet], images: Sequence[Image], connection: Connection
+) -> Inventory:
+    """Read the backups of Droplets that the list of images lacks: it may have changed between its pages."""
+    others = read_each(unlisted_images(droplets, images), connection)
     return Inventory(droplet_tag, droplets, [*images, *filter(None, others.images.values())], others.unread)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from flows.recovery.markers import Purpose
 from flows.recovery.preflight import RestorePlan, Step
-from flows.replication.refusals import Refusals
 from flows.waiting import waiting_for
 from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
 from tasks.digitalocean import (
@@ -26,10 +25,9 @@ from tasks.digitalocean import (
     UnprocessableEntity,
 )
 from tasks.digitalocean.errors import MOST_REFUSALS
-from tasks.digitalocean.rate_limiter import Priority
+from tasks.digitalocean.rate_limiter import READ
 from tasks.droplets import create_droplet, destroy_droplet, list_droplet_actions, list_droplets_tagged
 
-CREATE: Priority = (0.0,)
 # In intervals of the setting `poll_interval_seconds`, 5 s by default. A Droplet is usually active after 20 to 60 s, so
 # earlier polls would find nothing.
 TO_FIRST_POLL, BETWEEN_POLLS, LONGEST_BETWEEN_POLLS = 5, 4, 12
@@ -89,7 +87,7 @@ class Creation:
         self._purpose = purpose
         self._wait = wait
         self._token_refused: APIError | None = None
-        self._refusals = Refusals()
+        self._one_at_a_time = asyncio.Lock()
         self._waiting: dict[int, asyncio.Future[Droplet | None]] = {}
         self._since: dict[int, float] = {}
         self.created: dict[str, Created] = {step.marker: Created(step.existing) for step in self._steps}
@@ -160,37 +158,39 @@ class Creation:
             state.error = _described(error, step)
 
     async def _request(self, step: Step) -> Droplet:
-        """Request a Droplet; retried after a 403, which may be temporary."""
+        """Request a Droplet; after a 403, which may be temporary, again, but only one Droplet at a time."""
         if step.request is None:
             raise DropletLost("the Droplet that an earlier run created is gone; run again to create it")
-        self._refusals.want(step.request.image)
         try:
-            return await self._request_until_accepted(step, step.request)
-        finally:
-            self._refusals.done(step.request.image)
+            return await self._send(step, step.request)
+        except (Unauthorized, ScopeMissing) as error:
+            self._token_refused = error
+            raise
+        except Forbidden:
+            async with self._one_at_a_time:
+                return await self._send_again(step, step.request)
 
-    async def _request_until_accepted(self, step: Step, request: CreateDroplet) -> Droplet:
-        for tries in itertools.count(1):
+    async def _send(self, step: Step, request: CreateDroplet) -> Droplet:
+        # As soon as the limits allow: starts of actions would wait for each other's responses.
+        async with self._connection.client.rate_limiter.permit(READ) as permit:
+            if self._token_refused:
+                raise self._token_refused.for_request("POST", "/v2/droplets")
+            self.created[step.marker].requested_at = self._now()
+            return await create_droplet.run(request, step.marker, connection=self._connection, permit=permit)
+
+    async def _send_again(self, step: Step, request: CreateDroplet) -> Droplet:
+        """Repeat a refused request; if it is refused again and again, the token lacks the scope."""
+        for tries in itertools.count(2):
+            await asyncio.sleep(self._interval * (tries - 1) if not self._token_refused else 0)
             try:
-                async with self._connection.client.rate_limiter.permit(CREATE) as permit:
-                    if self._token_refused:
-                        raise self._token_refused.for_request("POST", "/v2/droplets")
-                    sent = self.created[step.marker].requested_at = self._now()
-                    droplet = await create_droplet.run(request, step.marker, connection=self._connection, permit=permit)
-            except (Unauthorized, ScopeMissing) as error:
-                self._token_refused = error
+                return await self._send(step, request)
+            except ScopeMissing:
                 raise
             except Forbidden as error:
-                if self._refusals.refused(request.image, sent, self._now()):
+                if tries == MOST_REFUSALS:
                     missing = ScopeMissing(error.method, error.path, error.status, error.error_id, error.message)
                     self._token_refused = missing
                     raise missing from error
-                if tries == MOST_REFUSALS:
-                    raise
-                await asyncio.sleep(self._interval * tries)
-            else:
-                self._refusals.accepted()
-                return droplet
         raise AssertionError("unreachable")
 
     async def _destroy(self, droplet_id: int) -> None:

@@ -1,20 +1,35 @@
-"""Reads what a rebuild needs from the account."""
+"""Reads what a rebuild needs from the account, with as many requests at once as possible: every second counts."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from prefect import get_run_logger
 
-from flows.inventory import take_inventory
+from flows.inventory import with_unlisted_images
 from flows.recovery.preflight import Surroundings, Wish
 from flows.recovery.proofs import read_proofs
 from flows.recovery.records import read_records
 from flows.recovery.sources import Holdings
 from flows.waiting import waiting_for
 from tasks.account import get_account, list_ssh_keys, list_vpcs
-from tasks.digitalocean import APIError, Connection, ScopeMissing, Unauthorized
-from tasks.droplets import list_sizes
+from tasks.api_task import run_blocking
+from tasks.digitalocean import (
+    AccountInfo,
+    APIError,
+    Connection,
+    Droplet,
+    Image,
+    ScopeMissing,
+    Size,
+    Snapshot,
+    SshKey,
+    Unauthorized,
+    Vpc,
+)
+from tasks.droplets import list_droplets, list_sizes
+from tasks.images import list_private_images
 from tasks.snapshots import list_snapshots
 from tasks.tags import list_tags
 
@@ -25,11 +40,9 @@ def read_holdings(connection: Connection) -> Holdings:
     Raises:
         APIError: Droplets, images or snapshots cannot be read. Without records, the run goes on.
     """
-    inventory = take_inventory(None, connection)
-    with waiting_for("Reading snapshots", connection):
-        snapshots = list_snapshots(connection=connection)
-    with waiting_for("Reading the records of Droplets", connection):
-        tags = _tags(connection)
+    with waiting_for("Reading Droplets and their copies", connection):
+        images, droplets, snapshots, tags = run_blocking(_holdings(connection))
+        inventory = with_unlisted_images(None, droplets, images, connection)
     return Holdings(inventory.droplets, inventory.images, snapshots, read_records(tags), read_proofs(tags))
 
 
@@ -40,18 +53,41 @@ def read_surroundings(wish: Wish, holdings: Holdings, connection: Connection) ->
         APIError: They cannot be read.
     """
     with waiting_for("Reading sizes and limits", connection):
-        return Surroundings(
-            sizes=list_sizes(connection=connection),
-            droplets=holdings.droplets,
-            droplet_limit=get_account(connection=connection).droplet_limit,
-            ssh_keys=list_ssh_keys(connection=connection) if wish.ssh_keys else (),
-            vpcs=list_vpcs(connection=connection) if wish.vpc_uuid else (),
-        )
+        sizes, account, ssh_keys, vpcs = run_blocking(_surroundings(wish, connection))
+    return Surroundings(sizes, holdings.droplets, account.droplet_limit, ssh_keys, vpcs)
 
 
-def _tags(connection: Connection) -> Collection[str]:
+async def _holdings(
+    connection: Connection,
+) -> tuple[list[Image], list[Droplet], list[Snapshot], Collection[str]]:
+    return await asyncio.gather(
+        list_private_images.run(connection=connection),
+        list_droplets.run(connection=connection),
+        list_snapshots.run(connection=connection),
+        _tags(connection),
+    )
+
+
+async def _surroundings(wish: Wish, connection: Connection) -> tuple[list[Size], AccountInfo, list[SshKey], list[Vpc]]:
+    return await asyncio.gather(
+        list_sizes.run(connection=connection),
+        get_account.run(connection=connection),
+        _ssh_keys(wish, connection),
+        _vpcs(wish, connection),
+    )
+
+
+async def _ssh_keys(wish: Wish, connection: Connection) -> list[SshKey]:
+    return await list_ssh_keys.run(connection=connection) if wish.ssh_keys else []
+
+
+async def _vpcs(wish: Wish, connection: Connection) -> list[Vpc]:
+    return await list_vpcs.run(connection=connection) if wish.vpc_uuid else []
+
+
+async def _tags(connection: Connection) -> Collection[str]:
     try:
-        return tuple(list_tags(connection=connection))
+        return await list_tags.run(connection=connection)
     except (Unauthorized, ScopeMissing):
         raise
     except APIError as error:

@@ -4,9 +4,9 @@ A request shows a page of the account's feed, all actions of one image, or one a
 rate limit. So actions are polled in rounds. A round starts once half the actions are due, and uses as few requests as
 possible. The older an action, the longer its interval, until it has lasted as long as others of its size did.
 
-Measured by `python -m tests.benchmarks.polling`: 20 Droplets (240 actions, an hour) cost 1.16 to 1.19 requests per
-action and 1.01 to 1.03 times the best possible makespan with 20 seeds, 1,000 Droplets (12,000 actions, 2.2 hours) 1.03
-and 1.04. To choose each request by the estimated probability that actions have finished cost 1.17 to 1.20 and 1.00 to
+Measured by `python -m tests.benchmarks.polling`: 20 Droplets (240 actions, an hour) cost 1.15 to 1.18 requests per
+action and 1.00 to 1.03 times the best possible makespan with 20 seeds, 1,000 Droplets (12,000 actions, 2.2 hours) 1.03
+and 1.03. To choose each request by the estimated probability that actions have finished cost 1.17 to 1.20 and 1.00 to
 1.03, with 1,000 Droplets 1.02 and 1.03, and half as much code again.
 """
 
@@ -21,9 +21,6 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 from tasks.digitalocean.models import Action
 
-# The interval is the geometric mean of an action's age and this part of the longest one: half the age after five
-# minutes, a seventh of it after an hour. Half of it would cost about 10 more polls an hour.
-PART_OF_LONGEST = 2 / 3
 # An action that other work waits for is polled again once its age has grown by this part, ...
 BLOCKING_PART_OF_AGE = 0.25
 # ... and one that has lasted longer than 90% of similar ones by this part, so that the last one is noticed in time.
@@ -126,7 +123,7 @@ class Cadence:
 
     Args:
         shortest: The shortest interval between two polls of an action, in seconds.
-        longest: The longest interval, in seconds, until an action is 1.5 times as old; then it grows further.
+        longest: The longest interval, in seconds, until an action is as old as that; then it grows further.
     """
 
     shortest: float
@@ -167,7 +164,8 @@ class Cadence:
         if "page" not in sources:
             interval = age  # other requests show fewer actions
         else:
-            interval = math.sqrt(PART_OF_LONGEST * self.longest * age)
+            # The geometric mean: 63% of the age after five minutes, 18% after an hour.
+            interval = math.sqrt(self.longest * age)
             if pending.blocking:
                 interval = min(interval, BLOCKING_PART_OF_AGE * age)
         typical = self.typical(pending.action.type, pending.gigabytes)

@@ -42,7 +42,7 @@ LONGEST_QUOTE = 60
 MOST_STARTS_AT_ONCE = 16
 # A 429 refuses everything in flight, and the limit may be lower than documented. So only this part of the most requests
 # accepted in a minute is in flight at once; but a start waits at most this long for the response to another.
-PART_IN_FLIGHT = 0.05
+PART_IN_FLIGHT = 0.02
 LONGEST_WAIT_FOR_RESPONSE_SECONDS = 1.0
 
 Priority: TypeAlias = tuple[float, ...]
