@@ -46,7 +46,7 @@ SILENT_AFTER = 3 * HEARTBEAT
 _holding: ContextVar[bool] = ContextVar("holding", default=False)
 
 
-# The ID of an image, or the marker of a Droplet to create.
+# The ID of an image, or what else only one run may work on.
 LockKey: TypeAlias = int | str
 ChoiceT = TypeVar("ChoiceT")
 
@@ -59,8 +59,8 @@ def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collect
 
     Args:
         choose: Reads the account and chooses. Called again after waiting for another run that changed it.
-        to_change: Returns the IDs of the images to change, or the markers of the Droplets to create. Only these are
-            locked, so that a run with nothing to do does not wait.
+        to_change: Returns the IDs of the images to change, or other keys. Only these are locked, so that a run with
+            nothing to do does not wait.
 
     Yields:
         The choice.
@@ -211,7 +211,7 @@ def _describe(holders: list[FlowRun], now: datetime | None) -> str:
     """Say which runs this one waits for, and when their locks expire if they are dead."""
     names = " and ".join(sorted(repr(run.name) for run in holders))
     verb = "has" if len(holders) == 1 else "have"
-    reason = f"Waiting for {names}, which {verb} locked some of the images"
+    reason = f"Waiting for {names}, which {verb} locked some of what this run needs"
     if not any(now and run.updated and now - run.updated > SILENT_AFTER for run in holders):
         return reason
     minutes = f"{DEAD_AFTER.total_seconds() / 60:.0f} minutes"

@@ -24,7 +24,7 @@ from flows.parameters import (
 )
 from flows.recovery.creation import Creation
 from flows.recovery.markers import RESTORE
-from flows.recovery.preflight import RestorePlan, Wish, plan_restore
+from flows.recovery.preflight import Wish, plan_restore
 from flows.recovery.reading import read_holdings, read_surroundings
 from flows.recovery.rows import created_rows, planned_rows
 from flows.recovery.sources import choose_sources
@@ -97,33 +97,31 @@ def restore_droplets(
         RESTORE, size, tuple(ssh_keys or ()), vpc_uuid, name_suffix, copy_tags=copy_tags, tags=tuple(tags or ())
     )
     connection = connect()
-    with track_usage() as counter, deadline(timeout_minutes * 60) as limit:
-
-        def choose() -> RestorePlan:
-            holdings = read_holdings(connection)
-            sources = choose_sources(
-                holdings,
-                region,
-                from_region=from_region,
-                droplet_tag=droplet_tag,
-                droplet_ids=droplet_ids,
-                image_ids=image_ids,
-            )
-            if not sources:
-                raise InvalidArgument(_nothing_found(from_region, droplet_tag))
-            return plan_restore(sources, wish, read_surroundings(wish, holdings, connection))
-
-        def to_create(plan: RestorePlan) -> list[str]:
-            return [step.marker for step in plan.to_create]
-
-        with nullcontext(choose()) if dry_run else locked(choose, to_create) as plan:
-            creation = Creation(plan, connection, RESTORE, wait=wait)
-            if dry_run or len(plan.to_create) > max_droplets:
-                rows = planned_rows(plan)
-            else:
-                limit.lift()
-                creation.run_to_end(limit.seconds_left)
-                rows = created_rows(plan, creation.created, waited=wait)
+    with (
+        track_usage() as counter,
+        deadline(timeout_minutes * 60) as limit,
+        # One run at a time for each region, so that no two create the same Droplet.
+        nullcontext() if dry_run else locked(lambda: None, lambda _: [f"{RESTORE.tag}:{region}"]),
+    ):
+        holdings = read_holdings(connection)
+        sources = choose_sources(
+            holdings,
+            region,
+            from_region=from_region,
+            droplet_tag=droplet_tag,
+            droplet_ids=droplet_ids,
+            image_ids=image_ids,
+        )
+        if not sources:
+            raise InvalidArgument(_nothing_found(from_region, droplet_tag))
+        plan = plan_restore(sources, wish, read_surroundings(wish, holdings, connection))
+        creation = Creation(plan, connection, RESTORE, wait=wait)
+        if dry_run or len(plan.to_create) > max_droplets:
+            rows = planned_rows(plan)
+        else:
+            limit.lift()
+            creation.run_to_end(limit.seconds_left)
+            rows = created_rows(plan, creation.created, waited=wait)
     for row in rows:
         announce_restored(row)
     report = RestoreReport(

@@ -108,7 +108,7 @@ def test_runs_on_different_images_run_in_parallel_and_one_on_the_same_image_wait
     assert first.returncode == 0, output
     assert outcomes(report_of(second)) == {(wanted.id, REGION): "already_there"}
     said = prefect_view.log_text_of(prefect_view.run_of(second))
-    assert said.count(f"Waiting for '{its_run.name}', which has locked some of the images") == 1
+    assert said.count(f"Waiting for '{its_run.name}', which has locked some of what this run needs") == 1
     assert goals(started(sandbox)) == pairs([wanted, other], [REGION])
     assert sorted(action.resource_id for action in started(sandbox, "convert")) == sorted([wanted.id, other.id])
 
@@ -126,7 +126,7 @@ def test_the_lock_of_a_silent_run_holds_until_the_run_is_dead_and_the_wait_says_
         state = transfer(image)
     assert outcomes(report_of(state)) == {(image.id, REGION): "transferred"}
     log = prefect_view.log_text_of(prefect_view.run_of(state))
-    assert f"Waiting for '{silent.name}', which has locked some of the images" in log
+    assert f"Waiting for '{silent.name}', which has locked some of what this run needs" in log
     assert "heartbeats are missing" in log
     assert "locks expire after 12 minutes" in log
 

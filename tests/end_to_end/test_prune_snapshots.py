@@ -478,7 +478,7 @@ def test_a_run_that_has_locked_a_snapshot_is_awaited_and_then_everything_is_read
     assert deleted(sandbox) == [old.id]
     assert reasons(pruning_report_of(state))[locked.id] == "action in progress"
     log = prefect_view.log_text_of(prefect_view.run_of(state))
-    assert f"Waiting for '{rival.name}', which has locked some of the images" in log
+    assert f"Waiting for '{rival.name}', which has locked some of what this run needs" in log
 
 
 def test_neither_a_dry_run_nor_a_run_on_other_snapshots_waits(sandbox: Sandbox, make_lock: MakeLock) -> None:
