@@ -136,8 +136,6 @@ def plan_restore(sources: Iterable[Source], wish: Wish, there: Surroundings) -> 
 
 def why_impossible(wish: Wish, region: str, there: Surroundings) -> str:
     """Say why no Droplet can be created in a region as wished; empty if nothing is known against it."""
-    if wish.size and wish.size not in {size.slug for size in there.sizes}:
-        return f"size {wish.size} does not exist"
     known = {str(key.id) for key in there.ssh_keys} | {key.fingerprint for key in there.ssh_keys}
     if unknown := [key for key in wish.ssh_keys if key.lower() not in known]:
         return f"the team has no SSH key {', '.join(unknown)}"
@@ -216,7 +214,7 @@ def choose_size(source: Source, wish: Wish, sizes: Sequence[Size]) -> tuple[Size
         return fitting[asked], ""
     known = next((each for each in sizes if each.slug == asked), None)
     if known is None:
-        why = "the original's size is not known" if not asked else f"size {asked} does not exist any more"
+        why = f"size {asked} does not exist" if asked else "the original's size is not known"
     elif known.disk < least:
         why = f"size {asked} has a disk of {known.disk} GB, and the image needs {least} GB"
     else:

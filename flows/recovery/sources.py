@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from flows.recovery.markers import DRILL, RESTORE
 from flows.recovery.proofs import Proof
 from flows.recovery.records import DropletRecord, record_of
+from flows.reporting.report import listed
 from tasks.digitalocean import Droplet, Image, Snapshot
 
 
@@ -154,8 +155,14 @@ def _source(droplet_id: int, images: Iterable[Image], region: str, holdings: Hol
         if droplet
         else holdings.records.get(droplet_id) or DropletRecord(droplet_id, name=_name_from(image, droplet_id))
     )
-    problem = "" if image else f"no available backup or snapshot of it is in {region}"
+    problem = "" if image else _why_no_image(images, region)
     return Source(region, original, image, exists=droplet is not None, problem=problem)
+
+
+def _why_no_image(images: Iterable[Image], region: str) -> str:
+    newest = max((image for image in images if image.available), key=lambda each: each.created_at, default=None)
+    elsewhere = f"; the newest one is in {listed(sorted(newest.regions))}" if newest and newest.regions else ""
+    return f"no available backup or snapshot of it is in {region}{elsewhere}"
 
 
 def _named(image_id: int, image: Image | None, region: str, owners: Mapping[int, int], holdings: Holdings) -> Source:

@@ -223,8 +223,8 @@ def test_one_droplet_without_a_copy_stops_no_other(sandbox: Sandbox) -> None:
             image.regions.pop(AWAY, None)
     state = restore()
     assert outcomes(state) == {bare.id: "failed", good.id: "restored"}
-    first = f"{bare.name} ({bare.id}): no available backup or snapshot of it is in {AWAY}"
-    assert state.message == f"1 of 2 Droplets was not restored (first: {first})"
+    first = f"{bare.name} ({bare.id}): no available backup or snapshot of it is in {AWAY}; the newest one is in "
+    assert str(state.message).startswith(f"1 of 2 Droplets was not restored (first: {first}")
 
 
 def test_named_droplets_and_images_are_rebuilt_and_no_others(sandbox: Sandbox) -> None:
