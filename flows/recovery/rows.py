@@ -9,9 +9,9 @@ from flows.recovery.preflight import RestorePlan, Step
 from flows.reporting.restore_report import RestoreOutcome, RestoreRow
 from tasks.digitalocean import Droplet
 
-NOT_REQUESTED = "the time limit was reached before it was requested: the next run requests it"
-UNKNOWN = "the time limit was reached while it was being requested: the next run finds it if it was created"
-STILL_CREATED = "it was still being created when the time limit was reached: the next run finds it"
+NOT_REQUESTED = "the run ended before it was requested: the next run requests it"
+UNKNOWN = "the run ended while it was being requested: the next run finds it if it was created"
+STILL_CREATED = "it was still being created when the run ended: the next run finds it"
 
 
 def planned_rows(plan: RestorePlan) -> tuple[RestoreRow, ...]:

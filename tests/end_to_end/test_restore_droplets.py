@@ -328,7 +328,7 @@ def test_a_run_that_reached_its_time_limit_is_finished_by_the_next_and_nothing_i
     assert first.is_failed()
     assert set(outcomes(first).values()) == {"timed_out"}
     assert str(first.message).startswith("2 of 2 Droplets were not restored (first: ")
-    assert "still being created when the time limit was reached: the next run finds it" in str(first.message)
+    assert "still being created when the run ended: the next run finds it" in str(first.message)
     (end,) = prefect_view.events_of(prefect_view.run_of(first), *EVENTS)
     assert (end.event, end.payload["message"]) == (RECOVERY_FAILED, first.message)
 

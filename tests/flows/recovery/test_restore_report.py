@@ -217,19 +217,19 @@ NEW = droplet(60, "web-restored", "fra1", public_ip="198.51.100.3", private_ip="
             Created(NEW, 5.0),
             True,
             Outcome.TIMED_OUT,
-            "it was still being created when the time limit was reached: the next run finds it",
+            "it was still being created when the run ended: the next run finds it",
         ),
         (
             Created(),
             True,
             Outcome.TIMED_OUT,
-            "the time limit was reached before it was requested: the next run requests it",
+            "the run ended before it was requested: the next run requests it",
         ),
         (
             Created(requested_at=5.0),
             True,
             Outcome.TIMED_OUT,
-            "the time limit was reached while it was being requested: the next run finds it if it was created",
+            "the run ended while it was being requested: the next run finds it if it was created",
         ),
     ],
 )
