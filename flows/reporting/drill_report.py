@@ -109,8 +109,8 @@ class DrillReport(RunReport):
             parts.append(f"{count(self.cleaned_up, 'Droplet')} of earlier drills destroyed")
         price = fsum(row.price_hourly for row in self.rows)
         costs = f", ${price:.3f} for each hour begun" if self.rows else ""
-        prefix = "Dry run, " if self.dry_run else ""
-        return f"{prefix}drill with {count(len(self.rows), 'Droplet')}: {', '.join(parts)}{costs}; {self.spent}"
+        what = "Dry run, drill" if self.dry_run else "Drill"
+        return f"{what} with {count(len(self.rows), 'Droplet')}: {', '.join(parts)}{costs}; {self.spent}"
 
     @property
     def failure(self) -> str:

@@ -118,7 +118,7 @@ def test_a_drill_proves_a_droplet_behind_a_firewall_destroys_it_and_leaves_evide
     assert row.seconds_to_active
     assert row.seconds_to_probe is not None
     assert row.destroyed_at
-    assert re.match(r"drill with 1 Droplet: 1 proven, \$\d\.\d+ for each hour begun; ", str(state.message))
+    assert re.match(r"Drill with 1 Droplet: 1 proven, \$\d\.\d+ for each hour begun; ", str(state.message))
     assert report_of(state).usage.requests == len(sandbox.record.requests)
     assert sandbox.record.left_behind() == []
 

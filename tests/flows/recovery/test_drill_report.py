@@ -44,7 +44,7 @@ def report(*rows: DrillRow, **other: Any) -> DrillReport:
 def test_a_successful_drill_says_how_many_droplets_are_proven_and_what_they_cost() -> None:
     done = report(row(1), row(2), row(3))
     assert done.summary == (
-        "drill with 3 Droplets: 3 proven, $0.027 for each hour begun; 12 API requests, 1 answered with 429"
+        "Drill with 3 Droplets: 3 proven, $0.027 for each hour begun; 12 API requests, 1 answered with 429"
     )
     assert done.failure == ""
     assert done.notes == ()
@@ -52,7 +52,7 @@ def test_a_successful_drill_says_how_many_droplets_are_proven_and_what_they_cost
 
 def test_a_summary_counts_each_outcome_and_what_was_cleaned_up() -> None:
     mixed = report(row(1), failed(2), row(3), cleaned_up=1)
-    assert mixed.summary.startswith("drill with 3 Droplets: 1 failed, 2 proven, 1 Droplet of earlier drills destroyed,")
+    assert mixed.summary.startswith("Drill with 3 Droplets: 1 failed, 2 proven, 1 Droplet of earlier drills destroyed,")
     assert "2 Droplets of earlier drills destroyed" in report(row(), cleaned_up=2).summary
 
 
