@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.soak.__main__ import LANES
 from tests.soak.checks import ran_without_a_break
 from tests.soak.events import most_at_once
 from tests.soak.history import SeenState
-from tests.soak.table import section
+from tests.soak.table import SCENARIOS, section
 from tests.soak.watch import SeenRun, Watch
 
 BEGINNING = datetime(2026, 11, 25, 3, tzinfo=UTC)
@@ -67,3 +68,7 @@ def test_a_failed_check_is_named_in_the_section() -> None:
     assert "1 of 2 checks failed" in text
     assert "restart: the run lived; seen: Crashed 03:04:05" in text
     assert "Running 0:00, Crashed 1:00" in text
+
+
+def test_the_table_describes_every_scenario() -> None:
+    assert {name for lane in LANES for name in lane.scenarios} == set(SCENARIOS)
