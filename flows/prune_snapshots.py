@@ -94,7 +94,7 @@ def prune_snapshots(
         left_alone=plan.left_alone,
         dry_run=dry_run,
         max_deletions=max_deletions,
-        price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
+        price_per_gb_month=connection.settings.snapshot_price_per_gb_month,
         usage=counter.usage,
         interrupted=deletion.interrupted,
     )

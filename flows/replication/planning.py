@@ -73,13 +73,13 @@ class ReplicationPlan:
         return sum(len(image.transfer_to) for image in self.images)
 
     @property
-    def added_gib(self) -> float:
-        """Size that the conversions add to the account's snapshots, in GiB; copies of a snapshot cost nothing."""
+    def added_gb(self) -> float:
+        """Size that the conversions add to the account's snapshots, in GB; copies of a snapshot cost nothing."""
         return fsum(each.image.size_gigabytes or 0.0 for each in self.images if each.convert)
 
     @property
     def unsized_conversions(self) -> int:
-        """Number of images to convert that have no size, and are not in `added_gib`."""
+        """Number of images to convert that have no size, and are not in `added_gb`."""
         return sum(each.convert and each.image.size_gigabytes is None for each in self.images)
 
 

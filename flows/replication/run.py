@@ -84,9 +84,9 @@ def replicate(
         without_backups=selection.without_backups,
         volumes=dict(selection.volumes),
         dry_run=dry_run,
-        added_gib=plan.added_gib,
+        added_gb=plan.added_gb,
         added_unsized=plan.unsized_conversions,
-        price_per_gib_month=connection.settings.snapshot_price_per_gib_month,
+        price_per_gb_month=connection.settings.snapshot_price_per_gb_month,
         usage=counter.usage,
         interrupted=interrupted,
     )
@@ -105,7 +105,7 @@ def _make_plan(selection: Selection, regions: tuple[str, ...], connection: Conne
 
 def _announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
     """Log what a plan will start, and its monthly cost."""
-    price = connection.settings.snapshot_price_per_gib_month
+    price = connection.settings.snapshot_price_per_gb_month
     starts = [count(plan.conversions, "conversion")]
     if plan.regions:
         starts.append(count(plan.transfers, "transfer"))
@@ -114,7 +114,7 @@ def _announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
         count(len(plan.images), "image"),
         f", {count(len(plan.regions), 'region')}" if plan.regions else "",
         " and ".join(starts),
-        added_snapshots(plan.added_gib, price, plan.unsized_conversions),
+        added_snapshots(plan.added_gb, price, plan.unsized_conversions),
     )
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.reporting.report import RunReport, count, gib
+from flows.reporting.report import RunReport, count, gb
 
 
 class PruningOutcome(StrEnum):
@@ -54,14 +54,14 @@ class PruningReport(RunReport):
         rows: One per snapshot that this project made, by Droplet, newest first.
         left_alone: How many snapshots this project did not make.
         max_deletions: How many snapshots the run was allowed to delete.
-        price_per_gib_month: Monthly price per GiB of snapshots; None if not configured.
+        price_per_gb_month: Monthly price of a GB of snapshots in US dollars; 0 to report no costs.
     """
 
     rows: tuple[PruningRow, ...] = ()
     left_alone: int = 0
     dry_run: bool = True
     max_deletions: int
-    price_per_gib_month: float | None = None
+    price_per_gb_month: float = 0.0
 
     def having(self, *outcomes: PruningOutcome) -> tuple[PruningRow, ...]:
         """The rows with one of these outcomes."""
@@ -114,5 +114,5 @@ class PruningReport(RunReport):
 
     def _worth(self, rows: Sequence[PruningRow]) -> str:
         size = sum(row.size_gigabytes for row in rows)
-        price = f", {size * self.price_per_gib_month:.2f} a month" if self.price_per_gib_month else ""
-        return f" ({gib(size)}{price})"
+        price = f", ${size * self.price_per_gb_month:,.2f} a month" if self.price_per_gb_month else ""
+        return f" ({gb(size)}{price})"

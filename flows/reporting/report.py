@@ -150,9 +150,9 @@ class ReplicationReport(RunReport):
         doubtful_regions: Target regions that the API does not list as available for image transfers.
         without_backups: Names and IDs of Droplets without backups.
         volumes: Number of attached volumes by Droplet name and ID. Copies do not include volumes.
-        added_gib: Size that the planned conversions add to the account's snapshots.
-        added_unsized: How many images to convert have no size, and are not in `added_gib`.
-        price_per_gib_month: Monthly price per GiB of snapshots; None if not configured.
+        added_gb: Size that the planned conversions add to the account's snapshots.
+        added_unsized: How many images to convert have no size, and are not in `added_gb`.
+        price_per_gb_month: Monthly price of a GB of snapshots in US dollars; 0 to report no costs.
     """
 
     rows: tuple[Row, ...] = ()
@@ -162,9 +162,9 @@ class ReplicationReport(RunReport):
     without_backups: tuple[str, ...] = ()
     volumes: dict[str, int] = {}
     dry_run: bool = False
-    added_gib: float = 0.0
+    added_gb: float = 0.0
     added_unsized: int = 0
-    price_per_gib_month: float | None = None
+    price_per_gb_month: float = 0.0
 
     @property
     def wanted(self) -> tuple[Row, ...]:
@@ -228,8 +228,8 @@ class ReplicationReport(RunReport):
 
     @property
     def added(self) -> str:
-        """What the planned conversions add, such as `12.5 GiB of snapshots, 0.75 a month`."""
-        return added_snapshots(self.added_gib, self.price_per_gib_month, self.added_unsized)
+        """What the planned conversions add, such as `12.5 GB of snapshots, $0.75 a month`."""
+        return added_snapshots(self.added_gb, self.price_per_gb_month, self.added_unsized)
 
     @property
     def failure(self) -> str:
@@ -256,7 +256,7 @@ class CoverageReport(ReplicationReport):
         max_days_unproven: Maximum age of that proof, in days; None for no limit.
         unproven: Names and IDs of Droplets whose proof is older than that, or missing.
         unkept: Number of snapshots that the default retention rule does not keep.
-        unkept_gib: Their size.
+        unkept_gb: Their size.
     """
 
     max_age_hours: int | None = None
@@ -264,14 +264,14 @@ class CoverageReport(ReplicationReport):
     max_days_unproven: int | None = None
     unproven: tuple[str, ...] = ()
     unkept: int = 0
-    unkept_gib: float = 0.0
+    unkept_gb: float = 0.0
 
     @property
     def summary(self) -> str:
         """The report in one line."""
         parts = [super().summary.removesuffix(f"; {self.spent}"), f"replicate_backups would add {self.added}"]
         if self.unkept:
-            parts.append(f"{count(self.unkept, 'snapshot')} ({gib(self.unkept_gib)}) that no rule keeps")
+            parts.append(f"{count(self.unkept, 'snapshot')} ({gb(self.unkept_gb)}) that no rule keeps")
         return "; ".join([*parts, self.spent])
 
     @property
@@ -330,21 +330,21 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def gib(size: float) -> str:
-    """Such as `12.5 GiB`."""
-    return f"{size:.2f}".rstrip("0").rstrip(".") + " GiB"
+def gb(size: float) -> str:
+    """Such as `12.5 GB`."""
+    return f"{size:.2f}".rstrip("0").rstrip(".") + " GB"
 
 
-def added_snapshots(size: float, price_per_gib_month: float | None, unsized: int = 0) -> str:
-    """Describe the size and price of new snapshots, such as `12.5 GiB of snapshots, 0.75 a month`.
+def added_snapshots(size: float, price_per_gb_month: float, unsized: int = 0) -> str:
+    """Describe the size and price of new snapshots, such as `12.5 GB of snapshots, $0.75 a month`.
 
     Args:
-        size: Their known size in GiB.
-        price_per_gib_month: Price per GiB and month; None if not configured.
+        size: Their known size in GB.
+        price_per_gb_month: Price per GB and month in US dollars; 0 to leave it out.
         unsized: How many of them have no known size.
     """
-    price = f", {size * price_per_gib_month:.2f} a month" if price_per_gib_month else ""
-    return f"{'at least ' if unsized else ''}{gib(size)} of snapshots{price}"
+    price = f", ${size * price_per_gb_month:,.2f} a month" if price_per_gb_month else ""
+    return f"{'at least ' if unsized else ''}{gb(size)} of snapshots{price}"
 
 
 def listed(things: Sequence[str]) -> str:

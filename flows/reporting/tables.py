@@ -137,7 +137,7 @@ def pruning_table(report: PruningReport) -> list[dict[str, str]]:
             "Droplet": row.droplet,
             "Snapshot": str(row.image_id),
             "Made": f"{row.created_at:%Y-%m-%d %H:%M}",
-            "GiB": f"{row.size_gigabytes:g}",
+            "GB": f"{row.size_gigabytes:g}",
             "Why": row.error or row.reason,
             "Regions": ", ".join(row.regions),
         }

@@ -55,8 +55,8 @@ class PruningPlan:
         return tuple(verdict.snapshot for verdict in self.verdicts if verdict.should_delete)
 
     @property
-    def gib_to_delete(self) -> float:
-        """Size of the snapshots to delete, in GiB; each counts once, whatever the number of its regions."""
+    def gb_to_delete(self) -> float:
+        """Size of the snapshots to delete, in GB; each counts once, whatever the number of its regions."""
         return fsum(snapshot.size_gigabytes for snapshot in self.to_delete)
 
     def exceeds(self, max_deletions: int) -> bool:

@@ -49,7 +49,8 @@ class Settings(BaseSettings):
         http_retry_max: Retries of a request that may be repeated, 0 to 10.
         action_restart_max: Restarts of an action that ended errored, 0 to 10.
         managed_tag: The tag on images that this project converts.
-        snapshot_price_per_gib_month: Monthly price of a GiB of snapshots, for reports; None to report no costs.
+        snapshot_price_per_gb_month: Monthly price of a GB of snapshots in US dollars, for reports; 0 to report no
+            costs. Copies in further regions are free: https://docs.digitalocean.com/products/images/snapshots/details/pricing/
     """
 
     model_config = SettingsConfigDict(
@@ -75,7 +76,7 @@ class Settings(BaseSettings):
     http_retry_max: int = Field(default=5, ge=0, le=MOST_RETRIES)
     action_restart_max: int = Field(default=2, ge=0, le=10)
     managed_tag: TagName = "prefect:replicated"
-    snapshot_price_per_gib_month: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    snapshot_price_per_gb_month: float = Field(default=0.06, ge=0, allow_inf_nan=False)
 
     @field_validator("token")
     @classmethod

@@ -88,7 +88,7 @@ def test_ids_and_regions_may_be_typed_with_commas_spaces_and_capitals(screen: Sc
     assert screen.end_of_run() == "Completed"
     screen.shows(re.compile(rf"{first}, {second} -> ric1, fra1, .*\(dry run\)"))
     screen.open_artifact(COVERAGE)
-    screen.shows(re.compile(r"Dry run, 2 images in 2 regions: .*; would add [\d.]+ GiB of snapshots"))
+    screen.shows(re.compile(r"Dry run, 2 images in 2 regions: .*; would add [\d.]+ GB of snapshots"))
     screen.shows("DigitalOcean does not list ric1 as available for image transfers.")
 
 

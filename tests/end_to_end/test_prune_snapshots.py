@@ -98,7 +98,7 @@ def test_by_default_a_run_says_what_it_would_delete_and_deletes_nothing(
     assert outcomes(report) == dict.fromkeys(ids(newest, second), "kept") | dict.fromkeys(
         ids(third, fourth), "to_delete"
     )
-    assert str(state.message).startswith("Dry run, 4 snapshots of 1 Droplet: 2 kept (5 GiB), 2 to delete (5 GiB)")
+    assert str(state.message).startswith("Dry run, 4 snapshots of 1 Droplet: 2 kept (5 GB), 2 to delete (5 GB)")
     run = prefect_view.run_of(state)
     assert run.name.endswith("(dry run)")
     assert [line["Outcome"] for line in table_of(prefect_view, run)] == ["to delete", "to delete", "kept", "kept"]
@@ -125,7 +125,7 @@ def test_snapshots_that_no_rule_keeps_are_deleted_once_and_reported_and_a_second
     }
     assert {(row.size_gigabytes, row.regions) for row in report.rows} == {(2.5, tuple(REGIONS))}
     assert {row.droplet for row in report.rows} == {f"{each.name} ({each.id})" for each in (first, second)}
-    summary = "7 snapshots of 2 Droplets: 4 kept (10 GiB), 3 deleted (7.5 GiB)"
+    summary = "7 snapshots of 2 Droplets: 4 kept (10 GB), 3 deleted (7.5 GB)"
     assert str(state.message).startswith(summary)
     assert report.usage.requests == len(sandbox.record.requests)
 
@@ -133,7 +133,7 @@ def test_snapshots_that_no_rule_keeps_are_deleted_once_and_reported_and_a_second
     assert summary in str(prefect_view.artifacts_of(run)[PRUNING_KEY].description)
     table = table_of(prefect_view, run)
     assert [line["Snapshot"] for line in table[:3]] == [str(each.id) for each in gone]
-    assert {(line["Why"], line["GiB"], line["Regions"]) for line in table[:3]} == {
+    assert {(line["Why"], line["GB"], line["Regions"]) for line in table[:3]} == {
         ("no rule keeps it", "2.5", "fra1, sgp1, sfo3")
     }
     *deletions, end = prefect_view.events_of(run, *EVENTS)
@@ -164,7 +164,7 @@ def test_on_the_command_line_only_no_dry_run_deletes(sandbox: Sandbox) -> None:
     *kept, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
     looked = command("prune_snapshots", *TWO_OPTIONS)
     assert looked.returncode == 0, looked.stderr
-    assert "Dry run, 3 snapshots of 1 Droplet: 2 kept (5 GiB), 1 to delete (2.5 GiB)" in looked.stdout
+    assert "Dry run, 3 snapshots of 1 Droplet: 2 kept (5 GB), 1 to delete (2.5 GB)" in looked.stdout
     assert all(str(each.id) in looked.stdout for each in (*kept, old))
     assert changes(sandbox) == []
     done = command("prune_snapshots", *TWO_OPTIONS, "--no-dry-run")
@@ -420,16 +420,17 @@ def test_a_run_that_cannot_start_says_why_and_so_does_its_event(
 # Money
 
 
-def test_a_price_is_mentioned_only_if_one_is_set(
+def test_costs_are_left_out_if_the_price_is_zero(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
+    monkeypatch.setenv("DIGITALOCEAN_SNAPSHOT_PRICE_PER_GB_MONTH", "0")
     assert "a month" not in str(prune_snapshots(**TWO, return_state=True).message)
-    monkeypatch.setenv("DIGITALOCEAN_SNAPSHOT_PRICE_PER_GIB_MONTH", "0.06")
+    monkeypatch.delenv("DIGITALOCEAN_SNAPSHOT_PRICE_PER_GB_MONTH")
     state = prune_snapshots(**TWO, return_state=True)
-    assert "2 kept (5 GiB, 0.30 a month), 1 to delete (2.5 GiB, 0.15 a month)" in str(state.message)
+    assert "2 kept (5 GB, $0.30 a month), 1 to delete (2.5 GB, $0.15 a month)" in str(state.message)
     artifact = prefect_view.artifacts_of(prefect_view.run_of(state))[PRUNING_KEY]
-    assert "0.15 a month" in str(artifact.description)
+    assert "$0.15 a month" in str(artifact.description)
 
 
 # Runs beside it

@@ -154,9 +154,9 @@ def test_snapshots_that_the_default_rule_does_not_keep_are_counted_if_they_may_b
     state = report_coverage(regions=REGIONS, return_state=True)
     assert state.is_completed()
     report = coverage_of(state)
-    assert (report.unkept, report.unkept_gib) == (2, 5.0)
-    assert "2 snapshots (5 GiB) that no rule keeps; " in str(state.message)
-    assert "2 snapshots (5 GiB) that no rule keeps" in str(
+    assert (report.unkept, report.unkept_gb) == (2, 5.0)
+    assert "2 snapshots (5 GB) that no rule keeps; " in str(state.message)
+    assert "2 snapshots (5 GB) that no rule keeps" in str(
         prefect_view.artifacts_of(prefect_view.run_of(state))[COVERAGE_KEY].description
     )
     assert f"; {report.usage.requests} API requests, 0 answered with 429" in str(state.message)

@@ -221,9 +221,9 @@ def test_a_plan_says_how_much_its_conversions_add_to_the_snapshots() -> None:
     backup, unsized = image(1, "backup", size_gigabytes=12.5), image(2, "backup")
     nowhere_missing = image(3, "backup", *REGIONS, size_gigabytes=7)
     plan = plan_for([backup, unsized, nowhere_missing, image(4, "snapshot", size_gigabytes=30)], [])
-    assert (plan.conversions, plan.added_gib, plan.unsized_conversions) == (2, 12.5, 1)
+    assert (plan.conversions, plan.added_gb, plan.unsized_conversions) == (2, 12.5, 1)
     converting = action("convert", "in-progress", "fra1")
-    assert plan_for([backup], [converting]).added_gib == 0
+    assert plan_for([backup], [converting]).added_gb == 0
 
 
 def test_a_transfer_that_has_just_completed_counts_even_if_the_image_does_not_show_it() -> None:

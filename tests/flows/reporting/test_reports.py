@@ -80,17 +80,17 @@ def test_the_summary_of_a_dry_run_says_so() -> None:
         row(1, "nyc3", Outcome.PLANNED), row(2, "nyc3", Outcome.PLANNED), dry_run=True, usage=Usage(requests=1)
     )
     assert dry.summary == (
-        "Dry run, 2 images in 2 regions: 2 planned; would add 0 GiB of snapshots; 1 API request, 0 answered with 429"
+        "Dry run, 2 images in 2 regions: 2 planned; would add 0 GB of snapshots; 1 API request, 0 answered with 429"
     )
 
 
 @pytest.mark.parametrize(
     ("added", "words"),
     [
-        ({"added_gib": 12.5}, "would add 12.5 GiB of snapshots;"),
-        ({"added_gib": 12.5, "price_per_gib_month": 0.06}, "would add 12.5 GiB of snapshots, 0.75 a month;"),
-        ({"added_gib": 1234567.891}, "would add 1234567.89 GiB of snapshots;"),
-        ({"added_gib": 10.0, "added_unsized": 1}, "would add at least 10 GiB of snapshots;"),
+        ({"added_gb": 12.5}, "would add 12.5 GB of snapshots;"),
+        ({"added_gb": 12.5, "price_per_gb_month": 0.06}, "would add 12.5 GB of snapshots, $0.75 a month;"),
+        ({"added_gb": 1234567.891}, "would add 1234567.89 GB of snapshots;"),
+        ({"added_gb": 10.0, "added_unsized": 1}, "would add at least 10 GB of snapshots;"),
     ],
 )
 def test_every_dry_run_and_coverage_report_says_how_much_new_snapshots_add_up_to(
@@ -232,7 +232,7 @@ def test_a_pruning_report_gives_the_number_and_size_per_outcome() -> None:
         usage=Usage(requests=9),
     )
     assert done.summary == (
-        "4 snapshots of 2 Droplets: 1 kept (2.5 GiB), 2 deleted (2.75 GiB), 1 already gone (2.5 GiB), "
+        "4 snapshots of 2 Droplets: 1 kept (2.5 GB), 2 deleted (2.75 GB), 1 already gone (2.5 GB), "
         "3 unmanaged left alone; 9 API requests, 0 answered with 429"
     )
     assert done.failure == ""
@@ -244,11 +244,11 @@ def test_an_empty_pruning_report_is_clear() -> None:
     assert pruning(dry_run=True).summary == f"Dry run, {nothing}"
 
 
-def test_costs_are_mentioned_only_if_a_price_is_set() -> None:
+def test_costs_are_left_out_if_the_price_is_zero() -> None:
     rows = pruning_row(1), pruning_row(2, PruningOutcome.PLANNED, size_gigabytes=10)
     assert "a month" not in pruning(*rows, dry_run=True).summary
-    assert "1 kept (2.5 GiB, 0.15 a month), 1 to delete (10 GiB, 0.60 a month)" in (
-        pruning(*rows, dry_run=True, price_per_gib_month=0.06).summary
+    assert "1 kept (2.5 GB, $0.15 a month), 1 to delete (10 GB, $0.60 a month)" in (
+        pruning(*rows, dry_run=True, price_per_gb_month=0.06).summary
     )
 
 
@@ -299,7 +299,7 @@ def test_the_snapshot_table_describes_each_snapshot_with_its_regions_and_reason(
             "Droplet": "web (7)",
             "Snapshot": number,
             "Made": "2026-11-23 03:00",
-            "GiB": "2.5",
+            "GB": "2.5",
             "Why": why,
             "Regions": "fra1, nyc3",
         }
@@ -332,9 +332,9 @@ def test_coverage_fails_only_if_an_objective_is_set_and_missed() -> None:
 
 def test_coverage_counts_the_snapshots_that_no_rule_keeps() -> None:
     rows = [row(outcome=Outcome.ALREADY_THERE)]
-    assert coverage(*rows, unkept=1, unkept_gib=2.5).summary == (
-        "1 image in 2 regions: 1 already there; replicate_backups would add 0 GiB of snapshots; "
-        "1 snapshot (2.5 GiB) that no rule keeps; 0 API requests, 0 answered with 429"
+    assert coverage(*rows, unkept=1, unkept_gb=2.5).summary == (
+        "1 image in 2 regions: 1 already there; replicate_backups would add 0 GB of snapshots; "
+        "1 snapshot (2.5 GB) that no rule keeps; 0 API requests, 0 answered with 429"
     )
     assert "keeps" not in coverage(*rows).summary
 

@@ -149,7 +149,7 @@ def test_a_long_name_is_wrapped_and_its_id_stays_whole() -> None:
 def test_a_column_that_does_not_fit_goes_below_the_others() -> None:
     text = text_of(PruningReport(rows=(snapshot_row(167002701),), max_deletions=50), 80)
     head, _, first, *below = text.split("\n\n")[0].splitlines()
-    assert head.split() == ["Outcome", "Droplet", "Snapshot", "Made", "GiB"]
+    assert head.split() == ["Outcome", "Droplet", "Snapshot", "Made", "GB"]
     assert "167002701" in first
     assert below == [
         "    Why: no rule keeps it",

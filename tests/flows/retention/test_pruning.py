@@ -152,7 +152,7 @@ def test_every_snapshot_is_kept_or_deleted_for_a_reason(world: World, rule: Rete
     for verdict in plan.verdicts:
         assert bool(verdict.kept_by) == (not verdict.should_delete) == (verdict.reason != "no rule keeps it")
     assert list(plan.to_delete) == [verdict.snapshot for verdict in plan.verdicts if not verdict.kept_by]
-    assert plan.gib_to_delete == sum(snapshot.size_gigabytes for snapshot in plan.to_delete)
+    assert plan.gb_to_delete == sum(snapshot.size_gigabytes for snapshot in plan.to_delete)
 
 
 @given(worlds(), RULES, st.integers(0, 10))
@@ -283,7 +283,7 @@ def test_one_month_of_nights_with_three_days_two_weeks_and_two_months_kept() -> 
         "10-31": ("month 2026-10",),
     }
     assert {each.reason for each in plan.verdicts if each.should_delete} == {"no rule keeps it"}
-    assert (len(plan.to_delete), plan.gib_to_delete) == (21, 52.5)
+    assert (len(plan.to_delete), plan.gb_to_delete) == (21, 52.5)
     assert (plan.exceeds(20), plan.exceeds(21)) == (True, False)
 
 
@@ -422,7 +422,7 @@ def test_a_rule_cannot_keep_a_negative_number(name: str) -> None:
 
 def test_an_empty_plan_deletes_nothing() -> None:
     plan = plan_for([], RetentionRule())
-    assert (plan.verdicts, plan.gib_to_delete, plan.exceeds(0)) == ((), 0, False)
+    assert (plan.verdicts, plan.gb_to_delete, plan.exceeds(0)) == ((), 0, False)
 
 
 def test_the_newest_backup_is_found_by_creation_even_if_it_has_just_become_a_snapshot() -> None:

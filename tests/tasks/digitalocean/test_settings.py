@@ -33,7 +33,7 @@ def test_only_a_token_is_required(token: str) -> None:
     assert (settings.poll_interval_seconds, settings.poll_interval_max_seconds) == (5, 120)
     assert (settings.http_timeout_seconds, settings.http_retry_max) == (30, 5)
     assert settings.managed_tag == "prefect:replicated"
-    assert settings.snapshot_price_per_gib_month is None
+    assert settings.snapshot_price_per_gb_month == 0.06
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_only_a_token_is_required(token: str) -> None:
         ("HTTP_TIMEOUT_SECONDS", "7.5", 7.5),
         ("HTTP_RETRY_MAX", "0", 0),
         ("MANAGED_TAG", "team:a_copies-1", "team:a_copies-1"),
-        ("SNAPSHOT_PRICE_PER_GIB_MONTH", "0.06", 0.06),
-        ("SNAPSHOT_PRICE_PER_GIB_MONTH", "0", 0),
+        ("SNAPSHOT_PRICE_PER_GB_MONTH", "0.06", 0.06),
+        ("SNAPSHOT_PRICE_PER_GB_MONTH", "0", 0),
     ],
 )
 @pytest.mark.usefixtures("token")
@@ -154,10 +154,10 @@ def test_the_address_may_include_the_api_version(tail: str) -> None:
         ("HTTP_RETRY_MAX", "1.5"),
         ("MANAGED_TAG", "two words"),
         ("MANAGED_TAG", "x" * 256),
-        ("SNAPSHOT_PRICE_PER_GIB_MONTH", "-0.01"),
-        ("SNAPSHOT_PRICE_PER_GIB_MONTH", "6 cents"),
-        ("SNAPSHOT_PRICE_PER_GIB_MONTH", "nan"),
-        ("SNAPSHOT_PRICE_PER_GIB_MONTH", "inf"),
+        ("SNAPSHOT_PRICE_PER_GB_MONTH", "-0.01"),
+        ("SNAPSHOT_PRICE_PER_GB_MONTH", "6 cents"),
+        ("SNAPSHOT_PRICE_PER_GB_MONTH", "nan"),
+        ("SNAPSHOT_PRICE_PER_GB_MONTH", "inf"),
     ],
 )
 @pytest.mark.usefixtures("token")
