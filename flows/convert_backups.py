@@ -35,7 +35,7 @@ def convert_backups(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     return replicate(
-        lambda connection: named_images(image_ids, connection),
+        lambda connection, _targets: named_images(image_ids, connection),
         lambda _connection: Targets(()),
         wait=wait,
         timeout_minutes=timeout_minutes,

@@ -22,11 +22,14 @@ from flows.reporting.events import (
     REPLICATION_FAILED,
     RESTORE_FAILED,
     RESTORE_PROVEN,
+    SNAPSHOTS_COMPLETED,
+    SNAPSHOTS_FAILED,
     announce_result,
 )
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
 from flows.reporting.report import ReplicationReport
 from flows.reporting.restore_report import RestoreOutcome, RestoreReport
+from flows.reporting.snapshot_report import SnapshotReport
 
 # The events of a complete and of an incomplete run, by flow name.
 END_EVENTS = {
@@ -35,6 +38,7 @@ END_EVENTS = {
     "prune-snapshots": (PRUNING_COMPLETED, PRUNING_FAILED),
     "restore-droplets": (RECOVERY_COMPLETED, RECOVERY_FAILED),
     "drill-restore": (RESTORE_PROVEN, RESTORE_FAILED),
+    "snapshot-droplets": (SNAPSHOTS_COMPLETED, SNAPSHOTS_FAILED),
 }
 # Flows that change nothing unless `dry_run` is turned off.
 DRY_BY_DEFAULT = frozenset({"prune-snapshots", "restore-droplets"})
@@ -75,12 +79,15 @@ def announce_abnormal_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[
 def _contents(report: object) -> dict[str, Any]:
     if isinstance(report, ReplicationReport):
         return {
-            "image_ids": sorted({row.image_id for row in report.rows}),
+            "image_ids": sorted({row.image_id for row in report.rows if row.image_id is not None}),
             "regions": list(report.regions),
             "totals": {str(outcome): number for outcome, number in report.totals.items()},
         }
     if isinstance(report, PruningReport):
         return {"image_ids": [row.image_id for row in report.having(PruningOutcome.DELETED)]}
+    if isinstance(report, SnapshotReport):
+        # In the form that `transfer_images` takes.
+        return {"image_ids": sorted(row.image_id for row in report.rows if row.image_id is not None)}
     if isinstance(report, DrillReport):
         return {"rows": [row.model_dump(mode="json") for row in report.rows]}
     if isinstance(report, RestoreReport):

@@ -51,6 +51,11 @@ LockKey: TypeAlias = int | str
 ChoiceT = TypeVar("ChoiceT")
 
 
+def droplet_key(droplet_id: int) -> LockKey:
+    """The key of a Droplet: only one run at a time takes or copies its newest recovery points."""
+    return f"droplet-{droplet_id}"
+
+
 @contextmanager
 def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collection[LockKey]]) -> Iterator[ChoiceT]:
     """Choose images, and keep other runs from changing them during the block.

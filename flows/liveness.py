@@ -141,12 +141,20 @@ async def runs_in(
     client: PrefectClient, states: Sequence[StateType], flows: Sequence[str] | None = None
 ) -> AsyncIterator[FlowRun]:
     """Yield the flow runs in some states, the latest first; only of some flows if `flows` names them."""
+    in_states = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
+    async for run in runs_matching(client, in_states, flows):
+        yield run
+
+
+async def runs_matching(
+    client: PrefectClient, matching: FlowRunFilter, flows: Sequence[str] | None = None
+) -> AsyncIterator[FlowRun]:
+    """Yield the flow runs that match a filter, the latest first; only of some flows if `flows` names them."""
     of_flows = FlowFilter(name=FlowFilterName(any_=list(flows))) if flows is not None else None
-    of_states = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))))
     offset = 0
     # The server decides how many runs a page has.
     while runs := await client.read_flow_runs(
-        flow_filter=of_flows, flow_run_filter=of_states, sort=FlowRunSort.START_TIME_DESC, offset=offset
+        flow_filter=of_flows, flow_run_filter=matching, sort=FlowRunSort.START_TIME_DESC, offset=offset
     ):
         for run in runs:
             yield run

@@ -21,6 +21,7 @@ FLOWS = (
     "image-action-history",
     "restore-droplets",
     "drill-restore",
+    "snapshot-droplets",
 )
 MOST_NAMED = 3
 
@@ -74,6 +75,15 @@ def drill_run_name() -> str:
     parameters = flow_run.parameters
     dry_run = " (dry run)" if parameters.get("dry_run") else ""
     return f"restore drill of {_droplets(parameters)}, {_now()}{dry_run}"
+
+
+def snapshots_run_name() -> str:
+    """Such as `snapshots of dr, 2026-11-23 03:00`."""
+    parameters = flow_run.parameters
+    named = _read(ids_of, parameters["droplet_ids"]) if parameters.get("droplet_ids") is not None else None
+    what = _droplets(parameters) if named is None else _some(named, "Droplets")
+    dry_run = " (dry run)" if parameters.get("dry_run") else ""
+    return f"snapshots of {what}, {_now()}{dry_run}"
 
 
 def _droplets(parameters: dict[str, Any]) -> str:

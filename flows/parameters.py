@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
@@ -375,4 +375,5 @@ Newest: TypeAlias = Annotated[int, Between(1, 100)]
 TimeoutMinutes: TypeAlias = Annotated[int, Between(1, 7 * 24 * 60)]
 HowMany: TypeAlias = Annotated[int, Between(0, 10000)]
 Days: TypeAlias = Annotated[int, Between(1, 3650)]
+Source: TypeAlias = Literal["backups", "snapshots"]
 Hours: TypeAlias = Annotated[int, Between(1, 365 * 24)]

@@ -6,14 +6,23 @@ from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.inventory import take_inventory
 from flows.names import replication_run_name
-from flows.parameters import ContradictoryParameters, DropletTag, Newest, OptionalImageIds, Regions, TimeoutMinutes
+from flows.parameters import (
+    ContradictoryParameters,
+    DropletTag,
+    Newest,
+    OptionalImageIds,
+    Regions,
+    Source,
+    TimeoutMinutes,
+)
 from flows.prune_snapshots import prune_snapshots
 from flows.recovery.recording import record_droplets
-from flows.replication.image_selection import choose_targets, named_images, newest_backups
+from flows.replication.image_selection import Targets, choose_targets, named_images, newest_backups
 from flows.replication.recovery_points import Selection
 from flows.replication.run import replicate
 from flows.reporting.report import ReplicationReport
 from flows.results import explains_result
+from flows.snapshots.choosing import choose_snapshots
 from tasks.digitalocean import Connection, deadline
 
 
@@ -33,8 +42,9 @@ def replicate_backups(
     dry_run: bool = False,
     image_ids: OptionalImageIds = None,
     prune: bool = False,
+    source: Source = "backups",
 ) -> ReplicationReport:
-    """Copy the newest backups of Droplets to every region, and wait until they have arrived.
+    """Copy the newest backups of Droplets, or new snapshots, to every region, and wait until they have arrived.
 
     Backups are converted to snapshots first, because only snapshots can be copied. A snapshot costs money until it is
     deleted, and a converted backup no longer counts as a backup of its Droplet. A second run copies only what is
@@ -53,6 +63,8 @@ def replicate_backups(
             separated by commas or spaces.
         prune: Once all copies have arrived, run `prune_snapshots` with its defaults for these Droplets. Requires
             `droplet_tag` if `image_ids` is given.
+        source: `backups` copies the newest backups, which DigitalOcean makes. `snapshots` takes a snapshot of each
+            Droplet and copies that, so that the backups stay backups.
 
     Returns:
         The report, with one row per image and region.
@@ -61,17 +73,26 @@ def replicate_backups(
         Incomplete: Some copies did not arrive; its `report` says which and why.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
+    if source == "snapshots" and image_ids is not None and not droplet_tag:
+        raise ContradictoryParameters("snapshots are taken of Droplets: leave image_ids out, or set droplet_tag too")
+    if source == "snapshots" and newest > 1:
+        raise ContradictoryParameters("newest is about backups: leave it out if the source is snapshots")
     if prune and image_ids is not None and not droplet_tag:
         raise ContradictoryParameters("prune needs Droplets: leave image_ids out, or set droplet_tag too")
 
-    def choose(connection: Connection) -> Selection:
+    def choose(connection: Connection, targets: Targets) -> Selection:
         named = named_images(image_ids, connection) if image_ids is not None else Selection(())
         if image_ids is not None and not droplet_tag:
             return named
-        inventory = take_inventory(droplet_tag, connection)
+        if source == "snapshots":
+            choice = choose_snapshots(droplet_tag, None, connection, regions=targets.regions, estimate=dry_run)
+            droplets, selection = choice.droplets, choice.selection
+        else:
+            inventory = take_inventory(droplet_tag, connection)
+            droplets, selection = tuple(inventory.droplets), newest_backups(inventory, connection, newest)
         if not dry_run:
-            record_droplets(inventory.droplets, connection)
-        return named + newest_backups(inventory, connection, newest)
+            record_droplets(droplets, connection)
+        return named + selection
 
     report = replicate(
         choose,

@@ -47,7 +47,7 @@ def transfer_images(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     return replicate(
-        lambda connection: named_images(image_ids, connection),
+        lambda connection, _targets: named_images(image_ids, connection),
         lambda connection: choose_targets(regions, connection),
         wait=wait,
         timeout_minutes=timeout_minutes,

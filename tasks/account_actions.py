@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tasks.api_task import api_task
 from tasks.connection import connect
 from tasks.digitalocean import Action, APIError, Connection, Image, NotFound, ScopeMissing, Unauthorized
 from tasks.digitalocean.client import DigitalOceanClient
+
+SNAPSHOT = "snapshot"
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +24,8 @@ class KnownActions:
 
     Attributes:
         actions: The actions, in no particular order.
-        unread: Why the actions of an image cannot be read, by image ID. Start nothing on such an image: it may already
-            be in progress.
+        unread: Why the actions of an image or Droplet cannot be read, by its ID. Start nothing on it: it may already be
+            in progress.
     """
 
     actions: Sequence[Action] = ()
@@ -52,7 +55,8 @@ async def list_actions_on(images: Sequence[Image], *, connection: Connection | N
     """
     client = (connection or connect()).client
     wanted = {image.id for image in images}
-    feed = await _from_feed(client, images) if len(images) > 1 else None
+    oldest = min((image.created_at for image in images), default=None)
+    feed = await _from_feed(client, oldest, "image", len(images)) if oldest and len(images) > 1 else None
     found, unclear = feed or ([], {None})
     found = [action for action in found if action.resource_id in wanted]
     unread: dict[int, str] = {}
@@ -71,16 +75,63 @@ async def list_actions_on(images: Sequence[Image], *, connection: Connection | N
     return KnownActions(found, unread)
 
 
+@api_task(task_run_name="list snapshot actions on Droplets", repeats=False)
+async def list_snapshot_actions_on(
+    droplet_ids: Collection[int], since: datetime, *, connection: Connection | None = None
+) -> KnownActions:
+    """List the actions that take snapshots of some Droplets, with few requests.
+
+    Reads the account's feed back to a time. If that would take more requests than reading each Droplet's actions, or if
+    the feed cannot be read, reads each Droplet's actions instead.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/actions_list
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/dropletActions_list
+
+    Args:
+        droplet_ids: The Droplets.
+        since: Actions that started earlier do not matter.
+        connection: The API; None to connect with the settings in the environment.
+
+    Returns:
+        Their actions, and the Droplets whose actions cannot be read.
+
+    Raises:
+        Unauthorized: The token is wrong.
+        ScopeMissing: The token lacks the scope to read Droplets.
+    """
+    client, wanted = (connection or connect()).client, sorted(set(droplet_ids))
+    feed = await _from_feed(client, since, "droplet", len(wanted)) if wanted else ([], ())
+    if feed:
+        return KnownActions([each for each in feed[0] if each.type == SNAPSHOT and each.resource_id in wanted])
+    found: list[Action] = []
+    unread: dict[int, str] = {}
+    for droplet_id in wanted:
+        try:
+            actions = await client.list_droplet_actions(droplet_id)
+        except (Unauthorized, ScopeMissing):
+            raise
+        except APIError as error:
+            if not isinstance(error, NotFound):
+                logger.warning("Could not read the actions of Droplet %d: %s", droplet_id, error)
+                unread[droplet_id] = f"its actions cannot be read: {error}"
+        else:
+            found += [each.model_copy(update={"resource_id": droplet_id}) for each in actions if each.type == SNAPSHOT]
+    return KnownActions(found, unread)
+
+
 async def _from_feed(
-    client: DigitalOceanClient, images: Sequence[Image]
+    client: DigitalOceanClient, oldest: datetime, resource_type: str, most_pages: int
 ) -> tuple[list[Action], Collection[int | None]] | None:
-    """Read the feed; returns the actions, and the IDs of images with an action in it that cannot be read."""
-    oldest = min(image.created_at for image in images)
+    """Read the feed back to a time; None if it cannot be read, or has more pages.
+
+    Returns:
+        The actions on resources of the type, and the IDs of images with an action in it that cannot be read.
+    """
     # An action that another run started just before it died may not be in the feed yet.
     await asyncio.sleep(client.settings.poll_interval_seconds)
     found: list[Action] = []
     unclear: set[int | None] = set()
-    for number in range(1, len(images) + 1):
+    for number in range(1, most_pages + 1):
         try:
             page = await client.list_recent_actions(number)
         except Unauthorized:
@@ -90,7 +141,7 @@ async def _from_feed(
             logger.info("Could not read the account's actions, reading those of each image instead: %s", error)
             return None
         # IDs are unique only among resources of the same type.
-        found += [action for action in page.actions if action.resource_type == "image"]
+        found += [action for action in page.actions if action.resource_type == resource_type]
         unclear.update(page.unread)
         if not page.more or (page.actions and page.actions[-1].started_at < oldest):
             return found, unclear

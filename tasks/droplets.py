@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import Action, Connection, CreateDroplet, Droplet, Size
+from tasks.digitalocean import Connection, CreateDroplet, Droplet, Size
 from tasks.digitalocean.idempotency import create_droplet_once, delete_droplet_once, find_created
 from tasks.digitalocean.rate_limiter import Permit
 
@@ -105,25 +105,6 @@ async def destroy_droplet(droplet_id: int, *, connection: Connection | None = No
         APIError: Any other error, once no retries are left.
     """
     return await delete_droplet_once((connection or connect()).client, droplet_id)
-
-
-@api_task(task_run_name="list actions of Droplet {droplet_id}", repeats=False)
-async def list_droplet_actions(droplet_id: int, *, connection: Connection | None = None) -> list[Action]:
-    """List the actions on a Droplet.
-
-    https://docs.digitalocean.com/reference/api/digitalocean/#operation/dropletActions_list
-
-    Args:
-        droplet_id: The Droplet, at least 1.
-        connection: The API; None to connect with the settings in the environment.
-
-    Returns:
-        Its actions.
-
-    Raises:
-        APIError: The list cannot be read.
-    """
-    return await (connection or connect()).client.list_droplet_actions(droplet_id)
 
 
 @api_task(task_run_name="list sizes", repeats=False)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import Action, Connection, ImageActionRequest, InvalidArgument
+from tasks.digitalocean import ActedOn, Action, Connection, ImageActionRequest, InvalidArgument
 from tasks.digitalocean.idempotency import find_applied, get_started_action, post_once
 from tasks.digitalocean.rate_limiter import Permit
 
@@ -183,7 +183,7 @@ async def wait_for_image_action(
     action = await connection.run(get_started_action(connection.client, image_id, action_id))
     try:
         async with asyncio.timeout(timeout_minutes * 60):
-            return await connection.run(connection.poller.wait(image_id, action))
+            return await connection.run(connection.poller.wait(ActedOn("image", image_id), action))
     except TimeoutError as error:
         problem = f"action {action_id} of image {image_id} was still in progress after {timeout_minutes:g} minutes"
         raise TimeoutError(problem) from error

@@ -26,7 +26,8 @@ from tasks.digitalocean import (
 )
 from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.digitalocean.rate_limiter import READ
-from tasks.droplets import create_droplet, destroy_droplet, list_droplet_actions, list_droplets_tagged
+from tasks.droplet_actions import list_droplet_actions
+from tasks.droplets import create_droplet, destroy_droplet, list_droplets_tagged
 
 # In intervals of the setting `poll_interval_seconds`, 5 s by default. A Droplet is usually active after 20 to 60 s, so
 # earlier polls would find nothing.

@@ -12,12 +12,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
-from flows.replication.planning import ImagePlan, ReplicationPlan
+from flows.replication.planning import ImagePlan, ReplicationPlan, plan_replication
 from flows.replication.progress import Progress
+from flows.replication.recovery_points import Candidate
 from flows.replication.refusals import ImageState, Refusals, Started
 from flows.replication.rows import row_of
 from flows.reporting.report import Outcome, Row
+from flows.snapshots.taking import Taking
 from tasks.digitalocean import (
+    ActedOn,
     Action,
     APIError,
     Connection,
@@ -25,7 +28,6 @@ from tasks.digitalocean import (
     Forbidden,
     ImageActionRequest,
     NotFound,
-    ScopeMissing,
     TransferImage,
     Unauthorized,
     UnexpectedStatus,
@@ -62,6 +64,7 @@ class Execution:
         connection: The API.
         wait: Whether to wait until the actions have ended. Conversions followed by transfers are always waited for.
         untagged: IDs of images that could not be tagged as backups, and are tagged once they are snapshots.
+        taking: Takes snapshots, which are copied as soon as they are found; None if there are none to take.
 
     Attributes:
         progress: The outcomes so far.
@@ -69,15 +72,22 @@ class Execution:
     """
 
     def __init__(
-        self, plan: ReplicationPlan, connection: Connection, *, wait: bool, untagged: Collection[int] = ()
+        self,
+        plan: ReplicationPlan,
+        connection: Connection,
+        *,
+        wait: bool,
+        untagged: Collection[int] = (),
+        taking: Taking | None = None,
     ) -> None:
         self._plan = plan
+        self._images = list(plan.images)
+        self._taking = taking
         self._connection = connection
         self._settings = connection.settings
         self.progress = Progress()
         self._wait = wait
         self._untagged = untagged
-        self._token_refused: APIError | None = None
         self._refusals = Refusals()
         self._unlocked: set[int] = set()
         self._converted: dict[int, Event] = defaultdict(Event)
@@ -93,38 +103,61 @@ class Execution:
             timeout_seconds: When to stop. Actions that are in progress by then continue at DigitalOcean.
             reporting: Reports progress.
         """
-        self._record_known_outcomes()
+        self._prepare_progress()
         try:
             async with reporting:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as steps:
-                        for plan in self._plan.images:
-                            if plan.converts:
-                                steps.create_task(self._convert(plan))
-                            for region in (*plan.under_way, *plan.transfer_to):
-                                steps.create_task(self._step(plan, region))
+                        for plan in self._images:
+                            self._begin(plan, steps)
+                        if self._taking:
+                            steps.create_task(self._taking.run())
+                            await self._copy_taken(self._taking, steps)
         finally:
             self.ended.set()
 
+    def _begin(self, plan: ImagePlan, steps: asyncio.TaskGroup) -> None:
+        """Begin with all steps of an image."""
+        self._record_known_outcomes(plan)
+        if plan.converts:
+            steps.create_task(self._convert(plan))
+        for region in (*plan.under_way, *plan.transfer_to):
+            steps.create_task(self._step(plan, region))
+
+    async def _copy_taken(self, taking: Taking, steps: asyncio.TaskGroup) -> None:
+        """Copy snapshots as they are found."""
+        async for step, image in taking.taken():
+            candidate = Candidate(image, step.source, step.droplet.id)
+            now = self._connection.client.server_clock.now()
+            (plan,) = plan_replication([candidate], self._plan.regions, (), now).images
+            self._images.append(plan)
+            self._begin(plan, steps)
+        self.progress.total = len(self._images) * len(self._plan.regions)
+
     def rows(self) -> tuple[Row, ...]:
         """The outcome of each copy and of each conversion, in the plan's order; timed out if it has not completed."""
-        copies = [(plan, region) for plan in self._plan.images for region in self._plan.regions]
+        copies = [(plan, region) for plan in self._images for region in self._plan.regions]
         # Without regions, the conversions are what the run is for.
-        conversions = [(plan, None) for plan in self._plan.images if plan.converts or not self._plan.regions]
+        conversions = [(plan, None) for plan in self._images if plan.converts or not self._plan.regions]
         return tuple(self._row(plan, region) for plan, region in (*copies, *conversions))
 
-    def _record_known_outcomes(self) -> None:
-        plans, regions = self._plan.images, self._plan.regions
+    def _prepare_progress(self) -> None:
+        plans, regions = self._images, self._plan.regions
+        to_take = len(self._taking.plan.missing) if self._taking else 0
         self.progress.counts_conversions = not regions
-        self.progress.total = len(plans) * len(regions or (None,))
+        self.progress.total = (len(plans) + to_take) * len(regions or (None,))
         self.progress.conversions_left = self._plan.conversions
         self.progress.smallest_gigabytes = min((each.image.size_gigabytes or 0.0 for each in plans), default=0.0)
-        for plan in plans:
-            if plan.refusal:
-                self._record(plan, regions or (None,), Outcome.FAILED, error=plan.refusal)
-            elif not regions and not plan.converts:
-                self._record(plan, [None], Outcome.ALREADY_THERE)
-            self._record(plan, plan.there, Outcome.ALREADY_THERE)
+        if taking := self._taking:
+            self.progress.snapshots_left = lambda: taking.left
+
+    def _record_known_outcomes(self, plan: ImagePlan) -> None:
+        regions = self._plan.regions
+        if plan.refusal:
+            self._record(plan, regions or (None,), Outcome.FAILED, error=plan.refusal)
+        elif not regions and not plan.converts:
+            self._record(plan, [None], Outcome.ALREADY_THERE)
+        self._record(plan, plan.there, Outcome.ALREADY_THERE)
 
     async def _convert(self, plan: ImagePlan) -> None:
         """Convert a backup to a snapshot, and tag it if it could not be tagged before."""
@@ -209,7 +242,7 @@ class Execution:
                         if turn == priority and self._refusals.should_go_last(image_id):
                             turn = LAST
                             continue
-                        self._raise_if_token_refused(image_id)
+                        self._refusals.raise_if_token_refused(f"/v2/images/{image_id}/actions")
                         sent = self._now()
                         action = await post_image_action.run(
                             image_id, request, connection=self._connection, permit=permit
@@ -220,10 +253,13 @@ class Execution:
                         self._unlocked.add(image_id)
                     return Started(action)
                 except Unauthorized as error:
-                    self._token_refused = error
+                    self._refusals.token_refused = error
                     raise
                 except Forbidden as error:
-                    await self._after_forbidden(image_id, error, sent, next(refused))
+                    tries = next(refused)
+                    self._refusals.note_forbidden(image_id, error, sent, self._now(), tries)
+                    logger.warning("%s; trying again after other images", error)
+                    await asyncio.sleep(self._settings.pause_after(tries))
                     turn = priority
                 except (UnprocessableEntity, NotFound, UnexpectedStatus) as refusal:
                     found = await self._after_refusal(
@@ -234,28 +270,6 @@ class Execution:
                     turn = priority
         finally:
             self._refusals.done(image_id)
-
-    def _raise_if_token_refused(self, image_id: int) -> None:
-        if self._token_refused:
-            raise self._token_refused.for_request("POST", f"/v2/images/{image_id}/actions")
-
-    async def _after_forbidden(self, image_id: int, error: Forbidden, sent: float, tries: int) -> None:
-        """Wait before retrying a start that was refused with a 403.
-
-        Raises:
-            ScopeMissing: The token is not allowed to start actions.
-            Forbidden: The number of tries for this image is used up.
-        """
-        if isinstance(error, ScopeMissing):
-            raise error
-        if self._refusals.refused(image_id, sent, self._now()):
-            missing = ScopeMissing(error.method, error.path, error.status, error.error_id, error.message)
-            self._token_refused = missing
-            raise missing from error
-        if tries == MOST_REFUSALS:
-            raise error
-        logger.warning("%s; trying again after other images", error)
-        await asyncio.sleep(self._pause_after(tries))
 
     async def _after_refusal(
         self, plan: ImagePlan, request: ImageActionRequest, refusal: APIError, tries: int, *, unlocked_before: bool
@@ -279,9 +293,9 @@ class Execution:
         if tries == MOST_TRIES_WHILE_LOCKED or not (locked or passes):
             raise refusal
         logger.info("%s of image %d was refused, trying again: %s", request, plan.image.id, refusal.message)
-        await asyncio.sleep(self._pause_after(tries))
+        await asyncio.sleep(self._settings.pause_after(tries))
         if locked:
-            self._settling_seconds = max(self._settling_seconds, self._pause_after(tries + 1))
+            self._settling_seconds = max(self._settling_seconds, self._settings.pause_after(tries + 1))
         return None
 
     async def _state_of(self, image_id: int) -> ImageState:
@@ -295,7 +309,9 @@ class Execution:
         converting = isinstance(request, ConvertImage)
         gigabytes = None if converting else plan.image.size_gigabytes
         try:
-            ended = await self._connection.poller.wait(plan.image.id, action, gigabytes, blocking=converting)
+            ended = await self._connection.poller.wait(
+                ActedOn("image", plan.image.id), action, gigabytes, blocking=converting
+            )
         except NotFound as error:
             # Either the action or the image is gone: the image's own state decides.
             image = await get_image.run(plan.image.id, connection=self._connection)
@@ -318,16 +334,12 @@ class Execution:
             except Exception as error:  # noqa: BLE001  # copies continue
                 logger.error("Image %d was converted but not tagged: %s", image_id, described(error))  # noqa: TRY400
                 return
-            await asyncio.sleep(self._pause_after(tries))
+            await asyncio.sleep(self._settings.pause_after(tries))
         logger.error("Image %d was converted, but could not be tagged %s", image_id, tag)
 
     def _failed_each_time(self) -> str:
         starts = self._settings.action_restart_max + 1
         return f"the action failed on all {starts} attempts" if starts > 1 else "the action failed"
-
-    def _pause_after(self, tries: int) -> float:
-        """How long to wait before the next try, in seconds."""
-        return min(self._settings.poll_interval_seconds * 2.0 ** (tries - 1), self._settings.poll_interval_max_seconds)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flows.reporting.report import Row
@@ -19,6 +20,7 @@ class Progress:
         conversions_left: Number of images still to convert.
         smallest_gigabytes: Size of the smallest image, whose transfers start last.
         counts_conversions: Whether the run only converts images.
+        snapshots_left: Returns the number of snapshots still to be taken.
     """
 
     total: int = 0
@@ -27,6 +29,7 @@ class Progress:
     conversions_left: int = 0
     smallest_gigabytes: float = 0.0
     counts_conversions: bool = False
+    snapshots_left: Callable[[], int] = lambda: 0
 
     @property
     def done(self) -> int:

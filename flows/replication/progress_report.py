@@ -109,6 +109,8 @@ def _describe(progress: Progress, paused_for: float, seconds_left: float | None)
     parts = [f"{math.floor(progress.percent)}% done: {progress.done} of {count(progress.total, *noun)}"]
     if progress.running:
         parts.append(f"{count(progress.running, 'transfer')} in flight")
+    if snapshots_left := progress.snapshots_left():
+        parts.append(f"{count(snapshots_left, 'snapshot')} to take")
     if progress.conversions_left:
         parts.append(f"{count(progress.conversions_left, 'backup')} to convert")
     if paused_for:

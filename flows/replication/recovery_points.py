@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tasks.digitalocean import Droplet, Image, InvalidArgument, Region, Snapshot
+
+if TYPE_CHECKING:
+    from flows.snapshots.choosing import SnapshotChoice
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,14 @@ class Selection:
         without_backups: Names and IDs of Droplets without backups.
         missing: Why images do not exist or cannot be read, by ID.
         volumes: Number of attached volumes by Droplet name and ID. Images do not include volumes.
+        snapshots: The Droplets of which snapshots are to be taken and copied; None to only copy images.
     """
 
     candidates: tuple[Candidate, ...]
     without_backups: tuple[str, ...] = ()
     missing: Mapping[int, str] = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
+    snapshots: SnapshotChoice | None = None
 
     def __add__(self, other: Selection) -> Selection:
         """Combine two selections."""
@@ -45,6 +51,7 @@ class Selection:
             self.without_backups + other.without_backups,
             {**self.missing, **other.missing},
             {**self.volumes, **other.volumes},
+            self.snapshots or other.snapshots,
         )
 
 

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flows.replication.planning import just_done
-from tasks.digitalocean import Action, Image, ImageActionRequest
+from tasks.digitalocean import Action, APIError, Forbidden, Image, ImageActionRequest, ScopeMissing
 from tasks.digitalocean.errors import MOST_REFUSALS
 
 
 class Refusals:
-    """The refused starts of a run."""
+    """The refused starts of a run.
+
+    Attributes:
+        token_refused: The error that shows that the token cannot start anything; None as long as it may.
+    """
 
     def __init__(self) -> None:
+        self.token_refused: APIError | None = None
         self._in_a_row: list[int] = []
         self._last_at = 0.0
         self._wanted: Counter[int] = Counter()
@@ -36,6 +41,34 @@ class Refusals:
     def should_go_last(self, image_id: int) -> bool:
         """Whether to try other images before an image that was refused recently."""
         return image_id in self._in_a_row and not self._wanted.keys() <= set(self._in_a_row)
+
+    def raise_if_token_refused(self, path: str) -> None:
+        """Raise the error that a start would get, without sending it."""
+        if self.token_refused:
+            raise self.token_refused.for_request("POST", path)
+
+    def note_forbidden(self, image_id: int, error: Forbidden, sent: float, now: float, tries: int) -> None:
+        """Note that a start was refused with a 403, which may be temporary.
+
+        Args:
+            image_id: ID of the image or Droplet.
+            error: The refusal.
+            sent: When the request was sent.
+            now: The time.
+            tries: How often starts on it have been refused.
+
+        Raises:
+            ScopeMissing: The token is not allowed to start actions.
+            Forbidden: The number of tries is used up.
+        """
+        if isinstance(error, ScopeMissing):
+            raise error
+        if self.refused(image_id, sent, now):
+            missing = ScopeMissing(error.method, error.path, error.status, error.error_id, error.message)
+            self.token_refused = missing
+            raise missing from error
+        if tries == MOST_REFUSALS:
+            raise error
 
     def refused(self, image_id: int, sent: float, now: float) -> bool:
         """Note that a start was refused.

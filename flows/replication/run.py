@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 from prefect import get_run_logger
 
-from flows.image_locks import locked
+from flows.image_locks import LockKey, droplet_key, locked
 from flows.replication.execution import Execution
 from flows.replication.image_selection import Targets
 from flows.replication.planning import ReplicationPlan, images_to_change, plan_replication
@@ -15,7 +16,12 @@ from flows.replication.progress_report import LONGEST_REPORT_SECONDS, reported
 from flows.replication.recovery_points import Selection
 from flows.replication.rows import planned_rows, rows_of_missing
 from flows.reporting.report import ReplicationReport, added_snapshots, count
+from flows.reporting.snapshot_report import number_unsized, size_of_added
 from flows.results import finish
+from flows.snapshots.choosing import announce_snapshots
+from flows.snapshots.earlier_runs import note_run_time
+from flows.snapshots.rows import rows_of_copies_not_begun
+from flows.snapshots.taking import Taking
 from flows.waiting import waiting_for
 from tasks.account_actions import KnownActions, list_actions_on
 from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
@@ -30,7 +36,7 @@ CONVERSIONS_KEY = "conversions"
 
 
 def replicate(
-    choose_images: Callable[[Connection], Selection],
+    choose_images: Callable[[Connection, Targets], Selection],
     choose_regions: Callable[[Connection], Targets],
     *,
     wait: bool,
@@ -40,7 +46,7 @@ def replicate(
     """Copy images to regions: find what is missing, start it, wait for it, and report.
 
     Args:
-        choose_images: Reads the account and chooses the images.
+        choose_images: Reads the account and chooses the images, and the Droplets of which to take snapshots first.
         choose_regions: Chooses the regions; none to only convert backups to snapshots.
         wait: Whether to wait until the actions have completed.
         timeout_minutes: Time limit of the run, including the time it reads and waits for other runs.
@@ -55,26 +61,28 @@ def replicate(
         targets = choose_regions(connection)
 
         def choose() -> Selection:
-            return choose_images(connection)
+            return choose_images(connection, targets)
 
-        def to_change(selection: Selection) -> list[int]:
-            return [image.id for image in images_to_change(selection.candidates, targets.regions)]
-
-        with nullcontext(choose()) if dry_run else locked(choose, to_change) as selection:
+        with nullcontext(choose()) if dry_run else locked(choose, partial(_to_lock, targets)) as selection:
             plan = _make_plan(selection, targets.regions, connection)
-            _announce_plan(plan, connection)
+            taking = _announce_plan(plan, selection, connection)
             if dry_run:
                 rows = planned_rows(plan)
+                snapshots = taking.planned_rows() if taking else ()
             else:
                 untagged = _tag_before_conversion(plan, connection)
+                if taking:
+                    note_run_time(taking.plan.run_time)
                 limit.lift()
-                execution = Execution(plan, connection, wait=wait, untagged=untagged)
+                execution = Execution(plan, connection, wait=wait, untagged=untagged, taking=taking)
                 try:
                     run_blocking(execution.run(limit.seconds_left, reported(execution.progress, connection)))
                 except KeyboardInterrupt:
                     interrupted = True
                     execution.ended.wait(LONGEST_INTERRUPTION_SECONDS)
                 rows = execution.rows()
+                snapshots = taking.all_rows() if taking else ()
+    rows += rows_of_copies_not_begun(snapshots, rows, targets.regions)
     rows += rows_of_missing(selection, targets.regions)
     report = ReplicationReport(
         rows=tuple(row for row in rows if row.region),
@@ -83,9 +91,10 @@ def replicate(
         doubtful_regions=targets.doubtful,
         without_backups=selection.without_backups,
         volumes=dict(selection.volumes),
+        snapshots=snapshots,
         dry_run=dry_run,
-        added_gb=plan.added_gb,
-        added_unsized=plan.unsized_conversions,
+        added_gb=plan.added_gb + size_of_added(snapshots),
+        added_unsized=plan.unsized_conversions + number_unsized(snapshots),
         price_per_gb_month=connection.settings.snapshot_price_per_gb_month,
         usage=counter.usage,
         interrupted=interrupted,
@@ -103,8 +112,11 @@ def _make_plan(selection: Selection, regions: tuple[str, ...], connection: Conne
     return plan_replication(selection.candidates, regions, known.actions, now, unread=known.unread)
 
 
-def _announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
-    """Log what a plan will start, and its monthly cost."""
+def _announce_plan(plan: ReplicationPlan, selection: Selection, connection: Connection) -> Taking | None:
+    """Log what a plan will start, and its monthly cost; returns what takes the snapshots, if any are to be taken."""
+    if choice := selection.snapshots:
+        announce_snapshots(choice, connection)
+        return Taking(choice.plan, connection, choice.listed, followed=True)
     price = connection.settings.snapshot_price_per_gb_month
     starts = [count(plan.conversions, "conversion")]
     if plan.regions:
@@ -116,6 +128,18 @@ def _announce_plan(plan: ReplicationPlan, connection: Connection) -> None:
         " and ".join(starts),
         added_snapshots(plan.added_gb, price, plan.unsized_conversions),
     )
+    return None
+
+
+def _to_lock(targets: Targets, selection: Selection) -> list[LockKey]:
+    """List what no other run may change: the images to copy or convert, and their Droplets."""
+    images = images_to_change(selection.candidates, targets.regions)
+    changed = {image.id for image in images}
+    droplets = {
+        each.droplet_id for each in selection.candidates if each.image.id in changed and each.droplet_id is not None
+    }
+    keys = {*changed, *map(droplet_key, droplets), *(selection.snapshots.keys if selection.snapshots else ())}
+    return sorted(keys, key=str)
 
 
 def _tag_before_conversion(plan: ReplicationPlan, connection: Connection) -> frozenset[int]:

@@ -24,6 +24,8 @@ RECOVERY_COMPLETED = "recovery.completed"
 RECOVERY_FAILED = "recovery.failed"
 RESTORE_PROVEN = "restore.proven"
 RESTORE_FAILED = "restore.failed"
+SNAPSHOTS_COMPLETED = "snapshots.completed"
+SNAPSHOTS_FAILED = "snapshots.failed"
 ACCOUNT = "digitalocean.account"
 ARRIVED_NOW = {Outcome.TRANSFERRED, Outcome.ADOPTED}
 

@@ -16,11 +16,12 @@ from tasks.digitalocean import Action, Usage
 
 
 class Outcome(StrEnum):
-    """The outcome of one copy or conversion."""
+    """The outcome of one copy, conversion or snapshot."""
 
     ALREADY_THERE = "already_there"
     TRANSFERRED = "transferred"
     CONVERTED = "converted"
+    TAKEN = "taken"
     ADOPTED = "adopted"
     PLANNED = "planned"
     STARTED = "started"
@@ -32,6 +33,7 @@ REQUEST_ID = re.compile(r" \(request ID [^)]*\)")
 MOST_NAMED = 20
 FEW_REGIONS = 3
 BAD_OUTCOMES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
+CONTINUES = "Actions that have started continue at DigitalOcean. Run the command again to finish."
 
 
 class Row(BaseModel):
@@ -39,6 +41,7 @@ class Row(BaseModel):
 
     Attributes:
         source: Name and ID of the image's Droplet, or the name of the image.
+        image_id: The image; None if its snapshot could not be taken.
         region: Slug of the region; None for a conversion.
         outcome: `adopted` if another run or a person had already started the action.
         seconds: From the start of the action until it was found completed; None if the run did not wait for it.
@@ -51,7 +54,7 @@ class Row(BaseModel):
 
     source: str
     droplet_id: int | None = None
-    image_id: int
+    image_id: int | None
     image_name: str = ""
     region: str | None = None
     outcome: Outcome
@@ -67,19 +70,51 @@ class Row(BaseModel):
         return REQUEST_ID.sub("", self.error) or self.outcome.replace("_", " ")
 
 
+class SnapshotRow(BaseModel):
+    """The snapshot of one Droplet.
+
+    Attributes:
+        source: Name and ID of the Droplet.
+        image_id: The snapshot; None if it is not known yet.
+        image_name: Its name, or the name that it was to get.
+        size_gigabytes: Its size; before it is taken, an estimate, or None.
+        outcome: `already_there` if the Droplet has a recent one, `adopted` if another run or a person started it.
+        seconds: From the beginning until it was found; None if the run did not wait for it.
+        error: What went wrong, with the API's message if it sent one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    droplet_id: int
+    image_id: int | None = None
+    image_name: str = ""
+    size_gigabytes: float | None = None
+    outcome: Outcome
+    action_id: int | None = None
+    seconds: float | None = None
+    error: str = ""
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, without the request ID, so that equal causes have equal reasons."""
+        return REQUEST_ID.sub("", self.error) or self.outcome.replace("_", " ")
+
+
 @dataclass(frozen=True)
 class Problem:
     """What went wrong with an image, once for all regions with the same reason.
 
     Attributes:
         source: Name and ID of the image's Droplet, or the name of the image.
+        image_id: The image; None if the Droplet has none.
         everywhere: Whether these are all target regions of the image.
         error: What went wrong, with the ID of the first request.
         reason: The same without the ID.
     """
 
     source: str
-    image_id: int
+    image_id: int | None
     regions: tuple[str, ...]
     everywhere: bool
     error: str
@@ -88,6 +123,8 @@ class Problem:
     @property
     def image(self) -> str:
         """Such as `web-01 (3164494), image 62137902`."""
+        if self.image_id is None:
+            return self.source
         image = f"image {self.image_id}"
         return image if self.source == str(self.image_id) else f"{self.source}, {image}"
 
@@ -150,8 +187,9 @@ class ReplicationReport(RunReport):
         doubtful_regions: Target regions that the API does not list as available for image transfers.
         without_backups: Names and IDs of Droplets without backups.
         volumes: Number of attached volumes by Droplet name and ID. Copies do not include volumes.
-        added_gb: Size that the planned conversions add to the account's snapshots.
-        added_unsized: How many images to convert have no size, and are not in `added_gb`.
+        snapshots: One per Droplet of which a snapshot was to be taken and copied.
+        added_gb: Size that conversions and new snapshots add to the account's snapshots; in a dry run, an estimate.
+        added_unsized: How many of them have no known size, and are not in `added_gb`.
         price_per_gb_month: Monthly price of a GB of snapshots in US dollars; 0 to report no costs.
     """
 
@@ -161,6 +199,7 @@ class ReplicationReport(RunReport):
     doubtful_regions: tuple[str, ...] = ()
     without_backups: tuple[str, ...] = ()
     volumes: dict[str, int] = {}
+    snapshots: tuple[SnapshotRow, ...] = ()
     dry_run: bool = False
     added_gb: float = 0.0
     added_unsized: int = 0
@@ -186,7 +225,7 @@ class ReplicationReport(RunReport):
     def problems(self) -> tuple[Problem, ...]:
         """What went wrong, once per image and reason."""
         wanted = Counter((row.source, row.image_id) for row in self.wanted)
-        alike: dict[tuple[str, int, str], list[Row]] = {}
+        alike: dict[tuple[str, int | None, str], list[Row]] = {}
         for row in self.bad_rows:
             alike.setdefault((row.source, row.image_id, row.reason), []).append(row)
         return tuple(
@@ -218,7 +257,7 @@ class ReplicationReport(RunReport):
     @property
     def summary(self) -> str:
         """The run in one line."""
-        images = count(len({row.image_id for row in self.wanted}), "image")
+        images = count(len({(row.source, row.image_id) for row in self.wanted}), "image")
         counts = ", ".join(f"{number} {outcome.replace('_', ' ')}" for outcome, number in self.totals.items())
         where = f" in {count(len(self.regions), 'region')}" if self.regions else ""
         copies = f"{images}{where}: {counts or 'nothing to do'}"
@@ -228,7 +267,7 @@ class ReplicationReport(RunReport):
 
     @property
     def added(self) -> str:
-        """What the planned conversions add, such as `12.5 GB of snapshots, $0.75 a month`."""
+        """What conversions and new snapshots add, such as `12.5 GB of snapshots, $0.75 a month`."""
         return added_snapshots(self.added_gb, self.price_per_gb_month, self.added_unsized)
 
     @property
@@ -239,12 +278,13 @@ class ReplicationReport(RunReport):
         how_many = f"{len(self.bad_rows)} of {len(self.wanted)}"
         if self.interrupted:
             undone = f"{how_many} copies have not arrived" if self.regions else f"{how_many} images are not converted"
-            return f"{undone} yet. Actions that have started continue at DigitalOcean. Run the command again to finish."
+            return f"{undone} yet. {CONTINUES}"
         first = self.bad_rows[0]
         reason = first.error or first.outcome.replace("_", " ")
         if not self.regions:
             return f"{how_many} images were not converted (first: {first.image_id}: {reason})"
-        return f"{how_many} copies did not arrive (first: image {first.image_id} to {first.region}: {reason})"
+        what = first.source if first.image_id is None else f"image {first.image_id}"
+        return f"{how_many} copies did not arrive (first: {what} to {first.region}: {reason})"
 
 
 class CoverageReport(ReplicationReport):

@@ -19,11 +19,13 @@ from flows.reporting.report import (
     RunReport,
 )
 from flows.reporting.restore_report import RestoreReport, restore_table
+from flows.reporting.snapshot_report import SnapshotReport, snapshot_table
 
 SIGNS = {
     Outcome.ALREADY_THERE: "✓",
     Outcome.TRANSFERRED: "+",
     Outcome.CONVERTED: "+",
+    Outcome.TAKEN: "+",
     Outcome.ADOPTED: "⊕",
     Outcome.PLANNED: "○",
     Outcome.STARTED: "…",
@@ -47,14 +49,14 @@ MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 
 def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     """Make the table of a replication, failures first; one row per image, one column per region."""
-    by_image: dict[tuple[str, int], list[Row]] = {}
+    by_image: dict[tuple[str, int | None], list[Row]] = {}
     for row in (*report.conversions, *report.rows):
         by_image.setdefault((row.source, row.image_id), []).append(row)
     lines = []
     bad = {image: [row for row in rows if row.outcome in BAD_OUTCOMES] for image, rows in by_image.items()}
     for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not bad[item[0]], item[0])):
         outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
-        line = {"Droplet": source, "Image": str(image_id)}
+        line = {"Droplet": source, "Image": "no snapshot" if image_id is None else str(image_id)}
         line |= {CONVERTED: outcomes.get(None, "")} if report.conversions else {}
         if isinstance(report, CoverageReport) and report.proven:
             line[PROVEN] = _date(report.proven.get(source))
@@ -177,6 +179,7 @@ table_of.register(PruningReport, pruning_table)
 table_of.register(ActionHistory, history_table)
 table_of.register(RestoreReport, restore_table)
 table_of.register(DrillReport, drill_table)
+table_of.register(SnapshotReport, snapshot_table)
 
 
 def escaped(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -22,6 +22,7 @@ from tasks.digitalocean.errors import (
 )
 from tasks.digitalocean.models import (
     AccountInfo,
+    ActedOn,
     Action,
     ConvertImage,
     CreateDroplet,
@@ -35,6 +36,7 @@ from tasks.digitalocean.models import (
     Snapshot,
     SshKey,
     TagName,
+    TakeSnapshot,
     TransferImage,
     Vpc,
 )
@@ -44,6 +46,7 @@ from tasks.digitalocean.usage import Usage, UsageCounter, track_usage
 __all__ = [
     "APIError",
     "AccountInfo",
+    "ActedOn",
     "Action",
     "ConfigurationError",
     "Connection",
@@ -68,6 +71,7 @@ __all__ = [
     "Snapshot",
     "SshKey",
     "TagName",
+    "TakeSnapshot",
     "TokenMissing",
     "TooManyRequests",
     "TransferImage",

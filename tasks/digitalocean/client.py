@@ -32,6 +32,7 @@ from tasks.digitalocean.http_client import PERMIT, BodyTooLarge, RateLimitedClie
 from tasks.digitalocean.models import (
     TAG_PATTERN,
     AccountInfo,
+    ActedOn,
     Action,
     CreateDroplet,
     Droplet,
@@ -42,6 +43,7 @@ from tasks.digitalocean.models import (
     Snapshot,
     SshKey,
     Tag,
+    TakeSnapshot,
     Vpc,
 )
 from tasks.digitalocean.pagination import FeedPage, Paging, Skip, feed_page
@@ -134,6 +136,25 @@ class DigitalOceanClient:
         """
         return await self._page(feed_page, "/v2/actions", page, retries=retries)
 
+    # Actions on any resource, without retries: the poller asks elsewhere after an error
+
+    async def get_action(self, resource: ActedOn, action_id: int) -> Action:
+        """Read one action of an image or a Droplet."""
+        if resource.type == "image":
+            return await self.get_image_action(resource.id, action_id)
+        path = f"{droplet_path(resource.id)}/actions/{_checked_id(action_id, 'action')}"
+        return (await self.request("GET", path)).one(Action, "action")
+
+    async def list_actions(self, resource: ActedOn) -> list[Action]:
+        """List the actions on an image or a Droplet."""
+        if resource.type == "image":
+            return await self.list_image_actions(resource.id, retries=0)
+        return await self.list_droplet_actions(resource.id, retries=0)
+
+    async def get_acted_on(self, resource: ActedOn) -> Image | Droplet:
+        """Read an image or a Droplet."""
+        return await (self.get_image if resource.type == "image" else self.get_droplet)(resource.id)
+
     # Images
 
     async def get_image(self, image_id: int) -> Image:
@@ -205,9 +226,23 @@ class DigitalOceanClient:
         except NotFound:
             return None
 
-    async def list_droplet_actions(self, droplet_id: int) -> list[Action]:
-        """List the actions on a Droplet."""
-        return await self._all(Paging(Action, "actions"), f"{droplet_path(droplet_id)}/actions")
+    async def list_droplet_actions(self, droplet_id: int, *, retries: int | None = None) -> list[Action]:
+        """List the actions on a Droplet.
+
+        Args:
+            droplet_id: The Droplet, at least 1.
+            retries: As in `list_recent_actions`.
+        """
+        return await self._all(Paging(Action, "actions"), f"{droplet_path(droplet_id)}/actions", retries=retries)
+
+    async def take_snapshot(self, droplet_id: int, request: TakeSnapshot, permit: Permit | None = None) -> Action:
+        """Start a snapshot of a Droplet with one request."""
+        path = f"{droplet_path(droplet_id)}/actions"
+        return (await self.request("POST", path, json=request.model_dump(), permit=permit)).one(Action, "action")
+
+    async def list_snapshots_of(self, droplet_id: int) -> list[Image]:
+        """List the snapshots of one Droplet."""
+        return await self._all(Paging(Image, "snapshots", Skip.NOT_ALL), f"{droplet_path(droplet_id)}/snapshots")
 
     async def list_sizes(self) -> list[Size]:
         """List the sizes of Droplets."""

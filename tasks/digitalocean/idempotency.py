@@ -1,7 +1,8 @@
-"""Starting an image action, creating a Droplet, or deleting an image or a Droplet, exactly once.
+"""Starting an image action or a snapshot, creating a Droplet, or deleting an image or a Droplet, exactly once.
 
 The API has no idempotency keys: a request that timed out, was cut off or got a 5xx, a 408 or the like may have been
-carried out. To find out, read the image's actions, the Droplets with the new one's tag, or whether it still exists.
+carried out. To find out, read the image's actions, the Droplet's snapshots and actions, the Droplets with the new one's
+tag, or whether it still exists.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks.digitalocean.client import DigitalOceanClient, droplet_path, image_path
 from tasks.digitalocean.errors import APIError, NotFound
-from tasks.digitalocean.models import Action, CreateDroplet, Droplet, ImageActionRequest
+from tasks.digitalocean.models import Action, CreateDroplet, Droplet, ImageActionRequest, TakeSnapshot
 from tasks.digitalocean.rate_limiter import Permit
 
 # An action that started this long before the request belongs to another request, even if a clock is wrong.
 MOST_BETWEEN_CLOCKS = timedelta(minutes=15)
+# Times in actions are cut to seconds, and the server's clock is known to about a second.
+CLOCK_TOLERANCE = timedelta(seconds=5)
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +113,86 @@ async def find_applied(
         (action for action in matching if action.in_progress or (action.completed and action.started_at >= earliest)),
         None,
     )
+
+
+@dataclass(frozen=True)
+class StartedSnapshot:
+    """A snapshot that was started.
+
+    Attributes:
+        action: Its action; None if the snapshot is listed already.
+    """
+
+    action: Action | None
+
+
+async def take_snapshot_once(
+    client: DigitalOceanClient, droplet_id: int, request: TakeSnapshot, permit: Permit | None = None
+) -> StartedSnapshot:
+    """Start a snapshot of a Droplet; after an ambiguous response, find out whether it was started.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/dropletActions_post
+
+    Args:
+        client: The API.
+        droplet_id: The Droplet.
+        request: The snapshot; no other of the Droplet may have its name.
+        permit: A permit acquired for it; None to acquire one.
+
+    Returns:
+        The snapshot that this request started. After an ambiguous response, the action may be another's: the name of
+        the snapshot tells, once it has completed.
+
+    Raises:
+        APIError: It was not started, or that is unknown; `repeatable` says whether the request may be repeated.
+    """
+    since = client.server_clock.now()
+    try:
+        return StartedSnapshot(await client.take_snapshot(droplet_id, request, permit))
+    except APIError as error:
+        if not error.ambiguous:
+            raise
+        # A new action may take a moment to appear.
+        await asyncio.sleep(client.settings.poll_interval_seconds)
+        try:
+            started = await find_started_snapshot(client, droplet_id, request, since)
+        except APIError as lookup:
+            logger.warning("Could not find out whether the request was carried out: %s", lookup)
+            raise error from lookup
+        if started is None:
+            error.not_applied = True
+            raise
+        logger.warning("%s; but it was carried out", error)
+        return started
+
+
+async def find_started_snapshot(
+    client: DigitalOceanClient, droplet_id: int, request: TakeSnapshot, since: datetime
+) -> StartedSnapshot | None:
+    """Find the snapshot that a request started.
+
+    Args:
+        client: The API.
+        droplet_id: The Droplet.
+        request: The request.
+        since: When it was sent, by the server's clock.
+
+    Returns:
+        An action that takes a snapshot, in progress or completed since then, whoever started it, because actions do not
+        tell the name; or that the snapshot is listed by its name. None if nothing is found.
+
+    Raises:
+        APIError: The Droplet's actions or snapshots cannot be read.
+    """
+    # Actions first: one that completes after it was read shows in the list of snapshots.
+    actions = [each for each in await client.list_droplet_actions(droplet_id) if request.matches(each)]
+    if running := next((each for each in actions if each.in_progress), None):
+        return StartedSnapshot(running)
+    if any(each.name == request.name for each in await client.list_snapshots_of(droplet_id)):
+        return StartedSnapshot(None)
+    # The list may show a snapshot only some time after its action has completed.
+    recent = (each for each in actions if each.completed and each.started_at >= since - CLOCK_TOLERANCE)
+    return next((StartedSnapshot(each) for each in recent), None)
 
 
 async def create_droplet_once(

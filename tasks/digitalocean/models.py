@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -94,6 +94,28 @@ class Action(Resource):
     def errored(self) -> bool:
         """Whether it failed; an errored action never recovers."""
         return self.status == "errored"
+
+
+class ActedOn(NamedTuple):
+    """What an action runs on.
+
+    Attributes:
+        type: As in an action's `resource_type`.
+        id: Its ID; those of images and Droplets may be equal.
+    """
+
+    type: Literal["image", "droplet"]
+    id: int
+
+    @property
+    def path(self) -> str:
+        """Its path, such as `/v2/images/7`."""
+        return f"/v2/{self.type}s/{self.id}"
+
+    @property
+    def name(self) -> str:
+        """Such as `image 7` or `Droplet 7`."""
+        return f"{'image' if self.type == 'image' else 'Droplet'} {self.id}"
 
 
 class Image(Resource):
@@ -298,6 +320,26 @@ class CreateDroplet(BaseModel):
     monitoring: bool = False
     ipv6: bool = False
     backups: bool = False
+
+
+class TakeSnapshot(BaseModel):
+    """Take a snapshot of a Droplet.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/dropletActions_post
+
+    Attributes:
+        name: The snapshot's name. The action does not tell the snapshot's ID, so the name must tell it from all others
+            of its Droplet: https://github.com/digitalocean/api-v2/issues/98
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["snapshot"] = "snapshot"
+    name: Annotated[str, StringConstraints(min_length=1)]
+
+    def matches(self, action: Action) -> bool:
+        """Whether an action takes a snapshot; it does not tell the name."""
+        return action.type == self.type
 
 
 class ConvertImage(BaseModel):

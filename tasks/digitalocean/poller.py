@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tasks.digitalocean.client import LARGEST_PAGE, DigitalOceanClient
 from tasks.digitalocean.errors import APIError, MalformedResponse, NotFound, ScopeMissing, Unauthorized
-from tasks.digitalocean.models import Action
+from tasks.digitalocean.models import ActedOn, Action
 from tasks.digitalocean.polling import MOST_DOUBLINGS, Cadence, Feed, PendingAction, PollRequest, choose_request
 from tasks.digitalocean.usage import UsageCounter, charged_to, current_counters
 
@@ -57,7 +57,7 @@ class ActionPoller:
         self._polling: asyncio.Task[None] | None = None
 
     async def wait(
-        self, image_id: int, action: Action, gigabytes: float | None = None, *, blocking: bool = False
+        self, resource: ActedOn, action: Action, gigabytes: float | None = None, *, blocking: bool = False
     ) -> Action:
         """Wait until an action is no longer in progress.
 
@@ -65,7 +65,7 @@ class ActionPoller:
         `asyncio.timeout`.
 
         Args:
-            image_id: The image it runs on.
+            resource: What it runs on.
             action: The action as last seen.
             gigabytes: The image's size, from which the poller learns how long such actions take.
             blocking: Whether other work waits for its end, so that it is polled more often.
@@ -74,13 +74,13 @@ class ActionPoller:
             The action, completed or errored.
 
         Raises:
-            NotFound: The image was deleted, or the action cannot be found.
+            NotFound: The image or Droplet was deleted, or the action cannot be found.
             Unauthorized: The token was revoked.
-            ScopeMissing: The token is not allowed to read images.
+            ScopeMissing: The token is not allowed to read images or Droplets.
         """
         if not action.in_progress:
             return action
-        pending = self._pending.get(action.id) or self._begin(image_id, action, gigabytes, blocking=blocking)
+        pending = self._pending.get(action.id) or self._begin(resource, action, gigabytes, blocking=blocking)
         pending.blocking |= blocking
         pending.waiting += 1
         pending.counters += current_counters()
@@ -111,12 +111,12 @@ class ActionPoller:
         known = [max(0.0, start + takes) for start, takes in ends if takes is not None]
         return max(known) if known and len(known) == len(ends) else None
 
-    def _begin(self, image_id: int, action: Action, gigabytes: float | None, *, blocking: bool) -> AwaitedAction:
+    def _begin(self, resource: ActedOn, action: Action, gigabytes: float | None, *, blocking: bool) -> AwaitedAction:
         now = self._clock.monotonic()
         age = (self._client.server_clock.now() - action.started_at).total_seconds()
         pending = AwaitedAction(
             action,
-            image_id,
+            resource,
             gigabytes,
             started=now - (age if 0 < age < OLDEST_START_SECONDS else 0.0),
             last_seen=now,
@@ -144,7 +144,7 @@ class ActionPoller:
         except APIError as error:
             # Only the user can fix this. Each waiter gets an error for its own action.
             for pending in list(self._pending.values()):
-                path = f"/v2/images/{pending.image_id}/actions/{pending.action.id}"
+                path = f"{pending.resource.path}/actions/{pending.action.id}"
                 self._end(pending, error=error.for_request("GET", path))
         except BaseException as error:
             # The poller has stopped, so fail every waiter.
@@ -179,13 +179,13 @@ class ActionPoller:
     async def _send(self, request: PollRequest[AwaitedAction]) -> set[int]:
         """Send a request and note the actions it shows; returns their IDs."""
         if request.source == "action":
-            actions = [await self._client.get_image_action(request.shows[0].image_id, request.key)]
-        elif request.source == "image":
-            actions = await self._client.list_image_actions(request.key, retries=0)
+            actions = [await self._client.get_action(request.shows[0].resource, request.shows[0].action.id)]
+        elif isinstance(request.key, ActedOn):
+            actions = await self._client.list_actions(request.key)
         else:
             page = await self._client.list_recent_actions(request.key, retries=0)
             actions = page.actions
-            images = {each.image_id for each in request.shows} | {None}
+            images = {each.resource.id for each in request.shows} | {None}
             if not images.isdisjoint(page.unread) and not any(action.id in self._pending for action in actions):
                 raise MalformedResponse(
                     "GET", "/v2/actions", message="none of the awaited actions can be read on this page"
@@ -215,11 +215,11 @@ class ActionPoller:
         self._end(pending)
 
     async def _note_failure(self, request: PollRequest[AwaitedAction], error: APIError) -> None:
-        """Give up on actions whose image was deleted.
+        """Give up on actions whose image or Droplet was deleted.
 
         Raises:
             Unauthorized: The token was revoked.
-            ScopeMissing: The token is not allowed to read images.
+            ScopeMissing: The token is not allowed to read images or Droplets.
         """
         level = logging.WARNING
         if isinstance(error, ScopeMissing):
@@ -234,18 +234,18 @@ class ActionPoller:
         logger.log(level, "%s; polling %d actions later or elsewhere", error, len(request.shows))
 
     async def _give_up_if_gone(self, request: PollRequest[AwaitedAction], error: NotFound) -> None:
-        """Find out what a 404 means: only the 404 of an image itself shows that it was deleted."""
-        image_id = request.shows[0].image_id
+        """Find out what a 404 means: only the 404 of the image or Droplet itself shows that it was deleted."""
+        resource = request.shows[0].resource
         try:
-            await self._client.get_image(image_id)
+            await self._client.get_acted_on(resource)
         except NotFound as gone:
-            for each in [each for each in self._pending.values() if each.image_id == image_id]:
+            for each in [each for each in self._pending.values() if each.resource == resource]:
                 self._end(each, error=gone)
             return
         except (Unauthorized, ScopeMissing):
             raise
         except APIError as unclear:
-            logger.debug("Could not find out whether image %d was deleted: %s", image_id, unclear)
+            logger.debug("Could not find out whether %s was deleted: %s", resource.name, unclear)
         if request.source == "action":
             (pending,) = request.shows
             pending.not_found += 1

@@ -1,8 +1,8 @@
 """When pending actions are polled, and by which requests: pure decisions.
 
-A request shows a page of the account's feed, all actions of one image, or one action; each costs one request of the
-rate limit. So actions are polled in rounds. A round starts once half the actions are due, and uses as few requests as
-possible. The older an action, the longer its interval, until it has lasted as long as others of its size did.
+A request shows a page of the account's feed, all actions of one image or Droplet, or one action; each costs one request
+of the rate limit. So actions are polled in rounds. A round starts once half the actions are due, and uses as few
+requests as possible. The older an action, the longer its interval, until it has lasted as long as others of its size.
 
 Measured by `python -m tests.benchmarks.polling`: 20 Droplets (240 actions, an hour) cost 1.15 to 1.18 requests per
 action and 1.00 to 1.03 times the best possible makespan with 20 seeds, 1,000 Droplets (12,000 actions, 2.2 hours) 1.03
@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from tasks.digitalocean.models import Action
+from tasks.digitalocean.models import ActedOn, Action
 
 # An action that other work waits for is polled again once its age has grown by this part, ...
 BLOCKING_PART_OF_AGE = 0.25
@@ -35,9 +35,9 @@ MOST_DOUBLINGS = 10
 # Assumed for tiny images and those without a known size.
 SMALLEST_GIGABYTES = 1.0
 
-Source: TypeAlias = Literal["page", "image", "action"]
+Source: TypeAlias = Literal["page", "resource", "action"]
 # The one with the largest response first.
-SOURCES: tuple[Source, ...] = ("page", "image", "action")
+SOURCES: tuple[Source, ...] = ("page", "resource", "action")
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class PendingAction:
 
     Attributes:
         action: The action as last seen.
-        image_id: The image it runs on.
+        resource: What it runs on.
         gigabytes: Size of the image; None if unknown.
         started: When it started.
         last_seen: When it was last seen in progress.
@@ -58,7 +58,7 @@ class PendingAction:
     """
 
     action: Action
-    image_id: int
+    resource: ActedOn
     gigabytes: float | None
     started: float
     last_seen: float
@@ -82,12 +82,12 @@ class PollRequest(Generic[PendingT]):
 
     Attributes:
         source: The source.
-        key: Number of the page, or ID of the image or action.
+        key: Number of the page, image or Droplet, or ID of the action.
         shows: The pending actions that it should show.
     """
 
     source: Source
-    key: int
+    key: int | ActedOn
     shows: tuple[PendingT, ...]
 
 
@@ -225,14 +225,18 @@ def choose_request(
     """
     if not due:
         return None
-    shown: dict[tuple[Source, int], list[PendingT]] = defaultdict(list)
+    shown: dict[tuple[Source, int | ActedOn], list[PendingT]] = defaultdict(list)
     for each in pending:
         action_id = each.action.id
-        keys: dict[Source, int] = {"page": feed.page_of(action_id), "image": each.image_id, "action": action_id}
+        keys: dict[Source, int | ActedOn] = {
+            "page": feed.page_of(action_id),
+            "resource": each.resource,
+            "action": action_id,
+        }
         for source in each.sources(now):
             shown[source, keys[source]].append(each)
 
-    def value(place: tuple[Source, int]) -> tuple[int, int, int]:
+    def value(place: tuple[Source, int | ActedOn]) -> tuple[int, int, int]:
         return sum(each in due for each in shown[place]), len(shown[place]), SOURCES.index(place[0])
 
     best = max(shown, key=value)

@@ -113,6 +113,10 @@ class Settings(BaseSettings):
             raise ValueError("POLL_INTERVAL_SECONDS is longer than POLL_INTERVAL_MAX_SECONDS")
         return self
 
+    def pause_after(self, tries: int) -> float:
+        """How long to wait after a try before the next, in seconds: doubles, up to the longest poll interval."""
+        return min(self.poll_interval_seconds * 2.0 ** (tries - 1), self.poll_interval_max_seconds)
+
 
 def _is_one_word(text: str) -> bool:
     return text.isprintable() and " " not in text

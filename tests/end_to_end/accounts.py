@@ -142,7 +142,7 @@ def _any_report_of(state: State[Any]) -> Any:
 
 
 def outcomes(report: ReplicationReport) -> dict[tuple[int, str], str]:
-    found = {(row.image_id, row.region or ""): str(row.outcome) for row in report.rows}
+    found = {(row.image_id or 0, row.region or ""): str(row.outcome) for row in report.rows}
     assert len(found) == len(report.rows)
     return found
 

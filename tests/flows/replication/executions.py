@@ -152,7 +152,7 @@ async def carry_out(
     assert [(row.image_id, row.region) for row in rows] == [
         (each.image.id, region) for each in plan.images for region in plan.regions
     ]
-    return {(row.image_id, row.region or ""): row for row in rows}
+    return {(row.image_id or 0, row.region or ""): row for row in rows}
 
 
 async def replicate(

@@ -14,6 +14,7 @@ from deployments.sandbox import Fault, FaultKind, Sandbox
 from tasks.api_task import run_blocking
 from tasks.connection import connect
 from tasks.digitalocean import (
+    ActedOn,
     ConfigurationError,
     Connection,
     NotFound,
@@ -144,6 +145,8 @@ def test_waits_in_several_event_loops_share_their_polls(sandbox: Sandbox) -> Non
     connection = connect()
     image = next(each for each in sandbox.account.images.values() if each.type == "snapshot" and not each.public)
     action = run_blocking(post_once(connection.client, image.id, TransferImage(region="atl1")))
-    finished = in_threads(lambda: asyncio.run(connection.run(connection.poller.wait(image.id, action))))
+    finished = in_threads(
+        lambda: asyncio.run(connection.run(connection.poller.wait(ActedOn("image", image.id), action)))
+    )
     assert {(each.id, each.status) for each in finished} == {(action.id, "completed")}
     assert len(sandbox.record.requests) < 2 * THREADS

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from deployments.sandbox import Fault, FaultKind
-from tasks.digitalocean import APIError, ConvertImage, InvalidArgument, TransferImage, UnprocessableEntity
+from tasks.digitalocean import ActedOn, APIError, ConvertImage, InvalidArgument, TransferImage, UnprocessableEntity
 from tasks.digitalocean.idempotency import delete_once, post_once
 from tests.tasks.digitalocean.in_process import World, delete
 
@@ -130,7 +130,7 @@ async def test_an_action_that_has_failed_is_not_adopted() -> None:
     image = world.images("snapshot")[0]
     world.faults.add(Fault(FaultKind.ACTION_ERRORED))
     action = await post_once(world.client, image.id, TransferImage(region="atl1"))
-    assert (await world.poller.wait(image.id, action)).errored
+    assert (await world.poller.wait(ActedOn("image", image.id), action)).errored
     world.faults.add(Fault(FaultKind.DROP_BEFORE, method="POST"))
     with pytest.raises(APIError) as caught:
         await post_once(world.client, image.id, TransferImage(region="atl1"))
@@ -141,7 +141,7 @@ async def test_an_older_copy_is_not_mistaken_for_this_one() -> None:
     world = World()
     image = world.images("snapshot")[0]
     action = await post_once(world.client, image.id, TransferImage(region="atl1"))
-    assert (await world.poller.wait(image.id, action)).completed
+    assert (await world.poller.wait(ActedOn("image", image.id), action)).completed
     del image.regions["atl1"]
     await asyncio.sleep(3600)
     world.faults.add(Fault(FaultKind.DROP_BEFORE, method="POST"))

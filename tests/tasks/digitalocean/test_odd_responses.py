@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from deployments.sandbox import Behavior, Fault, FaultKind, Limits, Sandbox
 from tasks.digitalocean import (
+    ActedOn,
     Action,
     APIError,
     ConvertImage,
@@ -291,7 +292,7 @@ async def test_case_08_an_action_not_found_just_after_its_start_is_requested_aga
     world.faults.add(Fault(FaultKind.ACTION_UNLISTED))
     ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
     world.faults.add(Fault(FaultKind.NOT_FOUND, "GET", ONE, times=2))
-    assert (await world.poller.wait(image.id, action)).completed
+    assert (await world.poller.wait(ActedOn("image", image.id), action)).completed
 
 
 async def test_case_08_an_action_that_is_never_found_ends_with_its_own_404_not_as_a_deleted_image() -> None:
@@ -299,7 +300,7 @@ async def test_case_08_an_action_that_is_never_found_ends_with_its_own_404_not_a
     ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
     stranger = action.model_copy(update={"id": action.id + 1000})
     with pytest.raises(NotFound) as caught:
-        await world.poller.wait(image.id, stranger)
+        await world.poller.wait(ActedOn("image", image.id), stranger)
     assert caught.value.path == f"/v2/images/{image.id}/actions/{stranger.id}"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from deployments.sandbox import Behavior, Fault, FaultKind, Image, Limits
 from deployments.sandbox.limits import Standing
-from tasks.digitalocean import Action, APIError, NotFound, TransferImage, Unauthorized
+from tasks.digitalocean import ActedOn, Action, APIError, NotFound, TransferImage, Unauthorized
 from tests.tasks.digitalocean.in_process import TOKEN, Wire, World, post
 from tests.virtual_time import EPOCH, run
 
@@ -32,7 +32,9 @@ async def start(world: World, images: Sequence[Image], regions: Sequence[str] = 
 
 async def wait_for(world: World, started: Started) -> list[Action]:
     return list(
-        await asyncio.gather(*(world.poller.wait(image.id, action, image.size_gigabytes) for image, action in started))
+        await asyncio.gather(
+            *(world.poller.wait(ActedOn("image", image.id), action, image.size_gigabytes) for image, action in started)
+        )
     )
 
 
@@ -73,9 +75,9 @@ async def test_both_rate_limits_are_respected_while_waiting() -> None:
 async def test_an_action_that_has_already_ended_is_returned_without_a_request() -> None:
     world = World()
     ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
-    ended = await world.poller.wait(image.id, action)
+    ended = await world.poller.wait(ActedOn("image", image.id), action)
     requests = len(world.record.requests)
-    assert await world.poller.wait(image.id, ended) is ended
+    assert await world.poller.wait(ActedOn("image", image.id), ended) is ended
     assert len(world.record.requests) == requests
 
 
@@ -190,10 +192,10 @@ async def test_waits_survive_an_api_that_is_down_for_hours() -> None:
 async def test_a_cancelled_wait_does_not_affect_the_others() -> None:
     world = World()
     ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
-    patient = asyncio.create_task(world.poller.wait(image.id, action))
+    patient = asyncio.create_task(world.poller.wait(ActedOn("image", image.id), action))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(30):
-            await world.poller.wait(image.id, action)
+            await world.poller.wait(ActedOn("image", image.id), action)
     assert (await patient).completed
 
 
@@ -201,11 +203,11 @@ async def test_a_wait_restarted_during_a_poll_of_its_action_succeeds() -> None:
     world = World(latency=5)
     ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
     polled = len(world.record.requests)
-    waiting = asyncio.create_task(world.poller.wait(image.id, action))
+    waiting = asyncio.create_task(world.poller.wait(ActedOn("image", image.id), action))
     while len(world.record.requests) == polled:  # noqa: ASYNC110  # the sandbox sets no event
         await asyncio.sleep(1)
     waiting.cancel()
-    assert (await world.poller.wait(image.id, action)).completed
+    assert (await world.poller.wait(ActedOn("image", image.id), action)).completed
     assert waiting.cancelled()
 
 
@@ -245,7 +247,7 @@ async def test_a_token_that_is_revoked_ends_all_waits() -> None:
     world.faults.add(Fault(FaultKind.ACTION_ENDLESS, times=None))
     started = await start(world, world.images("snapshot"))
     world.revoke_token()
-    waits = [world.poller.wait(image.id, action, image.size_gigabytes) for image, action in started]
+    waits = [world.poller.wait(ActedOn("image", image.id), action, image.size_gigabytes) for image, action in started]
     outcomes = await asyncio.gather(*waits, return_exceptions=True)
     assert len(outcomes) == len(started)
     assert all(isinstance(outcome, Unauthorized) for outcome in outcomes)
@@ -263,7 +265,7 @@ async def test_an_unexpected_error_is_raised_in_every_wait() -> None:
         raise Surprise
 
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    waiting = [asyncio.create_task(world.poller.wait(image.id, action)) for image, action in started]
+    waiting = [asyncio.create_task(world.poller.wait(ActedOn("image", image.id), action)) for image, action in started]
     await asyncio.sleep(1)
     world.limits.standing = surprise  # type: ignore[method-assign, assignment]
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
@@ -277,7 +279,7 @@ async def test_an_action_with_an_unknown_status_is_awaited_until_it_ends() -> No
     world = World()
     ((image, action),) = await start(world, world.images("snapshot")[:1], ["atl1"])
     odd = action.model_copy(update={"status": "queued"})
-    assert (await world.poller.wait(image.id, odd)).completed
+    assert (await world.poller.wait(ActedOn("image", image.id), odd)).completed
 
 
 async def test_a_wait_fails_only_with_an_api_error() -> None:
@@ -286,7 +288,7 @@ async def test_a_wait_fails_only_with_an_api_error() -> None:
     ((_, action),) = await start(world, [image], ["atl1"])
     stranger = action.model_copy(update={"id": action.id + 1000})
     with pytest.raises(APIError):
-        await world.poller.wait(image.id, stranger)
+        await world.poller.wait(ActedOn("image", image.id), stranger)
 
 
 async def test_short_pages_cost_only_a_few_more_requests() -> None:

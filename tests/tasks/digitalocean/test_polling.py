@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.digitalocean import Action
+from tasks.digitalocean import ActedOn, Action
 from tasks.digitalocean.polling import (
     MOST_INTERVALS_LATE,
     MOST_INTERVALS_SKIPPED,
@@ -36,7 +36,7 @@ def pending_action(
 ) -> PendingAction:
     """An action that started at 0 and was last seen in progress at an age."""
     action = ACTION.model_copy(update={"id": action_id, "type": "transfer"})
-    return PendingAction(action, image_id, gigabytes, started=0.0, last_seen=age, blocking=blocking)
+    return PendingAction(action, ActedOn("image", image_id), gigabytes, started=0.0, last_seen=age, blocking=blocking)
 
 
 def feed_of(*action_ids: int, page_size: int = PAGE_SIZE) -> Feed:
@@ -54,17 +54,17 @@ def situations(draw: st.DrawFn) -> tuple[set[PendingAction], list[PendingAction]
     images = draw(st.dictionaries(st.integers(1, 60), st.integers(1, 8), max_size=40))
     pending = [pending_action(action_id, image_id) for action_id, image_id in images.items()]
     for each in pending:
-        each.skip_until = dict.fromkeys(draw(st.sets(st.sampled_from(("page", "image")))), math.inf)
+        each.skip_until = dict.fromkeys(draw(st.sets(st.sampled_from(("page", "resource")))), math.inf)
     due = {each for each in pending if draw(st.booleans())}
     feed = feed_of(*images, *draw(st.lists(st.integers(1, 60), max_size=30)))
     return due, pending, feed
 
 
-def keys_of(each: PendingAction, feed: Feed) -> dict[Source, int]:
-    return {"page": feed.page_of(each.action.id), "image": each.image_id, "action": each.action.id}
+def keys_of(each: PendingAction, feed: Feed) -> dict[Source, int | ActedOn]:
+    return {"page": feed.page_of(each.action.id), "resource": each.resource, "action": each.action.id}
 
 
-def shown_by(source: Source, key: int, pending: list[PendingAction], feed: Feed) -> set[PendingAction]:
+def shown_by(source: Source, key: int | ActedOn, pending: list[PendingAction], feed: Feed) -> set[PendingAction]:
     """What a request should show, by the rules of the API."""
     return {each for each in pending if source in each.sources(0.0) and keys_of(each, feed)[source] == key}
 
@@ -105,7 +105,7 @@ def test_a_single_action_is_looked_up_by_its_id() -> None:
 def test_actions_of_one_image_are_looked_up_in_its_list_and_of_many_in_the_feed() -> None:
     of_one = [pending_action(action_id, 1) for action_id in (1, 2)]
     request = choose_request(set(of_one), of_one, feed_of(1, 2), 0.0)
-    assert request == PollRequest("image", 1, tuple(of_one))
+    assert request == PollRequest("resource", ActedOn("image", 1), tuple(of_one))
     of_many = [*of_one, *(pending_action(action_id, action_id) for action_id in (3, 4))]
     request = choose_request(set(of_many), of_many, feed_of(1, 2, 3, 4), 0.0)
     assert request == PollRequest("page", 1, tuple(of_many))
@@ -167,7 +167,7 @@ def test_an_action_as_old_as_others_were_at_their_end_is_polled_soon(age: float,
 
 def test_an_unlisted_action_is_polled_when_its_age_has_doubled() -> None:
     pending = pending_action(age=3000)
-    pending.skip_until = {"page": math.inf, "image": math.inf}
+    pending.skip_until = {"page": math.inf, "resource": math.inf}
     assert interval(Cadence(SHORTEST, LONGEST), pending) == 3000
 
 
@@ -220,12 +220,12 @@ def test_a_source_that_fails_is_tried_again_later() -> None:
         now = cadence.due_at(pending, now)
         assert "page" in pending.sources(now)
     cadence.note_miss(pending, "page", now)
-    assert pending.sources(now) == ["image", "action"]
+    assert pending.sources(now) == ["resource", "action"]
     assert cadence.due_at(pending, now) <= now
     assert "page" in pending.sources(now + MOST_INTERVALS_SKIPPED * LONGEST)
 
 
-@given(st.lists(st.sampled_from(["page", "image", "action"]), max_size=60))
+@given(st.lists(st.sampled_from(["page", "resource", "action"]), max_size=60))
 def test_misses_do_not_delay_polling_an_action_for_long(misses: list[Source]) -> None:
     cadence, pending = Cadence(SHORTEST, LONGEST), pending_action()
     now = 0.0

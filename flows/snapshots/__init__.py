@@ -1,0 +1,1 @@
+"""Taking snapshots of Droplets: which are missing, and how they are taken exactly once."""
