@@ -116,7 +116,7 @@ def _announce_plan(plan: ReplicationPlan, selection: Selection, connection: Conn
     """Log what a plan will start, and its monthly cost; returns what takes the snapshots, if any are to be taken."""
     if choice := selection.snapshots:
         announce_snapshots(choice, connection)
-        return Taking(choice.plan, connection, choice.listed, followed=True)
+        return Taking(choice.plan, connection, choice.listed)
     price = connection.settings.snapshot_price_per_gb_month
     starts = [count(plan.conversions, "conversion")]
     if plan.regions:

@@ -13,8 +13,10 @@ from tasks.digitalocean.client import LARGEST_PAGE
 from tasks.droplet_actions import list_snapshots_of_droplet
 from tasks.snapshots import list_snapshots
 
-# The account's list is read once it shows so many new snapshots for each of its pages.
-SNAPSHOTS_PER_PAGE = 4
+# The account's list is read once it shows so many new snapshots for each of its pages, or after so many longest poll
+# intervals: copies of other snapshots keep the run busy meanwhile.
+SNAPSHOTS_PER_PAGE = 10
+LONGEST_INTERVALS = 5
 # A list may show a snapshot only some time after its action has completed. Pauses between tries double, from the
 # shortest to the longest poll interval: about five minutes in total with the defaults.
 MOST_TRIES = 7
@@ -102,11 +104,9 @@ class SnapshotFinder:
         new = [each for each in self._wanted if not each.tries]
         if len(new) >= SNAPSHOTS_PER_PAGE * self._pages or (new and not self._running()):
             return 0.0
-        # One that was not listed is looked for again later and later; a new one does not wait longer than a poll.
-        due = [
-            each.since + (interval * 2.0**each.tries if each.tries else self._settings.poll_interval_max_seconds)
-            for each in self._wanted
-        ]
+        # One that was not listed is looked for again later and later.
+        longest = LONGEST_INTERVALS * self._settings.poll_interval_max_seconds
+        due = [each.since + (interval * 2.0**each.tries if each.tries else longest) for each in self._wanted]
         return max(min(due) - now, 0.0)
 
     async def _look(self) -> None:

@@ -38,6 +38,8 @@ SNAPSHOT_PRIORITY: Priority = (0.0,)
 # In the message of a 422 while another action on the Droplet is pending, even if no action is listed.
 PENDING = "pending"
 MOST_TAGGING_TRIES = 5
+# In longest poll intervals: an hour by default. Until then, pruning leaves them alone, but a restore can use them.
+INTERVALS_BETWEEN_TAGGINGS = 30
 
 logger = logging.getLogger(__name__)
 
@@ -74,23 +76,19 @@ class Taking:
         connection: The API.
         listed: How many snapshots the account has.
         wait: Whether to wait until the snapshots have been taken.
-        followed: Whether copies wait for the snapshots, so that they are polled more often.
 
     Attributes:
         rows: The outcomes so far, by Droplet ID.
         interrupted: Whether Ctrl-C ended it.
     """
 
-    def __init__(
-        self, plan: SnapshotPlan, connection: Connection, listed: int, *, wait: bool = True, followed: bool = False
-    ) -> None:
+    def __init__(self, plan: SnapshotPlan, connection: Connection, listed: int, *, wait: bool = True) -> None:
         self.plan = plan
         self.rows: dict[int, SnapshotRow] = {}
         self.interrupted = False
         self._connection = connection
         self._settings = connection.settings
         self._wait = wait
-        self._followed = followed
         self._refusals = Refusals()
         self._actions: dict[int, Action] = {}
         self._awaited: set[int] = set()
@@ -196,7 +194,7 @@ class Taking:
         action, droplet_id = started.action, step.droplet.id
         if action:
             self._actions[droplet_id] = action
-            action = await self._end_of(action, droplet_id, step.estimated_gb)
+            action = await self._end_of(action, droplet_id)
             if not action.completed:
                 return None
         self._awaited.discard(droplet_id)
@@ -215,16 +213,14 @@ class Taking:
         self._awaited.add(droplet_id)
         return None
 
-    async def _end_of(self, action: Action, droplet_id: int, gigabytes: float | None = None) -> Action:
-        """Wait for the end of an action on a Droplet.
+    async def _end_of(self, action: Action, droplet_id: int) -> Action:
+        """Wait for the end of an action on a Droplet, of which the size is not known until then.
 
         Raises:
             DropletDeleted: The Droplet was deleted.
         """
         try:
-            return await self._connection.poller.wait(
-                ActedOn("droplet", droplet_id), action, gigabytes, blocking=self._followed
-            )
+            return await self._connection.poller.wait(ActedOn("droplet", droplet_id), action)
         except NotFound as error:
             if await self._connection.client.find_droplet(droplet_id) is None:
                 raise DropletDeleted(droplet_id) from error
@@ -298,7 +294,7 @@ class Taking:
         """Tag snapshots as they are found, many with one request, so that pruning and reports recognize them."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_interval_max_seconds):
+                async with asyncio.timeout(INTERVALS_BETWEEN_TAGGINGS * self._settings.poll_interval_max_seconds):
                     await self._all_known.wait()
             await self._tag_found()
             if self._all_known.is_set():

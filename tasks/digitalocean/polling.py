@@ -168,7 +168,8 @@ class Cadence:
             interval = math.sqrt(self.longest * age)
             if pending.blocking:
                 interval = min(interval, BLOCKING_PART_OF_AGE * age)
-        typical = self.typical(pending.action.type, pending.gigabytes)
+        # Without a known size, those that have finished say little about the others.
+        typical = self.typical(pending.action.type, pending.gigabytes) if pending.gigabytes is not None else None
         if typical is not None and not pending.blocking:
             interval = min(interval, max(typical - age, OVERDUE_PART_OF_AGE * age))
         return max(pending.last_seen + max(interval, self.shortest), pending.not_before)

@@ -15,8 +15,17 @@ from typing import Annotated
 import cyclopts
 
 from deployments.sandbox import Behavior, RequestLog, make_account
+from flows.parameters import Source
+from flows.reporting.report import Outcome
 from tests.benchmarks.measure import Measurement, record_of
-from tests.flows.replication.executions import carry_out, connection_to, plan_for, select
+from tests.flows.replication.executions import (
+    carry_out,
+    connection_to,
+    plan_for,
+    select,
+    snapshots_there,
+    taking_for,
+)
 from tests.tasks.digitalocean.in_process import World
 from tests.virtual_time import EPOCH, run
 
@@ -60,6 +69,7 @@ def main(
     feed_lag: float = 0.0,
     feed: bool = True,
     neighbor: float = 0.0,
+    source: Source = "backups",
 ) -> None:
     """Print a table with a row for each seed.
 
@@ -70,13 +80,14 @@ def main(
         feed_lag: Seconds until the account's feed shows an action.
         feed: Whether the token may read the account's feed.
         neighbor: Requests a minute that another client sends with the same token.
+        source: What is copied: the newest backups, or snapshots that the run takes.
     """
     logging.disable(logging.WARNING)
     behavior = Behavior(feed_lag_seconds=feed_lag, out_of_scope=frozenset() if feed else frozenset({"/v2/actions"}))
     print_row(*COLUMNS)
     print_row(*["---"] * len(COLUMNS))
     for seed in seeds:
-        measured = run(copy_everywhere(droplets, seed, latency, behavior, neighbor))
+        measured = run(copy_everywhere(droplets, seed, latency, behavior, neighbor, source))
         costs = measured.costs
         print_row(
             f"{droplets:,}",
@@ -92,8 +103,15 @@ def main(
         )
 
 
-async def copy_everywhere(droplets: int, seed: int, latency: float, behavior: Behavior, neighbor: float = 0.0) -> Run:
-    """Copy the newest backups to all regions.
+async def copy_everywhere(
+    droplets: int,
+    seed: int,
+    latency: float,
+    behavior: Behavior,
+    neighbor: float = 0.0,
+    source: Source = "backups",
+) -> Run:
+    """Copy the newest backups, or new snapshots, to all regions.
 
     Args:
         droplets: How many Droplets the account has.
@@ -101,21 +119,25 @@ async def copy_everywhere(droplets: int, seed: int, latency: float, behavior: Be
         latency: Seconds from a request to its answer.
         behavior: How the API behaves where it is not documented.
         neighbor: Requests a minute that another client sends with the same token.
+        source: What is copied.
     """
     world = World(latency=latency)
     world.account = make_account(now=EPOCH, droplets=droplets, seed=seed, behavior=behavior)
     world.record = RequestLog.of(world.account)
     world.limits.set_neighbour(neighbor, world.clock.unix())
     connection = connection_to(world)
-    plan = await plan_for(connection, (await select(connection, 1)).candidates)
+    taking = await taking_for(connection) if source == "snapshots" else None
+    candidates = snapshots_there(taking) if taking else (await select(connection, 1)).candidates
+    plan = await plan_for(connection, candidates)
     planning = len(world.record.requests)
-    rows = await carry_out(connection, plan)
+    rows = await carry_out(connection, plan, taking=taking)
+    there = sum(row.outcome == Outcome.ALREADY_THERE for row in rows.values())
     costs = record_of(
         world.record,
         speed=1.0,
         name=f"seed {seed}",
         droplets=droplets,
-        actions=len(rows) + plan.conversions - sum(len(each.there) for each in plan.images),
+        actions=len(rows) + plan.conversions + (len(taking.plan.missing) if taking else 0) - there,
         finished=sum(action.status == "completed" for action in world.record.actions),
     )
     seconds = {action.id: action.ends_at - action.started_at for action in world.record.actions}
