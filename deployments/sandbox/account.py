@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Literal, Self
 
-from deployments.sandbox.backup_policies import BackupPolicy
+from deployments.sandbox.backup_policies import DAY, BackupPolicy
 from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.firewalls import Firewall, firewall_id
 from deployments.sandbox.regions import REGIONS, Region, Size
@@ -25,8 +25,8 @@ ActionStatus = Literal["in-progress", "completed", "errored"]
 Outcome = Literal["completed", "errored"]
 DropletStatus = Literal["new", "active", "off", "archive"]
 
-BACKUPS_KEPT_SECONDS = 7 * 86400.0
-"""How long daily backups are kept."""
+BACKUP_SECONDS = 600.0
+"""How long after the start of its window a weekly or usage-based backup is made."""
 LOOPBACK = "127.0.0.1"
 PUBLIC_PREFIXES = ("198.51.100", "192.0.2", *(f"198.18.{third}" for third in range(256)))
 """The first three octets of new public addresses: reserved for documentation, and then for benchmarks."""
@@ -119,6 +119,8 @@ class Droplet:
     vpc_uuid: str
     backup_policy: BackupPolicy | None = None
     """None if backups are not enabled."""
+    backed_up_at: float = -math.inf
+    """When its latest backup was made or failed."""
     tags: list[str] = field(default_factory=list)
     image_ids: list[int] = field(default_factory=list)
     volume_ids: list[str] = field(default_factory=list)
@@ -263,6 +265,8 @@ class Account:
         """How many Droplets there may be."""
         self.full_regions: set[str] = set()
         """Regions where there is no capacity for new Droplets."""
+        self.failing_backups: set[int] = set()
+        """IDs of Droplets whose backups fail; see `fail_backups`."""
         self.answering_ports: set[int] = set()
         """Ports that Droplets answer on which are created from now on, if they are reachable."""
         self.actions: dict[int, Action] = {}
@@ -511,27 +515,61 @@ class Account:
         del self.droplets[droplet.id]
 
     def back_up_droplets(self, now: float) -> list[Image]:
-        """Create a night's backups between two requests, and delete those older than a week.
+        """Create the backups that are due between two requests, and delete those that have been kept long enough.
+
+        Droplets with daily backups get one now; call this once a night. Others get one for each of their windows that
+        has started since their latest backup.
 
         Args:
             now: The time, in Unix seconds.
 
         Returns:
-            The new backups, one per Droplet with backups enabled.
+            The new backups.
         """
         self.advance(now)
-        backed_up = [
-            droplet
-            for droplet in self.droplets.values()
-            if droplet.backup_policy and droplet.status != "new" and self.regions[droplet.region].available
-        ]
-        for droplet in backed_up:
-            for image in self._images_of(droplet, "backup"):
-                if now - image.created_at >= BACKUPS_KEPT_SECONDS and not image.pending():
-                    self.delete_image(image)
-        return [self._back_up(droplet, now) for droplet in backed_up]
+        made = []
+        for droplet in list(self.droplets.values()):
+            policy = droplet.backup_policy
+            if policy and droplet.status != "new" and self.regions[droplet.region].available:
+                self._rotate_backups(droplet, now - policy.retention_days * DAY)
+                made += self._back_up(droplet, policy, now)
+        return made
 
-    def _back_up(self, droplet: Droplet, now: float) -> Image:
+    def fail_backups(self, droplet: Droplet, now: float) -> None:
+        """Have a Droplet's backups fail from its latest window that has ended, so that they are overdue.
+
+        To let them succeed again, remove the Droplet from `failing_backups`.
+
+        Args:
+            droplet: The Droplet, with backups enabled; those of its latest window, and later ones, disappear.
+            now: The time, in Unix seconds.
+
+        Raises:
+            ValueError: Backups are not enabled.
+        """
+        if droplet.backup_policy is None:
+            raise ValueError(f"backups of Droplet {droplet.id} are not enabled")
+        failed_at = droplet.backup_policy.ended_window(now)
+        for image in self._images_of(droplet, "backup"):
+            if image.created_at >= failed_at:
+                self.delete_image(image)
+        self.failing_backups.add(droplet.id)
+
+    def _rotate_backups(self, droplet: Droplet, before: float) -> None:
+        for image in self._images_of(droplet, "backup"):
+            if image.created_at <= before and not image.pending():
+                self.delete_image(image)
+
+    def _back_up(self, droplet: Droplet, policy: BackupPolicy, now: float) -> list[Image]:
+        since = max(droplet.created_at, droplet.backed_up_at, now - policy.retention_days * DAY)
+        windows = [now] if policy.plan == "daily" else policy.windows(since, now)
+        times = [min(start + BACKUP_SECONDS, now) for start in windows]
+        droplet.backed_up_at = max([droplet.backed_up_at, *times])
+        if droplet.id in self.failing_backups:
+            return []
+        return [self._add_backup(droplet, time) for time in times]
+
+    def _add_backup(self, droplet: Droplet, now: float) -> Image:
         draw = Random(f"{self.seed}/{droplet.id}/{now}")  # noqa: S311
         image = self._new_image_of(droplet, droplet.backup_name(now), "backup", now, draw)
         self.add_image(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -63,6 +64,16 @@ class BackupPolicy:
         weekday = WEEKDAYS.index(self.weekday) if self.weekday else 0
         first = A_MONDAY + weekday * DAY + self.hour * HOUR
         return now - (now - first) % (self.interval_hours * HOUR)
+
+    def ended_window(self, now: float) -> float:
+        """When the latest window started that had ended by now."""
+        return self.latest_window(now - WINDOW_HOURS * HOUR)
+
+    def windows(self, since: float, now: float) -> list[float]:
+        """When the windows started that started after one time and by now, oldest first."""
+        latest, seconds = self.latest_window(now), self.interval_hours * HOUR
+        count = max(0, math.ceil((latest - since) / seconds))
+        return [latest - age * seconds for age in reversed(range(count))]
 
     def next_window(self, now: float) -> tuple[float, float]:
         """When the next window starts and ends, after the one that may be open now."""

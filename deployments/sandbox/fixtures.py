@@ -208,7 +208,7 @@ class _Generator:
         for age in reversed(range(backups)):
             created_at = newest - age * DAY
             self.add_image_of(droplet, droplet.backup_name(created_at), "backup", created_at)
-        droplet.backup_policy = BackupPolicy.daily(_window_start(newest))
+        droplet.backup_policy, droplet.backed_up_at = BackupPolicy.daily(_window_start(newest)), newest
 
     def add_other_policies(self, count: int) -> None:
         """Give some Droplets weekly backups, and as many a usage-based plan, without a change of the other draws."""
@@ -233,7 +233,7 @@ class _Generator:
 
     def change_policy(self, droplet: Droplet, policy: BackupPolicy, newest: float) -> None:
         """Change the policy, and when the backups were made."""
-        droplet.backup_policy = policy
+        droplet.backup_policy, droplet.backed_up_at = policy, newest
         for age, image in enumerate(self.backups_of(droplet)):
             image.created_at = newest - age * policy.interval_hours * HOUR
             image.name = droplet.backup_name(image.created_at)
