@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Literal, Self
 
-from deployments.sandbox.backup_policies import DAY, BackupPolicy
+from deployments.sandbox.backup_policies import DAY, HOUR, BackupPolicy
 from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.firewalls import Firewall, firewall_id
 from deployments.sandbox.regions import REGIONS, Region, Size
@@ -536,24 +536,28 @@ class Account:
         return made
 
     def fail_backups(self, droplet: Droplet, now: float) -> None:
-        """Have a Droplet's backups fail from its latest window that has ended, so that they are overdue.
+        """Have a Droplet's backups fail since the start of its latest window that has ended, so that one is overdue.
 
-        To let them succeed again, remove the Droplet from `failing_backups`.
+        The Droplet keeps its backups, but each is as much older as it takes: there was none in that window or later.
+        To let backups succeed again, remove the Droplet from `failing_backups`.
 
         Args:
-            droplet: The Droplet, with backups enabled; those of its latest window, and later ones, disappear.
+            droplet: The Droplet, with backups enabled.
             now: The time, in Unix seconds.
 
         Raises:
             ValueError: Backups are not enabled.
         """
-        if droplet.backup_policy is None:
+        policy = droplet.backup_policy
+        if policy is None:
             raise ValueError(f"backups of Droplet {droplet.id} are not enabled")
-        failed_at = droplet.backup_policy.ended_window(now)
-        for image in self._images_of(droplet, "backup"):
-            if image.created_at >= failed_at:
-                self.delete_image(image)
         self.failing_backups.add(droplet.id)
+        backups = self._images_of(droplet, "backup")
+        newest = max((image.created_at for image in backups), default=now)
+        missed = len(policy.windows(policy.ended_window(now) - 1, newest))
+        for image in backups:
+            image.created_at -= missed * policy.interval_hours * HOUR
+            image.name = droplet.backup_name(image.created_at)
 
     def _rotate_backups(self, droplet: Droplet, before: float) -> None:
         for image in self._images_of(droplet, "backup"):

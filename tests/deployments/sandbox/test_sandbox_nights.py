@@ -143,24 +143,38 @@ def test_a_generated_account_gets_the_backups_of_all_its_policies(start: Callabl
         assert made[droplet.id] == (7 * 24 / policy.interval_hours if policy else 0), policy
 
 
+@pytest.mark.parametrize("hour", range(0, 24, 4))
+@pytest.mark.parametrize("nights", [0, 9])
 @pytest.mark.parametrize(
-    "policy", [BackupPolicy.daily(4), BackupPolicy.weekly(8, "MON"), BackupPolicy.usage_based(6, hour=20)]
+    "policy",
+    [
+        BackupPolicy.daily,
+        lambda hour: BackupPolicy.weekly(hour, "TUE"),
+        lambda hour: BackupPolicy.usage_based(6, hour=hour),
+    ],
 )
-def test_failed_backups_leave_none_since_the_latest_window_that_has_ended(
-    sandbox: Sandbox, http: httpx.Client, clock: SandboxClock, policy: BackupPolicy
+def test_after_failed_backups_there_is_none_since_the_latest_window_that_has_ended(
+    sandbox: Sandbox,
+    http: httpx.Client,
+    clock: SandboxClock,
+    policy: Callable[[int], BackupPolicy],
+    nights: int,
+    hour: int,
 ) -> None:
-    droplet = first_droplet(sandbox, policy)
-    for night in range(1, 9):
+    droplet = first_droplet(sandbox, policy(hour))
+    assert droplet.backup_policy
+    for night in range(nights):
         clock.now = NOON + night * DAY
         sandbox.account.back_up_droplets(clock())
-    before = images_of(sandbox, droplet, "backup")
+    before = [image.id for image in images_of(sandbox, droplet, "backup")]
     sandbox.account.fail_backups(droplet, clock())
     left = images_of(sandbox, droplet, "backup")
-    window = policy.ended_window(clock())
-    assert left == [image for image in before if image.created_at < window]
-    assert 0 < len(left) < len(before)
-    assert http.get(f"/v2/droplets/{droplet.id}").json()["droplet"]["backup_ids"] == [image.id for image in left]
-    assert sandbox.record.deleted == []
+    newest, window = max(image.created_at for image in left), droplet.backup_policy.ended_window(clock())
+    assert window + 4 * HOUR <= clock()
+    assert window - droplet.backup_policy.interval_hours * HOUR - DAY <= newest < window
+    assert [image.id for image in left] == before
+    for body in listed(http, f"/v2/droplets/{droplet.id}/backups", "backups"):
+        assert body["name"] == f"{droplet.name} {body['created_at'][:10]}"
 
 
 def test_failing_backups_are_not_made_up_for_later(sandbox: Sandbox) -> None:
@@ -174,6 +188,13 @@ def test_failing_backups_are_not_made_up_for_later(sandbox: Sandbox) -> None:
         each.created_at for each in sandbox.account.back_up_droplets(NOON + 2 * DAY) if each.droplet_id == droplet.id
     ]
     assert times == [NOON + 36 * HOUR + 600, NOON + 2 * DAY]
+
+
+def test_the_backups_of_a_droplet_that_has_none_yet_can_fail(sandbox: Sandbox) -> None:
+    droplet = next(each for each in sandbox.account.droplets.values() if each.backup_policy is None)
+    droplet.backup_policy = BackupPolicy.daily()
+    sandbox.account.fail_backups(droplet, NOON)
+    assert droplet.id not in {image.droplet_id for image in sandbox.account.back_up_droplets(NOON + DAY)}
 
 
 def test_backups_that_are_not_enabled_cannot_fail(sandbox: Sandbox) -> None:
