@@ -132,6 +132,17 @@ def test_a_usage_based_droplet_has_no_older_backups_than_it_keeps_after_a_long_p
     assert max(ages) < 3 * DAY
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_first_backups_follow_the_generated_ones_without_a_gap(start: Callable[..., Sandbox], seed: int) -> None:
+    sandbox = start(droplets=24, seed=seed)
+    sandbox.account.back_up_droplets(NOON)
+    for droplet in sandbox.account.droplets.values():
+        policy = droplet.backup_policy
+        if policy and policy.plan != "daily":
+            windows = [policy.latest_window(image.created_at) for image in images_of(sandbox, droplet, "backup")]
+            assert windows == policy.windows(windows[0] - 1, NOON)
+
+
 def test_a_generated_account_gets_the_backups_of_all_its_policies(start: Callable[..., Sandbox]) -> None:
     sandbox = start(droplets=16)
     sandbox.account.back_up_droplets(NOON)
