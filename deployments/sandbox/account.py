@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Literal, Self
 
+from deployments.sandbox.backup_policies import DAY, HOUR, BackupPolicy
 from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.firewalls import Firewall, firewall_id
 from deployments.sandbox.regions import REGIONS, Region, Size
 from deployments.sandbox.ssh_keys import make_ssh_keys
+from deployments.sandbox.volumes import Volume, VolumeSnapshot
 from deployments.sandbox.vpcs import Vpc, make_vpcs
 
 ImageType = Literal["base", "snapshot", "backup", "custom"]
@@ -23,8 +25,8 @@ ActionStatus = Literal["in-progress", "completed", "errored"]
 Outcome = Literal["completed", "errored"]
 DropletStatus = Literal["new", "active", "off", "archive"]
 
-BACKUPS_KEPT_SECONDS = 7 * 86400.0
-"""How long daily backups are kept."""
+BACKUP_SECONDS = 600.0
+"""How long after the start of its window a weekly or usage-based backup is made."""
 LOOPBACK = "127.0.0.1"
 PUBLIC_PREFIXES = ("198.51.100", "192.0.2", *(f"198.18.{third}" for third in range(256)))
 """The first three octets of new public addresses: reserved for documentation, and then for benchmarks."""
@@ -115,7 +117,10 @@ class Droplet:
     public_ip: str | None
     private_ip: str
     vpc_uuid: str
-    backup_hour: int | None = None
+    backup_policy: BackupPolicy | None = None
+    """None if backups are not enabled."""
+    backed_up_at: float = -math.inf
+    """When its latest backup was made or failed."""
     tags: list[str] = field(default_factory=list)
     image_ids: list[int] = field(default_factory=list)
     volume_ids: list[str] = field(default_factory=list)
@@ -129,6 +134,11 @@ class Droplet:
     """The ports that it answers on while it is active and reachable."""
     leaves_at: float = math.inf
     """When a destroyed Droplet disappears."""
+
+    @property
+    def backup_hour(self) -> int | None:
+        """The hour when a window for backups starts; None if backups are not enabled."""
+        return self.backup_policy.hour if self.backup_policy else None
 
     def is_busy(self) -> bool:
         """Whether an action on it is in progress, or it is being destroyed."""
@@ -152,7 +162,7 @@ class DropletPlan:
     region: str
     vpc: Vpc
     tags: tuple[str, ...] = ()
-    backup_hour: int | None = None
+    backup_policy: BackupPolicy | None = None
     options: tuple[str, ...] = ()
     public: bool = True
     ssh_key_ids: tuple[int, ...] = ()
@@ -249,10 +259,14 @@ class Account:
         self.vpcs = {vpc.id: vpc for vpc in make_vpcs(seed, self.regions)}
         self.ssh_keys = {key.id: key for key in make_ssh_keys(seed)}
         self.firewalls: dict[str, Firewall] = {}
+        self.volumes: dict[str, Volume] = {}
+        self.volume_snapshots: dict[str, VolumeSnapshot] = {}
         self.droplet_limit = 2000
         """How many Droplets there may be."""
         self.full_regions: set[str] = set()
         """Regions where there is no capacity for new Droplets."""
+        self.failing_backups: set[int] = set()
+        """IDs of Droplets whose backups fail; see `fail_backups`."""
         self.answering_ports: set[int] = set()
         """Ports that Droplets answer on which are created from now on, if they are reachable."""
         self.actions: dict[int, Action] = {}
@@ -373,7 +387,7 @@ class Account:
             public_ip=self._public_address() if plan.public else None,
             private_ip=self._private_address(plan.vpc),
             vpc_uuid=plan.vpc.id,
-            backup_hour=plan.backup_hour,
+            backup_policy=plan.backup_policy,
             status="new",
             options=plan.options,
             ssh_key_ids=plan.ssh_key_ids,
@@ -489,37 +503,77 @@ class Account:
         del self.images[image.id]
 
     def delete_droplet(self, droplet: Droplet) -> None:
-        """Destroy a Droplet and its backups between two requests; its snapshots stay."""
+        """Destroy a Droplet and its backups between two requests; its snapshots and volumes stay."""
         for image in self._images_of(droplet, "backup"):
             self.delete_image(image)
         for name in list(droplet.tags):
             self.untag(self.tags[name], "droplet", droplet)
         for firewall in self.firewalls.values():
             firewall.droplet_ids = [number for number in firewall.droplet_ids if number != droplet.id]
+        for volume in self.volumes.values():
+            volume.droplet_ids = [number for number in volume.droplet_ids if number != droplet.id]
         del self.droplets[droplet.id]
 
     def back_up_droplets(self, now: float) -> list[Image]:
-        """Create a night's backups between two requests, and delete those older than a week.
+        """Create the backups that are due between two requests, and delete those that have been kept long enough.
+
+        Droplets with daily backups get one now; call this once a night. Others get one for each of their windows that
+        has started since their latest backup.
 
         Args:
             now: The time, in Unix seconds.
 
         Returns:
-            The new backups, one per Droplet with backups enabled.
+            The new backups.
         """
         self.advance(now)
-        backed_up = [
-            droplet
-            for droplet in self.droplets.values()
-            if droplet.backup_hour is not None and droplet.status != "new" and self.regions[droplet.region].available
-        ]
-        for droplet in backed_up:
-            for image in self._images_of(droplet, "backup"):
-                if now - image.created_at >= BACKUPS_KEPT_SECONDS and not image.pending():
-                    self.delete_image(image)
-        return [self._back_up(droplet, now) for droplet in backed_up]
+        made = []
+        for droplet in list(self.droplets.values()):
+            policy = droplet.backup_policy
+            if policy and droplet.status != "new" and self.regions[droplet.region].available:
+                self._rotate_backups(droplet, now - policy.retention_days * DAY)
+                made += self._back_up(droplet, policy, now)
+        return made
 
-    def _back_up(self, droplet: Droplet, now: float) -> Image:
+    def fail_backups(self, droplet: Droplet, now: float) -> None:
+        """Have a Droplet's backups fail since the start of its latest window that has ended, so that one is overdue.
+
+        The Droplet keeps its backups, but each is as much older as it takes: there was none in that window or later.
+        To let backups succeed again, remove the Droplet from `failing_backups`.
+
+        Args:
+            droplet: The Droplet, with backups enabled.
+            now: The time, in Unix seconds.
+
+        Raises:
+            ValueError: Backups are not enabled.
+        """
+        policy = droplet.backup_policy
+        if policy is None:
+            raise ValueError(f"backups of Droplet {droplet.id} are not enabled")
+        self.failing_backups.add(droplet.id)
+        backups = self._images_of(droplet, "backup")
+        newest = max((image.created_at for image in backups), default=now)
+        missed = len(policy.windows(policy.ended_window(now) - 1, newest))
+        for image in backups:
+            image.created_at -= missed * policy.interval_hours * HOUR
+            image.name = droplet.backup_name(image.created_at)
+
+    def _rotate_backups(self, droplet: Droplet, before: float) -> None:
+        for image in self._images_of(droplet, "backup"):
+            if image.created_at <= before and not image.pending():
+                self.delete_image(image)
+
+    def _back_up(self, droplet: Droplet, policy: BackupPolicy, now: float) -> list[Image]:
+        since = max(droplet.created_at, droplet.backed_up_at, now - policy.retention_days * DAY)
+        windows = [now] if policy.plan == "daily" else policy.windows(since, now)
+        times = [min(start + BACKUP_SECONDS, now) for start in windows]
+        droplet.backed_up_at = max([droplet.backed_up_at, *times])
+        if droplet.id in self.failing_backups:
+            return []
+        return [self._add_backup(droplet, time) for time in times]
+
+    def _add_backup(self, droplet: Droplet, now: float) -> Image:
         draw = Random(f"{self.seed}/{droplet.id}/{now}")  # noqa: S311
         image = self._new_image_of(droplet, droplet.backup_name(now), "backup", now, draw)
         self.add_image(image)

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from deployments.sandbox.account import Account, Action, Droplet, Image, Tag
+from deployments.sandbox.backup_policies import WINDOW_HOURS
 from deployments.sandbox.firewalls import Firewall
 from deployments.sandbox.regions import Region, Size
 from deployments.sandbox.ssh_keys import SshKey
+from deployments.sandbox.volumes import Volume, VolumeSnapshot
 from deployments.sandbox.vpcs import Vpc
 
 Body = dict[str, object]
-
-DAY = 24 * 3600
 
 
 def timestamp(seconds: float) -> str:
@@ -90,6 +90,37 @@ def snapshot_body(image: Image, now: float) -> Body:
     }
 
 
+def volume_snapshot_body(snapshot: VolumeSnapshot) -> Body:
+    """A snapshot of a volume, as `/v2/snapshots` lists it."""
+    return {
+        "id": snapshot.id,
+        "name": snapshot.name,
+        "created_at": timestamp(snapshot.created_at),
+        "regions": [snapshot.region],
+        "resource_id": snapshot.volume_id,
+        "resource_type": "volume",
+        "min_disk_size": snapshot.min_disk_size,
+        "size_gigabytes": snapshot.size_gigabytes,
+        "tags": snapshot.tags,
+    }
+
+
+def volume_body(volume: Volume, account: Account) -> Body:
+    """A volume."""
+    return {
+        "id": volume.id,
+        "name": volume.name,
+        "created_at": timestamp(volume.created_at),
+        "description": volume.description,
+        "droplet_ids": volume.droplet_ids,
+        "region": region_body(account.regions[volume.region]),
+        "size_gigabytes": volume.size_gigabytes,
+        "filesystem_type": "ext4",
+        "filesystem_label": "",
+        "tags": volume.tags,
+    }
+
+
 def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
     """A Droplet."""
     size = droplet.size
@@ -106,7 +137,7 @@ def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
         "kernel": None,
         "created_at": timestamp(droplet.created_at),
         "features": [
-            *(["backups"] if droplet.backup_hour is not None else []),
+            *_backups_feature(droplet),
             "private_networking",
             *droplet.options,
         ],
@@ -123,6 +154,26 @@ def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
         "vpc_uuid": droplet.vpc_uuid,
     }
     return body | _gpu(size)
+
+
+def backup_policy_record(droplet: Droplet, now: float) -> Body:
+    """The backup policy of a Droplet."""
+    policy = droplet.backup_policy
+    if policy is None:
+        return {"droplet_id": droplet.id, "backup_enabled": False}
+    weekday: Body = {"weekday": policy.weekday} if policy.weekday else {}
+    return {
+        "droplet_id": droplet.id,
+        "backup_enabled": True,
+        "backup_policy": {
+            "plan": policy.plan,
+            **weekday,
+            "hour": policy.hour,
+            "window_length_hours": WINDOW_HOURS,
+            "retention_period_days": policy.retention_days,
+        },
+        "next_backup_window": _next_backup_window(droplet, now),
+    }
 
 
 def tag_body(tag: Tag, base_url: str) -> Body:
@@ -248,9 +299,12 @@ def _ipv6(droplet: Droplet) -> Body:
 
 
 def _next_backup_window(droplet: Droplet, now: float) -> Body | None:
-    if droplet.backup_hour is None or droplet.status == "new":
+    if droplet.backup_policy is None or droplet.status == "new":
         return None
-    start = now - now % DAY + droplet.backup_hour * 3600
-    if start <= now:
-        start += DAY
-    return {"start": timestamp(start), "end": timestamp(start + 23 * 3600)}
+    start, end = droplet.backup_policy.next_window(now)
+    return {"start": timestamp(start), "end": timestamp(end)}
+
+
+def _backups_feature(droplet: Droplet) -> list[str]:
+    """`backups`, except on usage-based plans: https://github.com/digitalocean/terraform-provider-digitalocean/issues/1525."""
+    return ["backups"] if droplet.backup_policy and not droplet.backup_policy.is_usage_based else []

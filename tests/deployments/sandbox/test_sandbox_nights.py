@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import pytest
 
-from deployments.sandbox import Deletion, Droplet, Image, Sandbox
+from deployments.sandbox import BackupPolicy, Deletion, Droplet, Image, Sandbox
 from tests.deployments.sandbox.sandbox_clock import NOON, SandboxClock
 
 HOUR = 3600.0
@@ -77,6 +79,139 @@ def test_a_night_is_the_same_for_the_same_seed_and_no_id_is_given_twice(sandbox:
         assert [other.account.back_up_droplets(NOON + night * DAY) for night in range(12)] == mine
     ids = Counter(image.id for night in mine for image in night)
     assert set(ids.values()) == {1}
+
+
+# Other policies and failures
+
+
+def first_droplet(sandbox: Sandbox, policy: BackupPolicy) -> Droplet:
+    droplet = next(iter(sandbox.account.droplets.values()))
+    droplet.backup_policy = policy
+    return droplet
+
+
+def moments(sandbox: Sandbox, droplet: Droplet) -> list[str]:
+    return [
+        f"{datetime.fromtimestamp(each.created_at, UTC):%a %d %H:%M}" for each in images_of(sandbox, droplet, "backup")
+    ]
+
+
+def test_a_weekly_droplet_is_backed_up_in_the_window_of_its_weekday_only(sandbox: Sandbox) -> None:
+    droplet = first_droplet(sandbox, BackupPolicy.weekly(20, "FRI"))
+    new = [sandbox.account.back_up_droplets(NOON + night * DAY) for night in range(1, 15)]
+    assert [sum(image.droplet_id == droplet.id for image in night) for night in new] == [0, 0, 0, 1, 0, 0, 0] * 2
+    assert moments(sandbox, droplet)[-2:] == ["Fri 25 20:10", "Fri 02 20:10"]
+
+
+def test_weekly_backups_are_kept_for_four_weeks(sandbox: Sandbox) -> None:
+    droplet = first_droplet(sandbox, BackupPolicy.weekly(20, "FRI"))
+    for night in range(1, 71):
+        sandbox.account.back_up_droplets(NOON + night * DAY)
+    ages = [(NOON + 70 * DAY - image.created_at) / DAY for image in images_of(sandbox, droplet, "backup")]
+    assert [int(age) for age in ages] == [24, 17, 10, 3]
+
+
+@pytest.mark.parametrize("hours", [4, 6, 12])
+def test_a_usage_based_droplet_is_backed_up_in_each_window_since_the_last_night(sandbox: Sandbox, hours: int) -> None:
+    droplet = first_droplet(sandbox, BackupPolicy.usage_based(hours, retention_days=3))
+    sandbox.account.back_up_droplets(NOON)
+    new = sandbox.account.back_up_droplets(NOON + DAY)
+    times = [image.created_at for image in new if image.droplet_id == droplet.id]
+    assert times == [NOON + start * HOUR + 600 for start in range(hours, 24, hours)] + [NOON + DAY]
+    assert sandbox.account.back_up_droplets(NOON + DAY + 60)[0].droplet_id != droplet.id
+    for night in range(2, 10):
+        sandbox.account.back_up_droplets(NOON + night * DAY)
+    assert len(images_of(sandbox, droplet, "backup")) == 3 * 24 / hours
+
+
+def test_a_usage_based_droplet_has_no_older_backups_than_it_keeps_after_a_long_pause(sandbox: Sandbox) -> None:
+    droplet = first_droplet(sandbox, BackupPolicy.usage_based(12, retention_days=3))
+    sandbox.account.back_up_droplets(NOON + 60 * DAY)
+    ages = [NOON + 60 * DAY - image.created_at for image in images_of(sandbox, droplet, "backup")]
+    assert len(ages) == 6
+    assert max(ages) < 3 * DAY
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_first_backups_follow_the_generated_ones_without_a_gap(start: Callable[..., Sandbox], seed: int) -> None:
+    sandbox = start(droplets=24, seed=seed)
+    sandbox.account.back_up_droplets(NOON)
+    for droplet in sandbox.account.droplets.values():
+        policy = droplet.backup_policy
+        if policy and policy.plan != "daily":
+            windows = [policy.latest_window(image.created_at) for image in images_of(sandbox, droplet, "backup")]
+            assert windows == policy.windows(windows[0] - 1, NOON)
+
+
+def test_a_generated_account_gets_the_backups_of_all_its_policies(start: Callable[..., Sandbox]) -> None:
+    sandbox = start(droplets=16)
+    sandbox.account.back_up_droplets(NOON)
+    made = Counter(
+        image.droplet_id for day in range(1, 8) for image in sandbox.account.back_up_droplets(NOON + day * DAY)
+    )
+    for droplet in sandbox.account.droplets.values():
+        policy = droplet.backup_policy
+        assert made[droplet.id] == (7 * 24 / policy.interval_hours if policy else 0), policy
+
+
+@pytest.mark.parametrize("hour", range(0, 24, 4))
+@pytest.mark.parametrize("nights", [0, 9])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        BackupPolicy.daily,
+        lambda hour: BackupPolicy.weekly(hour, "TUE"),
+        lambda hour: BackupPolicy.usage_based(6, hour=hour),
+    ],
+)
+def test_after_failed_backups_there_is_none_since_the_latest_window_that_has_ended(
+    sandbox: Sandbox,
+    http: httpx.Client,
+    clock: SandboxClock,
+    policy: Callable[[int], BackupPolicy],
+    nights: int,
+    hour: int,
+) -> None:
+    droplet = first_droplet(sandbox, policy(hour))
+    assert droplet.backup_policy
+    for night in range(nights):
+        clock.now = NOON + night * DAY
+        sandbox.account.back_up_droplets(clock())
+    before = [image.id for image in images_of(sandbox, droplet, "backup")]
+    sandbox.account.fail_backups(droplet, clock())
+    left = images_of(sandbox, droplet, "backup")
+    newest, window = max(image.created_at for image in left), droplet.backup_policy.ended_window(clock())
+    assert window + 4 * HOUR <= clock()
+    assert window - droplet.backup_policy.interval_hours * HOUR - DAY <= newest < window
+    assert [image.id for image in left] == before
+    for body in listed(http, f"/v2/droplets/{droplet.id}/backups", "backups"):
+        assert body["name"] == f"{droplet.name} {body['created_at'][:10]}"
+
+
+def test_failing_backups_are_not_made_up_for_later(sandbox: Sandbox) -> None:
+    droplet = first_droplet(sandbox, BackupPolicy.usage_based(12, retention_days=7))
+    sandbox.account.fail_backups(droplet, NOON)
+    new = sandbox.account.back_up_droplets(NOON + DAY)
+    assert new
+    assert droplet.id not in {image.droplet_id for image in new}
+    sandbox.account.failing_backups.remove(droplet.id)
+    times = [
+        each.created_at for each in sandbox.account.back_up_droplets(NOON + 2 * DAY) if each.droplet_id == droplet.id
+    ]
+    assert times == [NOON + 36 * HOUR + 600, NOON + 2 * DAY]
+
+
+def test_the_backups_of_a_droplet_that_has_none_yet_can_fail(sandbox: Sandbox) -> None:
+    droplet = next(each for each in sandbox.account.droplets.values() if each.backup_policy is None)
+    droplet.backup_policy = BackupPolicy.daily()
+    sandbox.account.fail_backups(droplet, NOON)
+    assert droplet.id not in {image.droplet_id for image in sandbox.account.back_up_droplets(NOON + DAY)}
+
+
+def test_backups_that_are_not_enabled_cannot_fail(sandbox: Sandbox) -> None:
+    droplet = next(each for each in sandbox.account.droplets.values() if each.backup_policy is None)
+    with pytest.raises(ValueError, match=f"Droplet {droplet.id} are not enabled"):
+        sandbox.account.fail_backups(droplet, NOON)
 
 
 # Deletions
