@@ -36,13 +36,13 @@ unit: install-dev  ## the tests that need no Prefect server (a minute)
 test: install-dev  ## every test (minutes)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-bench: install-dev  ## what a run costs, measured against the sandbox (a quarter of an hour)
+bench: install-dev  ## what a run costs, measured against the sandbox (twenty minutes)
 	$(BIN)/python -m tests.benchmarks
 
 bench-start: install-dev  ## how long a command takes to its first request, with a temporary server (two minutes)
 	$(BIN)/python -m tests.benchmarks --start
 
-bench-fleet: install-dev  ## the same with 1,000 Droplets (a quarter of an hour)
+bench-fleet: install-dev  ## the same with 1,000 Droplets (half an hour)
 	$(BIN)/python -m tests.benchmarks --fleet
 
 bench-workers: install-dev  ## the same with three processes on one token (a quarter of an hour)

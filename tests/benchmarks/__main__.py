@@ -11,6 +11,7 @@ from statistics import median
 import cyclopts
 
 from deployments.sandbox import Sandbox
+from flows.parameters import Source
 from tasks.distributed_rate_limit import SLOTS_PER_REQUEST
 from tests.benchmarks.measure import ROOT, Measurement, measure
 from tests.benchmarks.picture import draw_requests
@@ -35,6 +36,7 @@ FEW_SPEED, FLEET_SPEED = 20, 10
 QUOTA_GONE_FOR_SECONDS = 20 * 60
 HOURLY_LIMIT = 5000
 STARTS = 5
+SNAPSHOTS = "this project, with snapshots as the source"
 
 app = cyclopts.App(name="python -m tests.benchmarks", version_flags=[])
 
@@ -67,6 +69,8 @@ def bench_few() -> list[Goal]:
     with Sandbox(droplets=FEW, speed=FEW_SPEED) as sandbox:
         alone = run(sandbox, "this project", FEW)
     with Sandbox(droplets=FEW, speed=FEW_SPEED) as sandbox:
+        taking = run(sandbox, SNAPSHOTS, FEW, source="snapshots")
+    with Sandbox(droplets=FEW, speed=FEW_SPEED) as sandbox:
         sandbox.neighbour(per_minute=100)
         beside = run(sandbox, "this project, beside a neighbour with 100 requests a minute", FEW)
     with Sandbox(droplets=FEW, speed=FEW_SPEED) as sandbox:
@@ -85,13 +89,14 @@ def bench_few() -> list[Goal]:
         at_most("makespan over the best possible, 20 Droplets", 1.05, alone.stretch, "{:.3f}".format),
         exactly("transfers lost", 0, alone.actions - alone.finished),
         exactly("transfers started twice", 0, alone.duplicates),
+        *snapshot_goals(taking, 1.20),
         exactly("beside a neighbour: transfers lost", 0, beside.actions - beside.finished),
         at_most("beside a neighbour: 429s per request", 0.01, beside.too_many / beside.requests, "{:.4f}".format),
         exactly("quota gone: 429s", 1, late.too_many),
         exactly("quota gone: requests until the reset", 1, requests_until(late, reset_at)),
         exactly("quota gone: transfers lost", 0, late.actions - late.finished),
     ]
-    text = f"{goals_table(goals)}\n\n{runs_table([alone, beside, late, *others])}"
+    text = f"{goals_table(goals)}\n\n{runs_table([alone, taking, beside, late, *others])}"
     write_section(f"{FEW} Droplets", "make bench", text)
     draw_requests([alone, *(each for each in others if each.droplets == FEW)], FOLDER / "requests.png")
     say(text)
@@ -102,6 +107,8 @@ def bench_fleet() -> list[Goal]:
     """1,000 Droplets."""
     with Sandbox(droplets=FLEET, speed=FLEET_SPEED) as sandbox:
         alone = run(sandbox, "this project", FLEET)
+    with Sandbox(droplets=FLEET, speed=FLEET_SPEED) as sandbox:
+        taking = run(sandbox, SNAPSHOTS, FLEET, source="snapshots")
     per_action = 1000 * alone.cpu_seconds / alone.actions
     goals = [
         at_most("requests per finished action, 1,000 Droplets", 1.10, alone.requests_per_action),
@@ -109,10 +116,11 @@ def bench_fleet() -> list[Goal]:
         at_most("makespan over the best possible, 1,000 Droplets", 1.10, alone.stretch, "{:.3f}".format),
         exactly("actions lost", 0, alone.actions - alone.finished),
         exactly("transfers started twice", 0, alone.duplicates),
+        *snapshot_goals(taking, 1.10),
         at_most("CPU of the flow's process per action, ms", 15, per_action, "{:.1f}".format),
         at_most("peak memory of the flow's process, MiB", 400, alone.memory_mib, "{:.0f}".format),
     ]
-    text = f"{goals_table(goals)}\n\n{runs_table([alone])}"
+    text = f"{goals_table(goals)}\n\n{runs_table([alone, taking])}"
     write_section(f"{FLEET:,} Droplets", "make bench-fleet", text)
     say(text)
     return goals
@@ -193,10 +201,21 @@ def bench_restore() -> list[Goal]:
     return goals
 
 
-def run(sandbox: Sandbox, name: str, droplets: int) -> Measurement:
+def snapshot_goals(taking: Measurement, requests_per_action: float) -> list[Goal]:
+    """The goals of a run that takes snapshots and copies those."""
+    source = "snapshots as the source"
+    return [
+        at_most(f"{source}: requests per finished action", requests_per_action, taking.requests_per_action),
+        exactly(f"{source}: 429s", 0, taking.too_many),
+        exactly(f"{source}: actions lost", 0, taking.actions - taking.finished),
+        exactly(f"{source}: actions started twice", 0, taking.duplicates),
+    ]
+
+
+def run(sandbox: Sandbox, name: str, droplets: int, source: Source = "backups") -> Measurement:
     """Measure one run."""
     say(f"{name}: {droplets} Droplets, {sandbox.speed:g} times as fast as life")
-    return measure(sandbox, droplets=droplets, name=name, folder=_folder(name))
+    return measure(sandbox, droplets=droplets, name=name, folder=_folder(name), source=source)
 
 
 def requests_until(measurement: Measurement, moment: float) -> int:

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import RequestLog, Sandbox
+from flows.parameters import Source
 from tests.benchmarks.ideal import Job, best_makespan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +33,7 @@ class Measurement:
         too_many: How many of them were answered with 429.
         makespan: Seconds from the first POST to the answer that showed the last transfer done.
         best_makespan: The same with every duration known.
+        protected: How many Droplets have a copy that the run made; 0 if it was not counted.
         duplicates: Transfers that were started although they ran or were done.
         cpu_seconds: Of the flow's process, in real seconds.
         memory_mib: Peak memory of the flow's process.
@@ -46,6 +49,7 @@ class Measurement:
     too_many: int
     makespan: float
     best_makespan: float
+    protected: int = 0
     duplicates: int = 0
     cpu_seconds: float = 0.0
     memory_mib: float = 0.0
@@ -58,12 +62,17 @@ class Measurement:
         return self.requests / max(self.finished, 1)
 
     @property
+    def requests_per_droplet(self) -> float:
+        """What the night of each protected Droplet has cost."""
+        return self.requests / self.protected if self.protected else float("nan")
+
+    @property
     def stretch(self) -> float:
         """How much longer it took than the best possible."""
         return self.makespan / self.best_makespan if self.best_makespan else float("nan")
 
 
-def measure(sandbox: Sandbox, *, droplets: int, name: str, folder: Path) -> Measurement:
+def measure(sandbox: Sandbox, *, droplets: int, name: str, folder: Path, source: Source = "backups") -> Measurement:
     """Run `replicate_backups` through a Prefect server of its own, on a sandbox that was started for it.
 
     Args:
@@ -71,15 +80,17 @@ def measure(sandbox: Sandbox, *, droplets: int, name: str, folder: Path) -> Meas
         droplets: How many Droplets it has.
         name: What to call the run.
         folder: Where Prefect's server keeps its files.
+        source: What is copied: the newest backups, or snapshots that the run takes.
 
     Returns:
         What the sandbox has seen.
     """
     with prefect_server(folder) as ui:
-        cpu_seconds, memory_mib = _run_flow({**sandbox.environment(), "PREFECT_API_URL": f"{ui}/api"}, folder)
+        environment = {**sandbox.environment(), "PREFECT_API_URL": f"{ui}/api"}
+        cpu_seconds, memory_mib = _run_flow(environment, folder, source)
     account, record = sandbox.account, sandbox.record
     regions = sum(region.takes_images for region in account.regions.values())
-    with_backups = sum(
+    protected = sum(
         any(
             account.images[each].droplet_id and "prefect:replicated" in account.images[each].tags
             for each in droplet.image_ids
@@ -96,18 +107,20 @@ def measure(sandbox: Sandbox, *, droplets: int, name: str, folder: Path) -> Meas
         speed=sandbox.speed,
         name=name,
         droplets=droplets,
-        # A conversion and a transfer to each region but the image's own.
-        actions=with_backups * regions,
+        # A conversion or a snapshot, and a transfer to each region but the image's own.
+        actions=protected * regions,
+        protected=protected,
         finished=len(finished),
         cpu_seconds=cpu_seconds,
         memory_mib=memory_mib,
+        droplet_of={each.id: each.droplet_id for each in account.images.values()} if source == "snapshots" else {},
     )
 
 
-def _run_flow(environment: Mapping[str, str], folder: Path) -> tuple[float, float]:
+def _run_flow(environment: Mapping[str, str], folder: Path, source: Source) -> tuple[float, float]:
     with (folder / "flow.log").open("wb") as log:
         flow = subprocess.Popen(
-            [sys.executable, "-m", "flows.replicate_backups"],
+            [sys.executable, "-m", "flows.replicate_backups", "--source", source],
             env={
                 **clean_environment(folder),
                 **environment,
@@ -132,8 +145,10 @@ def record_of(
     droplets: int,
     actions: int,
     finished: int,
+    protected: int = 0,
     cpu_seconds: float = 0.0,
     memory_mib: float = 0.0,
+    droplet_of: Mapping[int, int | None] = MappingProxyType({}),
 ) -> Measurement:
     """Read a run's costs off the sandbox's record.
 
@@ -144,8 +159,10 @@ def record_of(
         droplets: How many Droplets there are.
         actions: Conversions and transfers that were to be done.
         finished: How many of them were.
+        protected: As in `Measurement`.
         cpu_seconds: Of the flow's process.
         memory_mib: Of the flow's process.
+        droplet_of: The Droplet of each snapshot that was taken, by image.
 
     Returns:
         The measurement.
@@ -160,7 +177,8 @@ def record_of(
         requests=len(record.requests),
         too_many=record.rate_limited(),
         makespan=(record.requests[-1].at - first_post) * speed,
-        best_makespan=best_makespan(_jobs(record, speed), API_LIMITS),
+        best_makespan=best_makespan(_jobs(record, speed, droplet_of), API_LIMITS),
+        protected=protected,
         duplicates=len(record.duplicate_transfers()),
         cpu_seconds=cpu_seconds,
         memory_mib=memory_mib,
@@ -169,12 +187,13 @@ def record_of(
     )
 
 
-def _jobs(record: RequestLog, speed: float) -> list[Job]:
-    jobs: dict[int, Job] = {}
+def _jobs(record: RequestLog, speed: float, droplet_of: Mapping[int, int | None]) -> list[Job]:
+    """The conversion or snapshot of each image, and its transfers."""
+    jobs: dict[int | None, Job] = {}
     for action in record.actions:
-        job = jobs.get(action.resource_id, Job(None, ()))
+        key = droplet_of.get(action.resource_id, action.resource_id)
+        job = jobs.get(key, Job(None, ()))
         seconds = (action.ends_at - action.started_at) * speed
-        jobs[action.resource_id] = (
-            Job(seconds, job.transfers) if action.type == "convert" else Job(job.conversion, (*job.transfers, seconds))
-        )
+        first = action.type in ("convert", "snapshot")
+        jobs[key] = Job(seconds, job.transfers) if first else Job(job.conversion, (*job.transfers, seconds))
     return list(jobs.values())

@@ -139,6 +139,7 @@ async def copy_everywhere(
         droplets=droplets,
         actions=len(rows) + plan.conversions + (len(taking.plan.missing) if taking else 0) - there,
         finished=sum(action.status == "completed" for action in world.record.actions),
+        droplet_of={each.id: each.droplet_id for each in world.account.images.values()} if taking else {},
     )
     seconds = {action.id: action.ends_at - action.started_at for action in world.record.actions}
     late = [row.seconds - seconds[row.action_id] for row in rows.values() if row.seconds and row.action_id]

@@ -46,13 +46,15 @@ def exactly(measure: str, wanted: int, value: int) -> Goal:
 
 def runs_table(measurements: Sequence[Measurement]) -> str:
     """Lay runs out for comparison."""
-    lines = [
-        "| run | Droplets | actions | finished | lost | requests | per action | 429s | hours | over best |",
-        "|" + " --- |" * 10,
-    ]
+    titles = (
+        "run, Droplets, actions, finished, lost, requests, per action, per protected Droplet, 429s, hours, over best"
+    )
+    lines = [f"| {titles.replace(', ', ' | ')} |", "|" + " --- |" * 11]
     lines += [
         f"| {each.name} | {each.droplets:,} | {each.actions:,} | {each.finished:,} | {each.actions - each.finished:,} "
-        f"| {each.requests:,} | {each.requests_per_action:.2f} | {each.too_many:,} | {each.makespan / 3600:.2f} "
+        f"| {each.requests:,} | {each.requests_per_action:.2f} "
+        f"| {f'{each.requests_per_droplet:.1f}' if each.protected else '-'} "
+        f"| {each.too_many:,} | {each.makespan / 3600:.2f} "
         # To be quick is no merit where something was lost.
         f"| {f'{each.stretch:.3f}' if each.finished == each.actions else '-'} |"
         for each in measurements

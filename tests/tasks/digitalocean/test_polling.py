@@ -155,14 +155,22 @@ def test_actions_that_block_other_work_are_polled_more_often() -> None:
     assert interval(cadence, pending_action(age=60)) > 60
 
 
-@given(age=AGES, gigabytes=SIZES)
-def test_an_action_as_old_as_others_were_at_their_end_is_polled_soon(age: float, gigabytes: float | None) -> None:
+@given(age=AGES, gigabytes=st.floats(0, 500))
+def test_an_action_as_old_as_others_were_at_their_end_is_polled_soon(age: float, gigabytes: float) -> None:
     cadence = Cadence(SHORTEST, LONGEST)
     cadence.learn(pending_action(gigabytes=2), 20.0)
     typical = cadence.typical("transfer", gigabytes)
     assert typical is not None
     soon = max(typical - age, OVERDUE_PART_OF_AGE * age, SHORTEST)
     assert interval(cadence, pending_action(age=age, gigabytes=gigabytes)) < soon + 1e-6
+
+
+@given(age=AGES)
+def test_without_a_known_size_what_others_took_does_not_matter(age: float) -> None:
+    cadence = Cadence(SHORTEST, LONGEST)
+    before = interval(cadence, pending_action(age=age))
+    cadence.learn(pending_action(gigabytes=2), 20.0)
+    assert interval(cadence, pending_action(age=age)) == before
 
 
 def test_an_unlisted_action_is_polled_when_its_age_has_doubled() -> None:
