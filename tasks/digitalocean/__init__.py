@@ -23,6 +23,8 @@ from tasks.digitalocean.errors import (
 from tasks.digitalocean.models import (
     AccountInfo,
     Action,
+    BackupPolicy,
+    BackupWindow,
     ConvertImage,
     CreateDroplet,
     Droplet,
@@ -36,6 +38,7 @@ from tasks.digitalocean.models import (
     SshKey,
     TagName,
     TransferImage,
+    Volume,
     Vpc,
 )
 from tasks.digitalocean.settings import Settings, load_settings
@@ -45,6 +48,8 @@ __all__ = [
     "APIError",
     "AccountInfo",
     "Action",
+    "BackupPolicy",
+    "BackupWindow",
     "ConfigurationError",
     "Connection",
     "ConvertImage",
@@ -77,6 +82,7 @@ __all__ = [
     "UnprocessableEntity",
     "Usage",
     "UsageCounter",
+    "Volume",
     "Vpc",
     "connection_for",
     "deadline",

@@ -33,6 +33,7 @@ from tasks.digitalocean.models import (
     TAG_PATTERN,
     AccountInfo,
     Action,
+    BackupPolicy,
     CreateDroplet,
     Droplet,
     Firewall,
@@ -42,6 +43,7 @@ from tasks.digitalocean.models import (
     Snapshot,
     SshKey,
     Tag,
+    Volume,
     Vpc,
 )
 from tasks.digitalocean.pagination import FeedPage, Paging, Skip, feed_page
@@ -54,6 +56,8 @@ LARGEST_PAGE = 200
 # Images per request that tags them. The documented API has no limit; this keeps requests small.
 IMAGES_PER_TAGGING = 500
 FIRST_PAUSE_SECONDS = 0.5
+# Of lists that a report can do without.
+OPTIONAL_RETRIES = 2
 # The tries last longer than the minute in which the limit for SSH keys is free again.
 SSH_KEY_PAUSE_SECONDS, SSH_KEY_TRIES = 10.0, 7
 
@@ -208,6 +212,18 @@ class DigitalOceanClient:
     async def list_droplet_actions(self, droplet_id: int) -> list[Action]:
         """List the actions on a Droplet."""
         return await self._all(Paging(Action, "actions"), f"{droplet_path(droplet_id)}/actions")
+
+    async def list_backup_policies(self) -> list[BackupPolicy]:
+        """List when Droplets are backed up; skips entries that cannot be read."""
+        paging = Paging(BackupPolicy, "policies", Skip.ANY, key_as="droplet_id")
+        policies = await self._all(paging, "/v2/droplets/backups/policies", retries=OPTIONAL_RETRIES)
+        return list({policy.droplet_id: policy for policy in policies}.values())
+
+    async def list_volumes(self) -> list[Volume]:
+        """List the block storage volumes; skips entries that cannot be read."""
+        paging = Paging(Volume, "volumes", Skip.ANY)
+        volumes = await self._all(paging, "/v2/volumes", retries=OPTIONAL_RETRIES)
+        return list({volume.id: volume for volume in volumes}.values())
 
     async def list_sizes(self) -> list[Size]:
         """List the sizes of Droplets."""
