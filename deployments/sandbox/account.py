@@ -28,6 +28,8 @@ BACKUPS_KEPT_SECONDS = 7 * 86400.0
 LOOPBACK = "127.0.0.1"
 PUBLIC_PREFIXES = ("198.51.100", "192.0.2", *(f"198.18.{third}" for third in range(256)))
 """The first three octets of new public addresses: reserved for documentation, and then for benchmarks."""
+SNAPSHOT_SECONDS_PER_GIGABYTE = (50, 70)
+"""What 98 % of a million snapshots took: https://snapshooter.io/blog/how-long-does-a-digitalocean-snapshot-take"""
 FIREWALL_SECONDS = 5.0
 """How long it takes until a firewall's change is in effect."""
 
@@ -55,8 +57,8 @@ class Action:
     listed_at: float
     fate: Fate = Fate()
     status: ActionStatus = "in-progress"
-    name: str = ""
-    """The name of the snapshot that it takes."""
+    snapshot: Image | None = None
+    """The snapshot that it takes, which is in the account once it has completed."""
 
     @property
     def completed_at(self) -> float | None:
@@ -268,6 +270,7 @@ class Account:
         """Every firewall that the client deleted, oldest deletion first."""
         self._feed: list[Action] = []
         self._running: list[tuple[float, int, Action]] = []
+        self._appearing: list[tuple[float, int, Image]] = []
         self._last_action_id = 2_048_000_000
         self._last_image_id = 0
         self._last_droplet_id = 0
@@ -276,7 +279,7 @@ class Account:
         self._advancing = threading.Lock()
 
     def advance(self, now: float) -> None:
-        """Finish every action that is due, and remove every destroyed Droplet whose time has come.
+        """Finish every action, show every snapshot, and remove every destroyed Droplet whose time has come.
 
         Args:
             now: The time, in Unix seconds.
@@ -284,6 +287,8 @@ class Account:
         with self._advancing:
             while self._running and self._running[0][0] <= now:
                 self._finish(heapq.heappop(self._running)[2])
+            while self._appearing and self._appearing[0][0] <= now:
+                self.add_image(heapq.heappop(self._appearing)[2])
             for droplet in [droplet for droplet in self._leaving if droplet.leaves_at <= now]:
                 self._leaving.remove(droplet)
                 self.delete_droplet(droplet)
@@ -309,25 +314,42 @@ class Account:
         Returns:
             The action, in progress.
         """
-        return self._start(image, kind, region, now=now, seconds=self._seconds_for(image, kind, region), fate=fate)
+        seconds = self._seconds_for(image, kind, region)
+        return self._start(image, kind, region, now=now, seconds=seconds, fate=fate)
 
-    def start_on_droplet(
-        self, droplet: Droplet, kind: str, now: float, fate: Fate | None = None, *, name: str = ""
-    ) -> Action:
-        """Start an action on a Droplet that the API's rules allow.
+    def take_snapshot(self, droplet: Droplet, name: str, now: float, fate: Fate | None = None) -> Action:
+        """Start to take a snapshot of a Droplet that the API's rules allow.
 
         Args:
             droplet: The Droplet.
-            kind: `create` or `snapshot`.
-            now: The time, in Unix seconds.
-            fate: How it will end.
             name: The name of the snapshot.
+            now: The time, in Unix seconds.
+            fate: How the action will end.
 
         Returns:
             The action, in progress.
         """
-        seconds = self._seconds_on(droplet, kind)
-        return self._start(droplet, kind, droplet.region, now=now, seconds=seconds, fate=fate, name=name)
+        attempt = sum(1 for action in droplet.actions if action.type == "snapshot")
+        draw = Random(f"{self.seed}/{droplet.id}/snapshot/{attempt}")  # noqa: S311
+        # The example of https://docs.digitalocean.com/reference/api/digitalocean/#operation/snapshots_get was created
+        # two seconds after the time in its name: `created_at` is when the action started, not when it completed.
+        snapshot = self._new_image_of(droplet, name, "snapshot", now, draw)
+        seconds = snapshot.size_gigabytes * draw.uniform(*SNAPSHOT_SECONDS_PER_GIGABYTE)
+        return self._start(droplet, "snapshot", droplet.region, now=now, seconds=seconds, fate=fate, snapshot=snapshot)
+
+    def keep_busy(self, droplet: Droplet, now: float, seconds: float, kind: str = "backup") -> Action:
+        """Start an action on a Droplet that is not the client's: while it is in progress, others are refused.
+
+        Args:
+            droplet: The Droplet.
+            now: The time, in Unix seconds.
+            seconds: How long it takes, divided by the speed.
+            kind: Its type, such as `backup`, `resize` or `power_off`; it changes nothing about the Droplet.
+
+        Returns:
+            The action, in progress.
+        """
+        return self._start(droplet, kind, droplet.region, now=now, seconds=seconds, fate=None, by_client=False)
 
     def create_droplet(self, name: str, plan: DropletPlan, now: float, fate: Fate | None = None) -> Droplet:
         """Create a Droplet that the API's rules allow.
@@ -361,7 +383,8 @@ class Account:
         self.add_droplet(droplet)
         for tag in plan.tags:
             self.tag(self.tag_named(tag), "droplet", droplet)
-        self.start_on_droplet(droplet, "create", now, fate)
+        seconds = self._creation_seconds(name, plan.region)
+        self._start(droplet, "create", plan.region, now=now, seconds=seconds, fate=fate)
         self.created.append(DropletRecord.of(droplet, now))
         return droplet
 
@@ -384,7 +407,7 @@ class Account:
     def lose_region(self, slug: str) -> None:
         """Let a region go dark: images are gone from it, actions there end in error, its Droplets are still listed."""
         self.regions[slug] = replace(self.regions[slug], available=False, sizes=())
-        for image in self.images.values():
+        for image in (*self.images.values(), *(image for _, _, image in self._appearing)):
             image.regions.pop(slug, None)
         nowhere = {image.id for image in self.images.values() if not image.regions}
         for _, _, action in self._running:
@@ -447,7 +470,8 @@ class Account:
         """Add an image to the account and to its Droplet."""
         self.images[image.id] = image
         self._last_image_id = max(self._last_image_id, image.id)
-        if image.droplet_id is not None:
+        # The Droplet of a snapshot that was slow to appear may be gone.
+        if image.droplet_id in self.droplets:
             self.droplets[image.droplet_id].image_ids.append(image.id)
 
     def add_droplet(self, droplet: Droplet) -> None:
@@ -496,22 +520,24 @@ class Account:
         return [self._back_up(droplet, now) for droplet in backed_up]
 
     def _back_up(self, droplet: Droplet, now: float) -> Image:
-        return self._add_image_of(droplet, droplet.backup_name(now), "backup", now)
+        draw = Random(f"{self.seed}/{droplet.id}/{now}")  # noqa: S311
+        image = self._new_image_of(droplet, droplet.backup_name(now), "backup", now, draw)
+        self.add_image(image)
+        return image
 
-    def _add_image_of(self, droplet: Droplet, name: str, kind: ImageType, now: float) -> Image:
-        image = Image(
-            id=self._last_image_id + 1,
+    def _new_image_of(self, droplet: Droplet, name: str, kind: ImageType, now: float, draw: Random) -> Image:
+        self._last_image_id += 1
+        return Image(
+            id=self._last_image_id,
             name=name,
             type=kind,
             regions={droplet.region: 0.0},
             created_at=now,
             min_disk_size=droplet.size.disk,
-            size_gigabytes=droplet.draw_image_size(Random(f"{self.seed}/{droplet.id}/{now}")),  # noqa: S311
+            size_gigabytes=droplet.draw_image_size(draw),
             distribution=droplet.base_image.distribution,
             droplet_id=droplet.id,
         )
-        self.add_image(image)
-        return image
 
     def _images_of(self, droplet: Droplet, kind: ImageType) -> list[Image]:
         return [self.images[image_id] for image_id in droplet.image_ids if self.images[image_id].type == kind]
@@ -537,16 +563,17 @@ class Account:
         now: float,
         seconds: float,
         fate: Fate | None,
-        name: str = "",
+        snapshot: Image | None = None,
+        by_client: bool = True,
     ) -> Action:
         fate = fate or Fate()
         ends_at = now + seconds / self.speed if fate.ends else math.inf
         resource_type: Literal["image", "droplet"] = "image" if isinstance(resource, Image) else "droplet"
-        action = self._add_action(
-            kind, resource.id, resource_type, region, started_at=now, ends_at=ends_at, fate=fate, name=name
-        )
+        action = self._add_action(kind, resource.id, resource_type, region, started_at=now, ends_at=ends_at, fate=fate)
+        action.snapshot = snapshot
         resource.actions.append(action)
-        self.started.append(action)
+        if by_client:
+            self.started.append(action)
         if fate.ends:
             with self._advancing:
                 heapq.heappush(self._running, (ends_at, action.id, action))
@@ -562,13 +589,10 @@ class Account:
         started_at: float,
         ends_at: float,
         fate: Fate,
-        name: str = "",
     ) -> Action:
         self._last_action_id += 1
         number, listed_at = self._last_action_id, started_at + self.behavior.feed_lag_seconds / self.speed
-        action = Action(
-            number, kind, resource_id, resource_type, region, started_at, ends_at, listed_at, fate, name=name
-        )
+        action = Action(number, kind, resource_id, resource_type, region, started_at, ends_at, listed_at, fate)
         self.actions[action.id] = action
         if fate.listed:
             self._feed.append(action)
@@ -582,15 +606,9 @@ class Account:
             return draw.uniform(20, 60)
         return image.size_gigabytes * draw.uniform(60, 120)
 
-    def _seconds_on(self, droplet: Droplet, kind: str) -> float:
-        if kind == "create":
-            what = droplet.name, droplet.region
-            attempt = sum(1 for record in self.created if (record.name, record.region) == what)
-            draw = Random(f"{self.seed}/create/{droplet.name}/{droplet.region}/{attempt}")  # noqa: S311
-            return draw.uniform(20, 60)
-        attempt = sum(1 for action in droplet.actions if action.type == kind)
-        draw = Random(f"{self.seed}/{droplet.id}/{kind}/{attempt}")  # noqa: S311
-        return draw.uniform(30, 180)
+    def _creation_seconds(self, name: str, region: str) -> float:
+        attempt = sum(1 for record in self.created if (record.name, record.region) == (name, region))
+        return Random(f"{self.seed}/create/{name}/{region}/{attempt}").uniform(20, 60)  # noqa: S311
 
     def _finish(self, action: Action) -> None:
         action.status = action.fate.outcome
@@ -619,5 +637,6 @@ class Account:
             return
         if action.type == "create":
             droplet.status = "active"
-        else:
-            self._add_image_of(droplet, action.name, "snapshot", action.ends_at)
+        if action.snapshot:
+            shown_at = action.ends_at + self.behavior.lag_seconds / self.speed
+            heapq.heappush(self._appearing, (shown_at, action.id, action.snapshot))

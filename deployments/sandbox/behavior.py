@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 
@@ -14,12 +15,12 @@ class Behavior:
         taggable_backups: Whether a backup can be tagged before it is a snapshot; if not, tagging returns 422.
         duplicate_transfers: Whether a second transfer of an image to the same region is accepted while the first is in
             progress.
-        lag_seconds: How long an image's `regions` and `type` lag behind the status of its action.
+        lag_seconds: How long an image's `regions` and `type`, and new snapshots, lag behind the status of the action.
         feed_lag_seconds: How long after its start an action appears in `/v2/actions`.
         lock_seconds: How long after its conversion an image refuses other actions.
         max_per_page: The maximum of `per_page`.
         out_of_scope: Paths that the token's scopes do not cover, such as `/v2/actions`, or pairs of method and path,
-            such as `("POST", "/v2/droplets")`: they return 403.
+            such as `("POST", "/v2/droplets/*/actions")`, where `*` stands for anything: they return 403.
         reachable_droplets: Whether new Droplets have the public address 127.0.0.1; if not, theirs leads nowhere.
     """
 
@@ -34,4 +35,5 @@ class Behavior:
 
     def is_out_of_scope(self, method: str, path: str) -> bool:
         """Whether the token's scopes do not cover a request."""
-        return path in self.out_of_scope or (method, path) in self.out_of_scope
+        pairs = ((None, each) if isinstance(each, str) else each for each in self.out_of_scope)
+        return any(asked in (None, method) and fnmatchcase(path, pattern) for asked, pattern in pairs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-STARTS_AN_ACTION = re.compile(r"/v2/images/[^/]+/actions")
+STARTS_AN_ACTION = re.compile(r"/v2/(images|droplets)/[^/]+/actions")
 LISTS_OF_EVERYONE = re.compile(r"/v2/(actions|snapshots)")
 """Lists with entries for all kinds of resources."""
 CREATES_DROPLETS = re.compile(r"/v2/droplets")
@@ -73,7 +73,7 @@ LIMIT_FAULTS = frozenset(
 """Injected 429s. Like real ones, they do not count as requests."""
 
 ACTION_FAULTS = frozenset({FaultKind.ACTION_ERRORED, FaultKind.ACTION_ENDLESS, FaultKind.ACTION_UNLISTED})
-"""Faults of an accepted action on an image; they apply only to the POST that starts it."""
+"""Faults of an accepted action on an image or a Droplet; they apply only to the POST that starts it."""
 
 CREATE_FAULTS = frozenset({FaultKind.NO_CAPACITY, FaultKind.CREATE_ERRORED, FaultKind.CREATE_ENDLESS})
 """Faults that apply only to the POST that creates Droplets."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from deployments.sandbox.account import Droplet
 from deployments.sandbox.bodies import action_body
 from deployments.sandbox.endpoints.call import Call, find
 from deployments.sandbox.endpoints.droplets import droplet_named
 from deployments.sandbox.errors import not_found, unprocessable
 from deployments.sandbox.responses import ResponseBody, json_response
 from deployments.sandbox.rules import why_not_snapshot
+
+LONGEST_NAME = 255
 
 
 def list_droplet_actions(call: Call) -> ResponseBody:
@@ -26,13 +29,25 @@ def get_droplet_action(call: Call) -> ResponseBody:
 
 def post_droplet_action(call: Call) -> ResponseBody:
     """`POST /v2/droplets/{droplet_id}/actions`: only `snapshot`."""
-    droplet, name = droplet_named(call), call.body_field("name")
+    droplet = droplet_named(call)
     if call.body_field("type") != "snapshot":
         raise unprocessable("Type is invalid. It must be one of: snapshot.")
-    if name is not None and not isinstance(name, str):
-        raise unprocessable("name must be a string.")
+    name = _name(call, droplet)
     if reason := why_not_snapshot(droplet, call.account.regions[droplet.region]):
         raise unprocessable(reason)
-    name = name or f"{droplet.name}-{int(call.now)}"
-    action = call.account.start_on_droplet(droplet, "snapshot", call.now, call.fate, name=name)
+    action = call.account.take_snapshot(droplet, name, call.now, call.fate)
     return json_response(201, {"action": action_body(action, call.account)})
+
+
+def _name(call: Call, droplet: Droplet) -> str:
+    """The name of a snapshot; without one, the Droplet's name and the time in milliseconds.
+
+    The default is that of https://docs.digitalocean.com/reference/api/digitalocean/#operation/snapshots_get; that there
+    is a longest name, and which, is a guess.
+    """
+    name = call.body_field("name")
+    if name is not None and not isinstance(name, str):
+        raise unprocessable("name must be a string.")
+    if name and len(name) > LONGEST_NAME:
+        raise unprocessable(f"Name is too long (maximum is {LONGEST_NAME} characters).")
+    return name or f"{droplet.name}-{int(call.now * 1000)}"

@@ -9,6 +9,7 @@ import httpx
 from deployments.sandbox import Image, Sandbox
 
 LONGEST_CREATION_SECONDS = 60
+LONGEST_SNAPSHOT_SECONDS = 30 * 70
 
 
 def backup(sandbox: Sandbox, region: str = "nyc3") -> Image:

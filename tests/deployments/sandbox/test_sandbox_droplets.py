@@ -222,30 +222,6 @@ def test_droplets_are_destroyed_by_tag(http: httpx.Client, sandbox: Sandbox, clo
     assert http.delete("/v2/droplets").status_code == 422
 
 
-def test_a_snapshot_is_taken_in_the_droplets_region(client: Any, sandbox: Sandbox, clock: SandboxClock) -> None:
-    droplet = client.droplets.list(name="db-01")["droplets"][0]
-    action = client.droplet_actions.post(droplet["id"], {"type": "snapshot", "name": "before"})["action"]
-    assert (action["type"], action["resource_type"], action["region_slug"]) == ("snapshot", "droplet", "nyc3")
-    assert client.droplets.get(droplet["id"])["droplet"]["snapshot_ids"] == []
-    clock.move(180)
-    assert client.droplet_actions.get(droplet["id"], action["id"])["action"]["status"] == "completed"
-    (snapshot_id,) = client.droplets.get(droplet["id"])["droplet"]["snapshot_ids"]
-    snapshot = client.snapshots.get(snapshot_id)["snapshot"]
-    assert (snapshot["name"], snapshot["regions"], snapshot["min_disk_size"]) == ("before", ["nyc3"], droplet["disk"])
-    assert snapshot["resource_id"] == str(droplet["id"])
-
-
-def test_the_actions_of_a_droplet_are_listed_newest_first_and_are_in_the_feed(client: Any, clock: SandboxClock) -> None:
-    droplet = client.droplets.list(name="web-01")["droplets"][0]
-    action = client.droplet_actions.post(droplet["id"], {"type": "snapshot"})["action"]
-    assert [one["type"] for one in client.droplet_actions.list(droplet["id"])["actions"]] == [
-        "snapshot", "snapshot", "create",
-    ]  # fmt: skip
-    assert client.actions.list()["actions"][0] == action
-    other = client.droplets.list(name="db-01")["droplets"][0]
-    assert client.droplet_actions.get(other["id"], action["id"])["id"] == "not_found"
-
-
 def test_a_droplet_has_one_action_at_a_time(http: httpx.Client, clock: SandboxClock) -> None:
     new, snapshot = created(http), {"type": "snapshot", "name": "now"}
     path = f"/v2/droplets/{new['id']}/actions"
@@ -256,31 +232,12 @@ def test_a_droplet_has_one_action_at_a_time(http: httpx.Client, clock: SandboxCl
     assert http.delete(f"/v2/droplets/{new['id']}").json()["message"] == PENDING
 
 
-@pytest.mark.parametrize("body", [{"type": "resize"}, {}, {"type": "snapshot", "name": 7}])
-def test_other_actions_on_droplets_are_refused(http: httpx.Client, sandbox: Sandbox, body: object) -> None:
-    droplet_id = next(iter(sandbox.account.droplets))
-    assert http.post(f"/v2/droplets/{droplet_id}/actions", json=body).status_code == 422
-    assert http.post("/v2/droplets/7/actions", json=body).status_code == 404
-
-
 def test_a_new_droplet_gets_backups_at_night_once_it_is_active(
     http: httpx.Client, sandbox: Sandbox, clock: SandboxClock
 ) -> None:
     new = created(http, backups=True)
     assert new["id"] not in {image.droplet_id for image in sandbox.account.back_up_droplets(NOON + 1)}
     assert new["id"] in {image.droplet_id for image in sandbox.account.back_up_droplets(NOON + 86400)}
-
-
-def test_single_snapshots_are_read_and_deleted_and_nothing_else_is_one(http: httpx.Client, sandbox: Sandbox) -> None:
-    own = http.get("/v2/snapshots").json()["snapshots"][0]
-    assert http.get(f"/v2/snapshots/{own['id']}").json()["snapshot"] == own
-    assert http.delete(f"/v2/snapshots/{own['id']}").status_code == 204
-    assert http.get(f"/v2/snapshots/{own['id']}").status_code == 404
-    assert [str(deletion.image_id) for deletion in sandbox.record.deleted] == [own["id"]]
-    for image in (backup(sandbox), next(image for image in sandbox.account.images.values() if image.public)):
-        for method in ("GET", "DELETE"):
-            refused = http.request(method, f"/v2/snapshots/{image.id}")
-            assert (refused.status_code, refused.json()["message"]) == (400, "the resource is not a snapshot")
 
 
 def test_what_was_created_twice_or_left_behind_can_be_told(
