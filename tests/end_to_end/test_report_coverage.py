@@ -11,7 +11,7 @@ from prefect import State
 from deployments.sandbox import Droplet, Sandbox
 from flows.replication.run import COVERAGE_KEY
 from flows.report_coverage import report_coverage
-from flows.reporting.report import CoverageReport
+from flows.reporting.coverage_report import CoverageReport
 from tests.end_to_end.accounts import REGIONS, add_snapshots, backups_of, changes, newest_backups, report_of
 from tests.end_to_end.prefect_server import PrefectView
 from tests.end_to_end.test_command_line import command

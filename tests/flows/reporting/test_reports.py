@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from flows.reporting.coverage_report import CoverageReport
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
 from flows.reporting.report import (
     ActionHistory,
-    CoverageReport,
     ImageHistory,
     Outcome,
     ReplicationReport,

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from flows.reporting.coverage_report import CoverageReport
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
 from flows.reporting.report import (
     ActionHistory,
-    CoverageReport,
     ImageHistory,
     Outcome,
     ReplicationReport,
