@@ -83,6 +83,7 @@ def report_coverage(
             unkept_gb=unkept.gb_to_delete,
             of_deleted=len(deleted),
             of_deleted_gb=fsum(each.size_gigabytes for each in deleted),
+            plans_known=account.policies is not None,
             unread=tuple(reading.notes),
             usage=counter.usage,
         ),

@@ -189,8 +189,12 @@ def _problems_of_copies(
     if audit.overdue_since:
         what = f"backup overdue, none since the window that ended {_shown(audit.overdue_since)}"
         found.append(Finding(kind=FindingKind.OVERDUE, what=what))
-    if missing := [region for region, age in audit.ages.items() if age is None]:
-        found.append(Finding(kind=FindingKind.MISSING_COPY, what=f"no copy in {_where(missing, objective)}"))
+    there = [region for region, age in audit.ages.items() if age is not None]
+    if missing := [region for region in audit.ages if region not in there]:
+        where = _where(missing, objective)
+        if there and len(missing) > max(FEW_REGIONS, len(there)):
+            where = f"{len(missing)} of {len(audit.ages)} regions, only in {', '.join(there)}"
+        found.append(Finding(kind=FindingKind.MISSING_COPY, what=f"no copy in {where}"))
     limit = objective.max_age_hours
     if old := [region for region, age in audit.ages.items() if age is not None and limit is not None and age > limit]:
         what = f"newest copy older than {limit} h in {_where(old, objective)}"

@@ -52,7 +52,7 @@ def read_account(inventory: Inventory, connection: Connection) -> Reading:
     with waiting_for("Reading backup plans, volumes and proofs", connection):
         policies = _if_readable(
             lambda: {each.droplet_id: each for each in list_backup_policies(connection=connection)},
-            "backup plans are unknown, and overdue backups are not found",
+            "backup plans are unknown, and so is whether backups are overdue",
             notes,
         )
         volumes = _if_readable(

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from math import fsum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from flows.reporting.report import ReplicationReport, added_snapshots, count, gb, listed
 
@@ -129,6 +129,7 @@ class CoverageReport(ReplicationReport):
         unkept_gb: Their size.
         of_deleted: Number of snapshots that this project made of Droplets that no longer exist.
         of_deleted_gb: Their size.
+        plans_known: Whether the backup plans could be read; if not, no backup is known to be overdue.
         unread: What could not be read, and what the report therefore leaves out.
     """
 
@@ -141,6 +142,7 @@ class CoverageReport(ReplicationReport):
     unkept_gb: float = 0.0
     of_deleted: int = 0
     of_deleted_gb: float = 0.0
+    plans_known: bool = True
     unread: tuple[str, ...] = ()
 
     @property
@@ -149,12 +151,13 @@ class CoverageReport(ReplicationReport):
         where = f"all {len(self.regions)} regions" if len(self.regions) > 1 else ", ".join(self.regions)
         age = f" that is at most {self.max_age_hours} h old" if self.max_age_hours is not None else ""
         wanted = [f"a copy in {where}{age}"]
-        if self.max_age_hours is None:
+        if self.max_age_hours is None and self.plans_known:
             wanted.append("no overdue backup")
         if self.max_days_unproven is not None:
             wanted.append(f"a restore proven within {count(self.max_days_unproven, 'day')}")
         return " and ".join([", ".join(wanted[:-1]), wanted[-1]] if wanted[1:] else wanted)
 
+    @computed_field  # type: ignore[prop-decorator]  # https://docs.pydantic.dev/2.13/api/fields/#pydantic.fields.computed_field
     @property
     def headline(self) -> str:
         """Such as `17 of 20 Droplets have a copy in all 12 regions and no overdue backup`."""

@@ -28,8 +28,17 @@ Rows = Sequence[dict[str, str]]
 def print_report(report: RunReport) -> None:
     """Print a report, wrapped to the width of the terminal; unwrapped to anything else."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    _print(_encodable(text_of(report, width), sys.stdout.encoding or "utf-8"))
+
+
+def print_json(report: RunReport) -> None:
+    """Print a report as JSON, in ASCII, which every encoding has."""
+    _print(report.model_dump_json(indent=2, ensure_ascii=True))
+
+
+def _print(text: str) -> None:
     try:
-        print(_encodable(text_of(report, width), sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
+        print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
         # The reader, such as `head`, has closed the pipe. Without this, Python would report an error at its exit:
         # https://docs.python.org/3/library/signal.html#note-on-sigpipe
