@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deployments.sandbox.account import Account, Action, Deletion, Droplet, DropletRecord, FirewallRecord, Image
 from deployments.sandbox.app import ConnectionDropped, sandbox_app
+from deployments.sandbox.backup_policies import BackupPolicy
 from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.faults import Fault, FaultKind, Faults
 from deployments.sandbox.firewalls import Firewall
@@ -16,6 +17,7 @@ from deployments.sandbox.server import Sandbox
 __all__ = [
     "Account",
     "Action",
+    "BackupPolicy",
     "Behavior",
     "ConnectionDropped",
     "Deletion",

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Literal, Self
 
+from deployments.sandbox.backup_policies import BackupPolicy
 from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.firewalls import Firewall, firewall_id
 from deployments.sandbox.regions import REGIONS, Region, Size
@@ -115,7 +116,8 @@ class Droplet:
     public_ip: str | None
     private_ip: str
     vpc_uuid: str
-    backup_hour: int | None = None
+    backup_policy: BackupPolicy | None = None
+    """None if backups are not enabled."""
     tags: list[str] = field(default_factory=list)
     image_ids: list[int] = field(default_factory=list)
     volume_ids: list[str] = field(default_factory=list)
@@ -129,6 +131,11 @@ class Droplet:
     """The ports that it answers on while it is active and reachable."""
     leaves_at: float = math.inf
     """When a destroyed Droplet disappears."""
+
+    @property
+    def backup_hour(self) -> int | None:
+        """The hour when a window for backups starts; None if backups are not enabled."""
+        return self.backup_policy.hour if self.backup_policy else None
 
     def is_busy(self) -> bool:
         """Whether an action on it is in progress, or it is being destroyed."""
@@ -152,7 +159,7 @@ class DropletPlan:
     region: str
     vpc: Vpc
     tags: tuple[str, ...] = ()
-    backup_hour: int | None = None
+    backup_policy: BackupPolicy | None = None
     options: tuple[str, ...] = ()
     public: bool = True
     ssh_key_ids: tuple[int, ...] = ()
@@ -373,7 +380,7 @@ class Account:
             public_ip=self._public_address() if plan.public else None,
             private_ip=self._private_address(plan.vpc),
             vpc_uuid=plan.vpc.id,
-            backup_hour=plan.backup_hour,
+            backup_policy=plan.backup_policy,
             status="new",
             options=plan.options,
             ssh_key_ids=plan.ssh_key_ids,
@@ -511,7 +518,7 @@ class Account:
         backed_up = [
             droplet
             for droplet in self.droplets.values()
-            if droplet.backup_hour is not None and droplet.status != "new" and self.regions[droplet.region].available
+            if droplet.backup_policy and droplet.status != "new" and self.regions[droplet.region].available
         ]
         for droplet in backed_up:
             for image in self._images_of(droplet, "backup"):

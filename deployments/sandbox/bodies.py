@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from deployments.sandbox.account import Account, Action, Droplet, Image, Tag
+from deployments.sandbox.backup_policies import WINDOW_HOURS
 from deployments.sandbox.firewalls import Firewall
 from deployments.sandbox.regions import Region, Size
 from deployments.sandbox.ssh_keys import SshKey
 from deployments.sandbox.vpcs import Vpc
 
 Body = dict[str, object]
-
-DAY = 24 * 3600
 
 
 def timestamp(seconds: float) -> str:
@@ -106,7 +105,7 @@ def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
         "kernel": None,
         "created_at": timestamp(droplet.created_at),
         "features": [
-            *(["backups"] if droplet.backup_hour is not None else []),
+            *_backups_feature(droplet),
             "private_networking",
             *droplet.options,
         ],
@@ -123,6 +122,26 @@ def droplet_body(droplet: Droplet, account: Account, now: float) -> Body:
         "vpc_uuid": droplet.vpc_uuid,
     }
     return body | _gpu(size)
+
+
+def backup_policy_record(droplet: Droplet, now: float) -> Body:
+    """The backup policy of a Droplet."""
+    policy = droplet.backup_policy
+    if policy is None:
+        return {"droplet_id": droplet.id, "backup_enabled": False}
+    weekday: Body = {"weekday": policy.weekday} if policy.weekday else {}
+    return {
+        "droplet_id": droplet.id,
+        "backup_enabled": True,
+        "backup_policy": {
+            "plan": policy.plan,
+            **weekday,
+            "hour": policy.hour,
+            "window_length_hours": WINDOW_HOURS,
+            "retention_period_days": policy.retention_days,
+        },
+        "next_backup_window": _next_backup_window(droplet, now),
+    }
 
 
 def tag_body(tag: Tag, base_url: str) -> Body:
@@ -248,9 +267,12 @@ def _ipv6(droplet: Droplet) -> Body:
 
 
 def _next_backup_window(droplet: Droplet, now: float) -> Body | None:
-    if droplet.backup_hour is None or droplet.status == "new":
+    if droplet.backup_policy is None or droplet.status == "new":
         return None
-    start = now - now % DAY + droplet.backup_hour * 3600
-    if start <= now:
-        start += DAY
-    return {"start": timestamp(start), "end": timestamp(start + 23 * 3600)}
+    start, end = droplet.backup_policy.next_window(now)
+    return {"start": timestamp(start), "end": timestamp(end)}
+
+
+def _backups_feature(droplet: Droplet) -> list[str]:
+    """`backups`, except on usage-based plans: https://github.com/digitalocean/terraform-provider-digitalocean/issues/1525."""
+    return ["backups"] if droplet.backup_policy and not droplet.backup_policy.is_usage_based else []

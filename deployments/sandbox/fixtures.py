@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
 
 from deployments.sandbox.account import Account, Droplet, Image, ImageType, Tag
+from deployments.sandbox.backup_policies import (
+    DAY,
+    HOUR,
+    USAGE_BASED_INTERVALS,
+    WEEKDAYS,
+    WINDOW_HOURS,
+    BackupPolicy,
+)
 from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.firewalls import Firewall, Rule, allow, allow_out
 from deployments.sandbox.regions import GPU_SIZE, SIZES, Size
 
-HOUR = 3600.0
-DAY = 24 * HOUR
 ROLES = ("web", "db", "api", "worker", "cache", "mail")
 PUBLIC_IMAGES = (
     ("24.04 (LTS) x64", "Ubuntu", "ubuntu-24-04-x64", False),
@@ -25,6 +32,8 @@ FEWEST_WITH_UNPROTECTED = 6
 """With at least this many Droplets, one has no backups."""
 FEWEST_WITH_VOLUMES = 6
 """With at least this many Droplets, one has two volumes."""
+FEWEST_WITH_OTHER_POLICIES = 8
+"""With at least this many Droplets, one in eight has weekly backups, and one in eight those of a usage-based plan."""
 FEWEST_WITH_GPU = 10
 """With at least this many Droplets, there is an additional GPU Droplet."""
 
@@ -41,9 +50,9 @@ def make_account(
     """Generate an account with Droplets, backups, snapshots, tags, a custom image and past actions.
 
     Args:
-        now: The time, in Unix seconds; the newest backups are less than a day old.
+        now: The time, in Unix seconds; the newest daily backups are less than a day old.
         droplets: Number of Droplets in the default listing.
-        backups_per_droplet: Number of backups per Droplet, a day apart.
+        backups_per_droplet: Number of backups per Droplet, as far apart as its policy says.
         seed: Seed of the random numbers.
         speed: Divides the durations of actions.
         behavior: How the API behaves where it is not documented.
@@ -86,6 +95,8 @@ class _Generator:
         if droplets >= FEWEST_WITH_GPU:
             trainer = self.add_droplet("trainer-01", GPU_SIZE, public[1], region="tor1")
             self.add_backups(trainer, backups)
+        if droplets >= FEWEST_WITH_OTHER_POLICIES:
+            self.add_other_policies(droplets // FEWEST_WITH_OTHER_POLICIES)
         self.add_image("legacy-erp.qcow2", "custom", self.now - 90 * DAY, 14.2, "nyc3", disk=20)
         self.add_firewalls()
         for started_at, ended_at, kind, droplet in sorted(self.past, key=lambda past: past[0]):
@@ -162,11 +173,41 @@ class _Generator:
     def add_backups(self, droplet: Droplet, backups: int) -> None:
         if not backups:
             return
-        droplet.backup_hour = self.draw.choice((0, 4, 8, 12, 16, 20))
+        # Unused, but without it every seed would generate another account.
+        self.draw.choice((0, 4, 8, 12, 16, 20))
         newest = self.now - self.draw.uniform(HOUR, 23 * HOUR)
         for age in reversed(range(backups)):
             created_at = newest - age * DAY
             self.add_image_of(droplet, droplet.backup_name(created_at), "backup", created_at)
+        droplet.backup_policy = BackupPolicy.daily(_window_start(newest))
+
+    def add_other_policies(self, count: int) -> None:
+        """Give some Droplets weekly backups, and as many a usage-based plan, without a change of the other draws."""
+        draw = Random(f"{self.account.seed}/backup policies")  # noqa: S311
+        protected = [droplet for droplet in self.account.droplets.values() if droplet.backup_policy]
+        count = min(count, len(protected) // 2)
+        chosen = draw.sample(protected, 2 * count)
+        for droplet in chosen[:count]:
+            newest = self.backups_of(droplet)[0].created_at - draw.randrange(7) * DAY
+            weekday = WEEKDAYS[datetime.fromtimestamp(newest, UTC).weekday()]
+            self.change_policy(droplet, BackupPolicy.weekly(_window_start(newest), weekday), newest)
+        for droplet in chosen[count:]:
+            interval, retention = draw.choice(USAGE_BASED_INTERVALS), draw.choice((3, 7, 14))
+            newest = self.backups_of(droplet)[0].created_at
+            newest += (self.now - newest - 1) // (interval * HOUR) * interval * HOUR
+            self.change_policy(droplet, BackupPolicy.usage_based(interval, retention, _window_start(newest)), newest)
+
+    def backups_of(self, droplet: Droplet) -> list[Image]:
+        """The backups of a Droplet, newest first."""
+        images = [self.account.images[image_id] for image_id in reversed(droplet.image_ids)]
+        return [image for image in images if image.type == "backup"]
+
+    def change_policy(self, droplet: Droplet, policy: BackupPolicy, newest: float) -> None:
+        """Change the policy, and when the backups were made."""
+        droplet.backup_policy = policy
+        for age, image in enumerate(self.backups_of(droplet)):
+            image.created_at = newest - age * policy.interval_hours * HOUR
+            image.name = droplet.backup_name(image.created_at)
 
     def add_snapshot(self, droplet: Droplet) -> None:
         created_at = self.now - self.draw.uniform(10, 25) * DAY
@@ -196,3 +237,9 @@ class _Generator:
     def next_image_id(self) -> int:
         self.last_image_id += self.draw.randint(1, 999)
         return self.last_image_id
+
+
+def _window_start(time: float) -> int:
+    """The hour when the window starts that a backup was made in."""
+    hour = datetime.fromtimestamp(time, UTC).hour
+    return hour - hour % WINDOW_HOURS

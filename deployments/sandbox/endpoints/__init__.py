@@ -5,6 +5,7 @@ from __future__ import annotations
 from deployments.sandbox.bodies import account_body, region_body, size_body
 from deployments.sandbox.endpoints import (
     actions,
+    backup_policies,
     droplet_actions,
     droplet_creation,
     droplets,
@@ -58,12 +59,15 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/v2/droplets", droplets.list_droplets),
     ("POST", "/v2/droplets", droplet_creation.create_droplets),
     ("DELETE", "/v2/droplets", droplets.destroy_tagged_droplets),
+    ("GET", "/v2/droplets/backups/policies", backup_policies.list_backup_policies),
+    ("GET", "/v2/droplets/backups/supported_policies", backup_policies.list_supported_backup_policies),
     ("GET", "/v2/droplets/{droplet_id}", droplets.get_droplet),
     ("DELETE", "/v2/droplets/{droplet_id}", droplets.destroy_droplet),
     ("GET", "/v2/droplets/{droplet_id}/actions", droplet_actions.list_droplet_actions),
     ("POST", "/v2/droplets/{droplet_id}/actions", droplet_actions.post_droplet_action),
     ("GET", "/v2/droplets/{droplet_id}/actions/{action_id}", droplet_actions.get_droplet_action),
     ("GET", "/v2/droplets/{droplet_id}/backups", droplets.list_droplet_backups),
+    ("GET", "/v2/droplets/{droplet_id}/backups/policy", backup_policies.get_backup_policy),
     ("GET", "/v2/droplets/{droplet_id}/snapshots", droplets.list_droplet_snapshots),
     ("GET", "/v2/snapshots", snapshots.list_snapshots),
     ("GET", "/v2/snapshots/{snapshot_id}", snapshots.get_snapshot),

@@ -53,10 +53,13 @@ class Call:
 
     def listing(self, name: str, items: Sequence[Item], body: Callable[[Item], Body]) -> ResponseBody:
         """Respond with the requested page of a list."""
+        return self.page(name, items, lambda shown: [body(item) for item in shown])
+
+    def page(self, name: str, items: Sequence[Item], body: Callable[[Sequence[Item]], object]) -> ResponseBody:
+        """Respond with the requested page, whose items may be shown as something other than a list."""
         page = Page.asked_for(self.query, self.account.behavior.max_per_page)
         links = page.links(len(items), self.base_url + self.path, self.query)
-        shown = [body(item) for item in page.of(items)]
-        return json_response(200, {name: shown, "links": links, "meta": {"total": len(items)}})
+        return json_response(200, {name: body(page.of(items)), "links": links, "meta": {"total": len(items)}})
 
 
 Endpoint = Callable[[Call], ResponseBody]

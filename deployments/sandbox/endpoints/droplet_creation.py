@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from deployments.sandbox.account import DropletPlan, Image
+from deployments.sandbox.backup_policies import USAGE_BASED_INTERVALS, WEEKDAYS, WINDOW_STARTS, BackupPolicy
 from deployments.sandbox.bodies import action_link, droplet_body
 from deployments.sandbox.endpoints.call import Call
 from deployments.sandbox.endpoints.ssh_keys import ssh_key_named
@@ -18,7 +19,6 @@ from deployments.sandbox.vpcs import Vpc
 NAME = re.compile(r"[A-Za-z0-9]?[A-Za-z0-9.-]{0,253}[A-Za-z0-9]")
 MOST_AT_ONCE = 10
 MOST_USER_DATA = 64 * 1024
-BACKUP_HOURS = (0, 4, 8, 12, 16, 20)
 OPTIONS = {"ipv6": "ipv6", "monitoring": "monitoring", "with_droplet_agent": "droplet_agent"}
 """The fields that ask for a feature, and its name."""
 
@@ -55,7 +55,7 @@ def _plan(call: Call) -> DropletPlan:
         region=region.slug,
         vpc=_vpc(call, region),
         tags=_tags(call),
-        backup_hour=_backup_hour(call),
+        backup_policy=_backup_policy(call),
         options=tuple(feature for field, feature in OPTIONS.items() if call.body_field(field) is True),
         public=call.body_field("public_networking") is not False,
         ssh_key_ids=_ssh_keys(call),
@@ -118,14 +118,25 @@ def _ssh_keys(call: Call) -> tuple[int, ...]:
     return tuple(key.id for _, key in named if key)
 
 
-def _backup_hour(call: Call) -> int | None:
+def _backup_policy(call: Call) -> BackupPolicy | None:
     if call.body_field("backups") is not True:
         return None
-    policy = call.body_field("backup_policy")
-    hour = policy.get("hour", BACKUP_HOURS[0]) if isinstance(policy, dict) else BACKUP_HOURS[0]
-    if hour not in BACKUP_HOURS:
+    field = call.body_field("backup_policy")
+    asked = field if isinstance(field, dict) else {}
+    plan, hour = asked.get("plan", "daily"), asked.get("hour", 0)
+    weekday, retention = asked.get("weekday", "SUN"), asked.get("retention_period_days", 7)
+    if not isinstance(hour, int) or hour not in WINDOW_STARTS:
         raise unprocessable("Backup policy hour is invalid.")
-    return int(hour)
+    if plan == "weekly" and weekday not in WEEKDAYS:
+        raise unprocessable("Backup policy weekday is invalid.")
+    if not isinstance(retention, int) or retention < 1:
+        raise unprocessable("Backup policy retention period is invalid.")
+    usage_based = [BackupPolicy.usage_based(interval, retention, hour) for interval in USAGE_BASED_INTERVALS]
+    known = [BackupPolicy.daily(hour), BackupPolicy.weekly(hour, weekday), *usage_based]
+    policy = next((each for each in known if each.plan == plan), None)
+    if policy is None:
+        raise unprocessable("Backup policy plan is invalid.")
+    return policy
 
 
 def _user_data(call: Call) -> str:
