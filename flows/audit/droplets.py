@@ -138,7 +138,7 @@ def _audit(
     )
     unread = any(each in account.unread for each in droplet.backup_ids)
     problems = (
-        *_problems_of_copies(audit, objective, has_points=bool(points), unread=unread),
+        *_problems_of_copies(audit, objective, droplet.region, has_points=bool(points), unread=unread),
         *_problem_of_proof(audit, objective, now),
         *([Finding(kind=FindingKind.VOLUMES, what=f"no copy of {audit.volumes_text}")] if audit.volumes else []),
     )
@@ -180,7 +180,7 @@ def _volumes(droplet: Droplet, known: Mapping[str, Volume] | None) -> tuple[Unco
 
 
 def _problems_of_copies(
-    audit: DropletAudit, objective: Objective, *, has_points: bool, unread: bool
+    audit: DropletAudit, objective: Objective, region: str, *, has_points: bool, unread: bool
 ) -> tuple[Finding, ...]:
     """Find out what is wrong with a Droplet's backups and copies."""
     if not has_points:
@@ -189,14 +189,16 @@ def _problems_of_copies(
     if audit.overdue_since:
         what = f"backup overdue, none since the window that ended {_shown(audit.overdue_since)}"
         found.append(Finding(kind=FindingKind.OVERDUE, what=what))
-    there = [region for region, age in audit.ages.items() if age is not None]
-    if missing := [region for region in audit.ages if region not in there]:
-        where = _where(missing, objective)
-        if there and len(missing) > max(FEW_REGIONS, len(there)):
-            where = f"{len(missing)} of {len(audit.ages)} regions, only in {', '.join(there)}"
-        found.append(Finding(kind=FindingKind.MISSING_COPY, what=f"no copy in {where}"))
+    there = [each for each, age in audit.ages.items() if age is not None]
+    if missing := [each for each in audit.ages if each not in there]:
+        what = f"no copy in {_where(missing, objective)}"
+        if there == [region]:
+            what = "no copy outside the Droplet's own region"
+        elif there and len(missing) > max(FEW_REGIONS, len(there)):
+            what = f"no copy in {len(missing)} of {len(audit.ages)} regions, only in {', '.join(there)}"
+        found.append(Finding(kind=FindingKind.MISSING_COPY, what=what))
     limit = objective.max_age_hours
-    if old := [region for region, age in audit.ages.items() if age is not None and limit is not None and age > limit]:
+    if old := [each for each, age in audit.ages.items() if age is not None and limit is not None and age > limit]:
         what = f"newest copy older than {limit} h in {_where(old, objective)}"
         found.append(Finding(kind=FindingKind.OLD_COPY, what=what))
     return tuple(found)

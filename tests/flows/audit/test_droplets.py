@@ -123,6 +123,12 @@ def test_many_missing_regions_are_counted_and_the_others_named() -> None:
     assert texts(nowhere) == ["no copy in all 12 regions"]
 
 
+def test_copies_in_the_own_region_alone_are_pointed_out() -> None:
+    own = droplet(backups=(1,)).model_copy(update={"region": "fra1"})
+    (found,) = audit_droplets(account([own], [image(1, "backup", "fra1")], DAILY), Objective(REGIONS), NOW)
+    assert texts(found) == ["no copy outside the Droplet's own region"]
+
+
 def test_a_copy_that_is_not_available_does_not_count_but_costs() -> None:
     found = audit([managed(1, size_gigabytes=10, status="pending")])
     assert kinds(found) == [FindingKind.NO_BACKUPS]
