@@ -13,6 +13,7 @@ from deployments.sandbox.limits import Limits
 from deployments.sandbox.listeners import Listener
 from deployments.sandbox.request_log import RequestLog, SeenRequest
 from deployments.sandbox.server import Sandbox
+from deployments.sandbox.volumes import Volume, VolumeSnapshot
 
 __all__ = [
     "Account",
@@ -34,6 +35,8 @@ __all__ = [
     "RequestLog",
     "Sandbox",
     "SeenRequest",
+    "Volume",
+    "VolumeSnapshot",
     "make_account",
     "sandbox_app",
 ]

@@ -16,6 +16,7 @@ from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.firewalls import Firewall, firewall_id
 from deployments.sandbox.regions import REGIONS, Region, Size
 from deployments.sandbox.ssh_keys import make_ssh_keys
+from deployments.sandbox.volumes import Volume, VolumeSnapshot
 from deployments.sandbox.vpcs import Vpc, make_vpcs
 
 ImageType = Literal["base", "snapshot", "backup", "custom"]
@@ -256,6 +257,8 @@ class Account:
         self.vpcs = {vpc.id: vpc for vpc in make_vpcs(seed, self.regions)}
         self.ssh_keys = {key.id: key for key in make_ssh_keys(seed)}
         self.firewalls: dict[str, Firewall] = {}
+        self.volumes: dict[str, Volume] = {}
+        self.volume_snapshots: dict[str, VolumeSnapshot] = {}
         self.droplet_limit = 2000
         """How many Droplets there may be."""
         self.full_regions: set[str] = set()
@@ -496,13 +499,15 @@ class Account:
         del self.images[image.id]
 
     def delete_droplet(self, droplet: Droplet) -> None:
-        """Destroy a Droplet and its backups between two requests; its snapshots stay."""
+        """Destroy a Droplet and its backups between two requests; its snapshots and volumes stay."""
         for image in self._images_of(droplet, "backup"):
             self.delete_image(image)
         for name in list(droplet.tags):
             self.untag(self.tags[name], "droplet", droplet)
         for firewall in self.firewalls.values():
             firewall.droplet_ids = [number for number in firewall.droplet_ids if number != droplet.id]
+        for volume in self.volumes.values():
+            volume.droplet_ids = [number for number in volume.droplet_ids if number != droplet.id]
         del self.droplets[droplet.id]
 
     def back_up_droplets(self, now: float) -> list[Image]:

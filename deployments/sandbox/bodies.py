@@ -11,6 +11,7 @@ from deployments.sandbox.backup_policies import WINDOW_HOURS
 from deployments.sandbox.firewalls import Firewall
 from deployments.sandbox.regions import Region, Size
 from deployments.sandbox.ssh_keys import SshKey
+from deployments.sandbox.volumes import Volume, VolumeSnapshot
 from deployments.sandbox.vpcs import Vpc
 
 Body = dict[str, object]
@@ -86,6 +87,37 @@ def snapshot_body(image: Image, now: float) -> Body:
         "min_disk_size": image.min_disk_size,
         "size_gigabytes": image.size_gigabytes,
         "tags": image.tags,
+    }
+
+
+def volume_snapshot_body(snapshot: VolumeSnapshot) -> Body:
+    """A snapshot of a volume, as `/v2/snapshots` lists it."""
+    return {
+        "id": snapshot.id,
+        "name": snapshot.name,
+        "created_at": timestamp(snapshot.created_at),
+        "regions": [snapshot.region],
+        "resource_id": snapshot.volume_id,
+        "resource_type": "volume",
+        "min_disk_size": snapshot.min_disk_size,
+        "size_gigabytes": snapshot.size_gigabytes,
+        "tags": snapshot.tags,
+    }
+
+
+def volume_body(volume: Volume, account: Account) -> Body:
+    """A volume."""
+    return {
+        "id": volume.id,
+        "name": volume.name,
+        "created_at": timestamp(volume.created_at),
+        "description": volume.description,
+        "droplet_ids": volume.droplet_ids,
+        "region": region_body(account.regions[volume.region]),
+        "size_gigabytes": volume.size_gigabytes,
+        "filesystem_type": "ext4",
+        "filesystem_label": "",
+        "tags": volume.tags,
     }
 
 

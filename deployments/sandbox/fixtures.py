@@ -19,6 +19,7 @@ from deployments.sandbox.backup_policies import (
 from deployments.sandbox.behavior import Behavior
 from deployments.sandbox.firewalls import Firewall, Rule, allow, allow_out
 from deployments.sandbox.regions import GPU_SIZE, SIZES, Size
+from deployments.sandbox.volumes import Volume, VolumeSnapshot
 
 ROLES = ("web", "db", "api", "worker", "cache", "mail")
 PUBLIC_IMAGES = (
@@ -31,7 +32,7 @@ PUBLIC_IMAGES = (
 FEWEST_WITH_UNPROTECTED = 6
 """With at least this many Droplets, one has no backups."""
 FEWEST_WITH_VOLUMES = 6
-"""With at least this many Droplets, one has two volumes."""
+"""With at least this many Droplets, one has two volumes, and a third volume is not attached."""
 FEWEST_WITH_OTHER_POLICIES = 8
 """With at least this many Droplets, one in eight has weekly backups, and one in eight those of a usage-based plan."""
 FEWEST_WITH_GPU = 10
@@ -90,8 +91,8 @@ class _Generator:
             if index % 3 == 0:
                 self.add_snapshot(droplet)
         if droplets >= FEWEST_WITH_VOLUMES:
-            first = next(iter(self.account.droplets.values()))
-            first.volume_ids = [str(UUID(int=first.id + number, version=4)) for number in range(2)]
+            first, second, *_ = self.account.droplets.values()
+            self.add_volumes(first, other_region=second.region)
         if droplets >= FEWEST_WITH_GPU:
             trainer = self.add_droplet("trainer-01", GPU_SIZE, public[1], region="tor1")
             self.add_backups(trainer, backups)
@@ -101,6 +102,34 @@ class _Generator:
         self.add_firewalls()
         for started_at, ended_at, kind, droplet in sorted(self.past, key=lambda past: past[0]):
             self.account.add_past_action(kind, droplet, started_at, ended_at)
+
+    def add_volumes(self, droplet: Droplet, other_region: str) -> None:
+        """Add two volumes of a Droplet, one of them with a snapshot, and one that is not attached to any."""
+        draw = Random(f"{self.account.seed}/volumes")  # noqa: S311
+        attached = [
+            self.add_volume(droplet.id + number, f"{droplet.name}-{purpose}", droplet.region, draw)
+            for number, purpose in enumerate(("data", "logs"))
+        ]
+        for volume in attached:
+            volume.droplet_ids.append(droplet.id)
+            droplet.volume_ids.append(volume.id)
+        self.add_volume(droplet.id + 2, "old-uploads", other_region, draw)
+        self.add_volume_snapshot(droplet.id + 3, attached[0], draw)
+
+    def add_volume(self, number: int, name: str, region: str, draw: Random) -> Volume:
+        created_at = self.now - draw.uniform(10, 30) * DAY
+        volume = Volume(_uuid(number), name, region, draw.choice((10, 50, 100)), created_at)
+        self.account.volumes[volume.id] = volume
+        return volume
+
+    def add_volume_snapshot(self, number: int, volume: Volume, draw: Random) -> None:
+        created_at = self.now - draw.uniform(1, 9) * DAY
+        size = round(draw.uniform(0.1, volume.size_gigabytes), 2)
+        name = f"{volume.name}-{int(created_at * 1000)}"
+        snapshot = VolumeSnapshot(
+            _uuid(number), name, volume.id, volume.region, created_at, volume.size_gigabytes, size
+        )
+        self.account.volume_snapshots[snapshot.id] = snapshot
 
     def add_firewalls(self) -> None:
         databases = [droplet.id for droplet in self.account.droplets.values() if droplet.name.startswith("db-")]
@@ -237,6 +266,10 @@ class _Generator:
     def next_image_id(self) -> int:
         self.last_image_id += self.draw.randint(1, 999)
         return self.last_image_id
+
+
+def _uuid(number: int) -> str:
+    return str(UUID(int=number, version=4))
 
 
 def _window_start(time: float) -> int:

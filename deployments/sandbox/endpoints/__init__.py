@@ -14,6 +14,7 @@ from deployments.sandbox.endpoints import (
     snapshots,
     ssh_keys,
     tags,
+    volumes,
     vpcs,
 )
 from deployments.sandbox.endpoints.call import Call, Endpoint
@@ -72,6 +73,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/v2/snapshots", snapshots.list_snapshots),
     ("GET", "/v2/snapshots/{snapshot_id}", snapshots.get_snapshot),
     ("DELETE", "/v2/snapshots/{snapshot_id}", snapshots.delete_snapshot),
+    ("GET", "/v2/volumes", volumes.list_volumes),
     ("GET", "/v2/firewalls", firewalls.list_firewalls),
     ("POST", "/v2/firewalls", firewalls.create_firewall),
     ("GET", "/v2/firewalls/{firewall_id}", firewalls.get_firewall),

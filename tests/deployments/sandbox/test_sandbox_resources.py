@@ -136,11 +136,10 @@ def test_the_feed_is_newest_first(client: Any) -> None:
     assert moments == sorted(moments, reverse=True)
 
 
-def test_snapshots_have_string_ids_and_no_volumes_are_among_them(client: Any) -> None:
+def test_snapshots_of_droplets_have_string_ids(client: Any) -> None:
     for snapshot in client.snapshots.list(resource_type="droplet")["snapshots"]:
         assert isinstance(snapshot["id"], str)
         assert int(snapshot["resource_id"]) in {one["id"] for one in client.droplets.list()["droplets"]}
-    assert client.snapshots.list(resource_type="volume")["snapshots"] == []
 
 
 def test_images_can_be_renamed_and_deleted(client: Any) -> None:
