@@ -220,7 +220,7 @@ def _lines_of(kind: FindingKind, droplets: tuple[DropletAudit, ...]) -> list[str
     """Describe all problems of a kind, Droplets with the same problem in one line."""
     if kind == FindingKind.VOLUMES:
         have = [f"{each.droplet} has {each.volumes_text}" for each in droplets if each.volumes]
-        return [f"Volumes that nothing covers: {listed(have)}"] if have else []
+        return [f"Volumes that are not copied: {listed(have)}"] if have else []
     alike: dict[str, list[str]] = {}
     for each in droplets:
         for problem in each.problems:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from prefect import State
 
-from deployments.sandbox import BackupPolicy, Droplet, Sandbox
+from deployments.sandbox import BackupPolicy, Droplet, Sandbox, Volume
 from flows.replication.run import COVERAGE_KEY
 from flows.report_coverage import report_coverage
 from flows.reporting.coverage_report import CoverageReport, FindingKind
@@ -41,6 +41,12 @@ def droplets_of(sandbox: Sandbox) -> list[Droplet]:
 def remove_backups(sandbox: Sandbox, droplet: Droplet) -> None:
     for image in backups_of(sandbox, droplet):
         sandbox.account.delete_image(image)
+
+
+def attach_volume(sandbox: Sandbox, droplet: Droplet) -> None:
+    volume = Volume(f"volume-{droplet.id}", "pgdata", droplet.region, 100, time.time(), [droplet.id])
+    sandbox.account.volumes[volume.id] = volume
+    droplet.volume_ids.append(volume.id)
 
 
 def days(report: CoverageReport, droplet: Droplet) -> dict[str, int | None]:
@@ -274,8 +280,12 @@ def test_a_list_that_the_token_may_not_read_is_a_note(
     sandbox = start_with_behavior(out_of_scope=frozenset({odd}))
     for droplet in droplets_of(sandbox):
         add_snapshots(sandbox, droplet, 0)
+        attach_volume(sandbox, droplet)
     state = report_coverage(regions=REGIONS, max_age_hours=24, return_state=True)
     assert state.is_completed()
+    assert {each.volumes_text for each in coverage_of(state).droplets} == {
+        "1 volume" if odd == "/v2/volumes" else "pgdata (100 GiB)"
+    }
     assert [note for note in coverage_of(state).notes if f"GET {odd}: 403" in note]
 
 

@@ -385,7 +385,7 @@ def test_problems_come_with_all_their_droplets_the_most_urgent_first() -> None:
     assert WITH_PROBLEMS.problem_lines == (
         "No backups: db (3)",
         "No copy in fra1: api (2), web (1)",
-        "Volumes that nothing covers: web (1) has pgdata (100 GiB)",
+        "Volumes that are not copied: web (1) has pgdata (100 GiB)",
     )
 
 
