@@ -199,8 +199,8 @@ def _problems_of_copies(
         found.append(Finding(kind=FindingKind.MISSING_COPY, what=what))
     limit = objective.max_age_hours
     if old := [each for each, age in audit.ages.items() if age is not None and limit is not None and age > limit]:
-        what = f"newest copy older than {limit} h in {_where(old, objective)}"
-        found.append(Finding(kind=FindingKind.OLD_COPY, what=what))
+        where = _where(old, objective) if len(old) < len(there) or not missing else "every region that has one"
+        found.append(Finding(kind=FindingKind.OLD_COPY, what=f"newest copy older than {limit} h in {where}"))
     return tuple(found)
 
 

@@ -110,8 +110,10 @@ def test_with_an_age_as_the_objective_an_overdue_backup_is_reported_but_meets_it
 
 def test_missing_and_old_copies_are_named_with_their_regions() -> None:
     found = audit([managed(1, "fra1", days_old=2), managed(2, "lon1")], hours=24)
-    assert texts(found) == ["no copy in nyc3", "newest copy older than 24 h in fra1"]
+    assert texts(found) == ["no copy in nyc3", "newest copy older than 24 h in every region that has one"]
     assert found.ages == {"fra1": 48, "nyc3": None}
+    partly = audit([managed(1, "fra1", days_old=2), managed(2, "nyc3")], hours=24)
+    assert texts(partly) == ["newest copy older than 24 h in fra1"]
 
 
 def test_many_missing_regions_are_counted_and_the_others_named() -> None:
