@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import cyclopts
 from prefect import Flow, State
@@ -14,15 +15,25 @@ from flows.command_start import COULD_NOT_START, EXIT_STATUSES, INTERRUPTED, USA
 from flows.messages import say
 from flows.parameters import ContradictoryParameters
 from flows.readiness import NotReady, make_ready_to_run
-from flows.reporting.terminal import print_report
+from flows.reporting.terminal import print_json, print_report
 from flows.results import INTERRUPTED_MESSAGE, Incomplete, Interrupted
 from flows.usage_errors import read_options, run_command, signature_for_text
+
+JSON_OPTION = inspect.Parameter(
+    "json",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        cyclopts.Parameter(negative="", help="Print the report as JSON, and nothing else, on standard output."),
+    ],
+)
 
 
 def run_from_command_line(flow: Flow[Any, Any]) -> None:
     """Run a flow with the options from the command line, print its report, and exit with an exit status."""
 
-    def run(**options: Any) -> int:
+    def run(*, json: bool = False, **options: Any) -> int:
         parameters = read_options(flow, options)
         try:
             make_ready_to_run()
@@ -31,12 +42,13 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
             return COULD_NOT_START
         try:
             raise_when_interrupted()
-            return print_outcome(cast(Any, flow)(**parameters, return_state=True))
+            return print_outcome(cast(Any, flow)(**parameters, return_state=True), as_json=json)
         except KeyboardInterrupt:
             say(f"Interrupted: {INTERRUPTED_MESSAGE}")
             return INTERRUPTED
 
     signature = signature_for_text(flow)
+    signature = signature.replace(parameters=[*signature.parameters.values(), JSON_OPTION])
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()} | {"return": int}
     run.__doc__ = flow.fn.__doc__
@@ -50,22 +62,27 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
     sys.exit(run_command(app))
 
 
-def print_outcome(state: State[Any]) -> int:
+def print_outcome(state: State[Any], *, as_json: bool = False) -> int:
     """Print the outcome of a run.
+
+    Args:
+        state: The final state of the run.
+        as_json: Whether to print the report as JSON; messages still go to standard error.
 
     Returns:
         Exit status: 0 on success, 1 on failure, 2 if the parameters contradict each other, 130 after Ctrl-C.
     """
+    show = print_json if as_json else print_report
     if state.is_completed():
         try:
-            print_report(state.result())
+            show(state.result())
         except MissingResult:
             # The server's response to the final state was lost, and the report with it.
-            print(state.message)  # noqa: T201  # the output of the command
+            print(state.message, file=sys.stderr if as_json else sys.stdout)  # the command's output
         return 0
     error = get_state_exception(state)
     if isinstance(error, Incomplete):
-        print_report(error.report)
+        show(error.report)
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         say(f"Interrupted: {state.message}")
         return INTERRUPTED

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tasks.api_task import api_task
 from tasks.connection import connect
-from tasks.digitalocean import Connection, CreateDroplet, Droplet, Size
+from tasks.digitalocean import BackupPolicy, Connection, CreateDroplet, Droplet, Size
 from tasks.digitalocean.idempotency import create_droplet_once, delete_droplet_once, find_created
 from tasks.digitalocean.rate_limiter import Permit
 
@@ -105,6 +105,24 @@ async def destroy_droplet(droplet_id: int, *, connection: Connection | None = No
         APIError: Any other error, once no retries are left.
     """
     return await delete_droplet_once((connection or connect()).client, droplet_id)
+
+
+@api_task(task_run_name="list backup policies", repeats=False)
+async def list_backup_policies(*, connection: Connection | None = None) -> list[BackupPolicy]:
+    """List when Droplets are backed up: one request for up to 200.
+
+    https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_list_backup_policies
+
+    Args:
+        connection: The API; None to connect with the settings in the environment.
+
+    Returns:
+        The policies that can be read, including those of Droplets without backups.
+
+    Raises:
+        APIError: The list cannot be read.
+    """
+    return await (connection or connect()).client.list_backup_policies()
 
 
 @api_task(task_run_name="list sizes", repeats=False)

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -285,49 +284,6 @@ class ReplicationReport(RunReport):
             return f"{how_many} images were not converted (first: {first.image_id}: {reason})"
         what = first.source if first.image_id is None else f"image {first.image_id}"
         return f"{how_many} copies did not arrive (first: {what} to {first.region}: {reason})"
-
-
-class CoverageReport(ReplicationReport):
-    """Which recovery points are where, and how old.
-
-    Attributes:
-        max_age_hours: Maximum age of the newest copy in a region; None for no limit.
-        proven: When a restore was last proven, by Droplet name and ID; None if never.
-        max_days_unproven: Maximum age of that proof, in days; None for no limit.
-        unproven: Names and IDs of Droplets whose proof is older than that, or missing.
-        unkept: Number of snapshots that the default retention rule does not keep.
-        unkept_gb: Their size.
-    """
-
-    max_age_hours: int | None = None
-    proven: dict[str, datetime | None] = {}
-    max_days_unproven: int | None = None
-    unproven: tuple[str, ...] = ()
-    unkept: int = 0
-    unkept_gb: float = 0.0
-
-    @property
-    def summary(self) -> str:
-        """The report in one line."""
-        parts = [super().summary.removesuffix(f"; {self.spent}"), f"replicate_backups would add {self.added}"]
-        if self.unkept:
-            parts.append(f"{count(self.unkept, 'snapshot')} ({gb(self.unkept_gb)}) that no rule keeps")
-        return "; ".join([*parts, self.spent])
-
-    @property
-    def failure(self) -> str:
-        """Which objectives are missed, and where; empty if they are met or not set."""
-        missed = []
-        if self.unproven:
-            days = count(self.max_days_unproven or 0, "day")
-            missed.append(f"no restore proven within {days} for {listed(self.unproven)}")
-        if self.max_age_hours is not None and self.bad_rows:
-            first = self.bad_rows[0]
-            where = f"{first.source} in {first.region}: {first.error}"
-            missed.append(f"{len(self.bad_rows)} of {len(self.rows)} copies are missing or too old (first: {where})")
-        if self.max_age_hours is not None and self.without_backups:
-            missed.append(f"no backups of {', '.join(self.without_backups)}")
-        return "; ".join(missed)
 
 
 class ImageHistory(BaseModel):

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import singledispatch
 
+from flows.reporting.coverage_report import CoverageReport, DropletAudit
 from flows.reporting.drill_report import DrillReport, drill_table
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
 from flows.reporting.report import (
     BAD_OUTCOMES,
     ActionHistory,
-    CoverageReport,
     Outcome,
     ReplicationReport,
     Row,
     RunReport,
+    gb,
 )
 from flows.reporting.restore_report import RestoreReport, restore_table
 from flows.reporting.snapshot_report import SnapshotReport, snapshot_table
@@ -39,7 +40,10 @@ LEGEND = (
 WHAT_TO_DO = "No manual repair needed: once the cause is fixed, the next run copies only what is still missing."
 CONTROL_PANEL = "https://cloud.digitalocean.com"
 CONVERTED = "Converted"
-PROVEN = "Restore proven"
+AUDIT_LEGEND = (
+    "✓ newest backup is there · ○ newest is missing, with the age of an older one that is there · ✗ misses the"
+    " objective · h hours, d days"
+)
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20
 ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
@@ -55,11 +59,14 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     lines = []
     bad = {image: [row for row in rows if row.outcome in BAD_OUTCOMES] for image, rows in by_image.items()}
     for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not bad[item[0]], item[0])):
+<<<<<<< HEAD
         outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
         line = {"Droplet": source, "Image": "no snapshot" if image_id is None else str(image_id)}
+=======
+        outcomes = {row.region: _copy(row) for row in rows}
+        line = {"Droplet": source, "Image": str(image_id)}
+>>>>>>> audit15
         line |= {CONVERTED: outcomes.get(None, "")} if report.conversions else {}
-        if isinstance(report, CoverageReport) and report.proven:
-            line[PROVEN] = _date(report.proven.get(source))
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
             wrong = [row for row in bad[source, image_id] if row.region or not report.regions]
@@ -72,11 +79,15 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
 
 def artifact_table(report: RunReport) -> list[dict[str, str]]:
     """Make the artifact table of a report: rows of Markdown cells by column title."""
+    if isinstance(report, CoverageReport):
+        return audit_markdown(report)
     return coverage_markdown(report) if isinstance(report, ReplicationReport) else escaped(table_of(report))
 
 
 def artifact_description(report: RunReport) -> str:
     """Make the Markdown text above the artifact table."""
+    if isinstance(report, CoverageReport):
+        return audit_description(report)
     if isinstance(report, ReplicationReport):
         return coverage_description(report)
     notes = "\n".join(f"- {_escape(note)}" for note in report.next_steps) if isinstance(report, RestoreReport) else ""
@@ -107,11 +118,62 @@ def coverage_description(report: ReplicationReport) -> str:
     return "\n\n".join([f"**{report.summary}**", LEGEND, *reasons, *map(_escape, report.notes)])
 
 
+def audit_table(report: CoverageReport) -> list[dict[str, str]]:
+    """Make the table of an audit, the most urgent first; one row per Droplet, one column per region."""
+    rows: dict[int | None, dict[str, Row]] = {}
+    for row in report.rows:
+        rows.setdefault(row.droplet_id, {})[row.region or ""] = row
+    volumes = any(each.volumes for each in report.droplets)
+    lines = []
+    for audit in report.droplets:
+        own = rows.get(audit.droplet_id, {})
+        image_id = next((str(row.image_id) for row in own.values()), "no backups")
+        line = {"Droplet": audit.droplet, "Image": image_id, "Backup plan": audit.schedule, "Newest": _newest(audit)}
+        line |= {"Proven": _date(audit.proven_at)} if report.proven else {}
+        line["Snapshots"] = _snapshots(audit)
+        line |= {"Volumes": audit.volumes_text} if volumes else {}
+        lines.append(line | {region: _copy(own.get(region)) for region in report.regions})
+    return lines
+
+
+def audit_markdown(report: CoverageReport) -> list[dict[str, str]]:
+    """Make the artifact table of an audit, with links to DigitalOcean's control panel."""
+    lines = audit_table(report)
+    shown = escaped(lines)
+    for line, cells in zip(lines, shown, strict=True):
+        cells["Droplet"] = _linked(cells["Droplet"])
+        if line["Image"].isdecimal():
+            cells["Image"] = f"[{line['Image']}]({CONTROL_PANEL}/images/snapshots/droplets)"
+    return shown
+
+
+def audit_description(report: CoverageReport) -> str:
+    """Make the Markdown text above the table: how many Droplets meet the objective, then problems, notes and costs."""
+    problems = "\n".join(f"- {_escape(each)}" for each in report.problem_lines)
+    paragraphs = [f"**{report.headline}**", problems, *map(_escape, report.notes), _escape(report.totals_text)]
+    return "\n\n".join(each for each in [*paragraphs, AUDIT_LEGEND] if each)
+
+
 def problem_list(report: ReplicationReport) -> list[str]:
     """List what went wrong, at most `MOST_REASONS` problems."""
     problems = [f"{each.image_and_regions}: {each.reason}" for each in report.problems]
     more = len(problems) - MOST_REASONS
     return [*problems[:MOST_REASONS], *([f"and {more} more: see the run's log"] if more > 0 else [])]
+
+
+def _copy(row: Row | None) -> str:
+    return f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() if row else ""
+
+
+def _newest(audit: DropletAudit) -> str:
+    """Such as `5 h` or `50 h overdue`."""
+    return " ".join(each for each in (_age(audit.newest_age_hours), "overdue" if audit.overdue_since else "") if each)
+
+
+def _snapshots(audit: DropletAudit) -> str:
+    """Such as `7.5 GB, $0.45`; empty without snapshots."""
+    price = f", ${audit.snapshots_price:,.2f}" if audit.snapshots_price else ""
+    return f"{gb(audit.snapshots_gb)}{price}" if audit.snapshots else ""
 
 
 def _date(at: datetime | None) -> str:
@@ -175,6 +237,7 @@ def table_of(report: RunReport) -> list[dict[str, str]]:
 
 
 table_of.register(ReplicationReport, coverage_table)
+table_of.register(CoverageReport, audit_table)
 table_of.register(PruningReport, pruning_table)
 table_of.register(ActionHistory, history_table)
 table_of.register(RestoreReport, restore_table)

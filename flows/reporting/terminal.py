@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from rich.cells import cell_len, chop_cells
 
+from flows.reporting.coverage_report import CoverageReport
 from flows.reporting.report import ReplicationReport, RunReport
 from flows.reporting.restore_report import RestoreReport
-from flows.reporting.tables import LEGEND, WHAT_TO_DO, WHAT_WENT_WRONG, problem_list, table_of
+from flows.reporting.tables import AUDIT_LEGEND, LEGEND, WHAT_TO_DO, WHAT_WENT_WRONG, problem_list, table_of
 from tasks.digitalocean.responses import one_line
 
 GAP = "  "
@@ -27,8 +28,17 @@ Rows = Sequence[dict[str, str]]
 def print_report(report: RunReport) -> None:
     """Print a report, wrapped to the width of the terminal; unwrapped to anything else."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    _print(_encodable(text_of(report, width), sys.stdout.encoding or "utf-8"))
+
+
+def print_json(report: RunReport) -> None:
+    """Print a report as JSON, in ASCII, which every encoding has."""
+    _print(report.model_dump_json(indent=2, ensure_ascii=True))
+
+
+def _print(text: str) -> None:
     try:
-        print(_encodable(text_of(report, width), sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
+        print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
         # The reader, such as `head`, has closed the pipe. Without this, Python would report an error at its exit:
         # https://docs.python.org/3/library/signal.html#note-on-sigpipe
@@ -44,6 +54,8 @@ def text_of(report: RunReport, width: int | None) -> str:
     """
     # Names are free text.
     rows = [{title: one_line(cell) for title, cell in row.items()} for row in table_of(report)]
+    if isinstance(report, CoverageReport):
+        return _joined(_audit(report, rows, width))
     if not isinstance(report, ReplicationReport):
         paragraphs = [_table(rows, width)]
     elif width is None or _width_of(rows) <= width or not report.regions:
@@ -57,7 +69,34 @@ def text_of(report: RunReport, width: int | None) -> str:
         items = (_wrapped(f"- {each}", width, indent="  ", first="") for each in report.next_steps)
         paragraphs.append(["What to do next:", *chain(*items)])
     paragraphs.append(_wrapped(report.summary, width))
+    return _joined(paragraphs)
+
+
+def _joined(paragraphs: Iterable[Sequence[str]]) -> str:
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
+
+
+def _audit(report: CoverageReport, rows: Rows, width: int | None) -> list[list[str]]:
+    """Render an audit: how many Droplets meet the objective, then problems, the table, notes and costs."""
+    items = [_wrapped(one_line(f"- {each}"), width, indent="  ", first="") for each in report.problem_lines]
+    paragraphs = [_wrapped(report.headline, width), ["Problems:", *chain(*items)] if items else []]
+    if width is None or _width_of(rows) <= width:
+        paragraphs.append(_table(rows, width))
+    else:
+        copies = ("Droplet", "Image", *report.regions)
+        facts = [{title: cell for title, cell in row.items() if title not in copies[1:]} for row in rows]
+        where = [{title: row[title] for title in copies} for row in rows]
+        paragraphs += [_named(facts, width), *_blocks(where, report.regions, width)]
+    return [*paragraphs, *(_wrapped(each, width) for each in (AUDIT_LEGEND, *report.notes, report.totals_text))]
+
+
+def _named(rows: Rows, width: int) -> list[str]:
+    """Render rows; a long name in the first column is wrapped if that makes the other columns fit."""
+    first, *others = rows[0]
+    room = width - _width_of(rows, others) - len(GAP)
+    if room < NAME_COLUMN or room >= _column(rows, first):
+        return _table(rows, width)
+    return _grid(rows, {first: room} | {title: _column(rows, title) for title in others})
 
 
 def _table(rows: Rows, width: int | None) -> list[str]:

@@ -24,6 +24,8 @@ from tasks.digitalocean.models import (
     AccountInfo,
     ActedOn,
     Action,
+    BackupPolicy,
+    BackupWindow,
     ConvertImage,
     CreateDroplet,
     Droplet,
@@ -38,6 +40,7 @@ from tasks.digitalocean.models import (
     TagName,
     TakeSnapshot,
     TransferImage,
+    Volume,
     Vpc,
 )
 from tasks.digitalocean.settings import Settings, load_settings
@@ -48,6 +51,8 @@ __all__ = [
     "AccountInfo",
     "ActedOn",
     "Action",
+    "BackupPolicy",
+    "BackupWindow",
     "ConfigurationError",
     "Connection",
     "ConvertImage",
@@ -81,6 +86,7 @@ __all__ = [
     "UnprocessableEntity",
     "Usage",
     "UsageCounter",
+    "Volume",
     "Vpc",
     "connection_for",
     "deadline",

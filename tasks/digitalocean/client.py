@@ -34,6 +34,7 @@ from tasks.digitalocean.models import (
     AccountInfo,
     ActedOn,
     Action,
+    BackupPolicy,
     CreateDroplet,
     Droplet,
     Firewall,
@@ -43,7 +44,11 @@ from tasks.digitalocean.models import (
     Snapshot,
     SshKey,
     Tag,
+<<<<<<< HEAD
     TakeSnapshot,
+=======
+    Volume,
+>>>>>>> audit15
     Vpc,
 )
 from tasks.digitalocean.pagination import FeedPage, Paging, Skip, feed_page
@@ -56,6 +61,8 @@ LARGEST_PAGE = 200
 # Images per request that tags them. The documented API has no limit; this keeps requests small.
 IMAGES_PER_TAGGING = 500
 FIRST_PAUSE_SECONDS = 0.5
+# Of lists that a report can do without.
+OPTIONAL_RETRIES = 2
 # The tries last longer than the minute in which the limit for SSH keys is free again.
 SSH_KEY_PAUSE_SECONDS, SSH_KEY_TRIES = 10.0, 7
 
@@ -243,6 +250,18 @@ class DigitalOceanClient:
     async def list_snapshots_of(self, droplet_id: int) -> list[Image]:
         """List the snapshots of one Droplet."""
         return await self._all(Paging(Image, "snapshots", Skip.NOT_ALL), f"{droplet_path(droplet_id)}/snapshots")
+
+    async def list_backup_policies(self) -> list[BackupPolicy]:
+        """List when Droplets are backed up; skips entries that cannot be read."""
+        paging = Paging(BackupPolicy, "policies", Skip.ANY, key_as="droplet_id")
+        policies = await self._all(paging, "/v2/droplets/backups/policies", retries=OPTIONAL_RETRIES)
+        return list({policy.droplet_id: policy for policy in policies}.values())
+
+    async def list_volumes(self) -> list[Volume]:
+        """List the block storage volumes; skips entries that cannot be read."""
+        paging = Paging(Volume, "volumes", Skip.ANY)
+        volumes = await self._all(paging, "/v2/volumes", retries=OPTIONAL_RETRIES)
+        return list({volume.id: volume for volume in volumes}.values())
 
     async def list_sizes(self) -> list[Size]:
         """List the sizes of Droplets."""

@@ -35,6 +35,7 @@ SCOPES = {
     "sizes": "sizes",
     "snapshots": "snapshot",
     "tags": "tag",
+    "volumes": "block_storage",
     "vpcs": "vpc",
 }
 SSH_KEYS_PATH = "/v2/account/keys"

@@ -10,7 +10,18 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 TAG_PATTERN = re.compile(r"[A-Za-z0-9_:-]{1,255}")
 SLUG_PATTERN = re.compile(r"[a-z0-9-]{1,32}")
@@ -30,6 +41,18 @@ def _in_utc(moment: datetime) -> datetime:
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 Moment: TypeAlias = Annotated[datetime, AfterValidator(_in_utc)]
+MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+
+
+def _moment_or_none(value: object) -> datetime | None:
+    try:
+        return MOMENT.validate_python(value)
+    except ValidationError:
+        return None
+
+
+# Only reported, so an odd one counts as unknown.
+MomentIfKnown: TypeAlias = Annotated[datetime | None, BeforeValidator(_moment_or_none)]
 ResourceId: TypeAlias = Annotated[int, Field(ge=1)]
 Id: TypeAlias = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 Gigabytes: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
@@ -174,10 +197,71 @@ class Region(Resource):
         return self.available and "image_transfer" in self.features
 
 
+class BackupWindow(Resource):
+    """The time in which a backup of a Droplet begins."""
+
+    start: Moment
+    end: Moment
+
+
+def _window_or_none(value: object) -> BackupWindow | None:
+    try:
+        return BackupWindow.model_validate(value)
+    except ValidationError:
+        return None
+
+
+# Only reported, so an odd one counts as unknown.
+NextWindow: TypeAlias = Annotated[BackupWindow | None, BeforeValidator(_window_or_none)]
+
+
+class BackupPolicy(Resource):
+    """When a Droplet is backed up: https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_list_backup_policies.
+
+    Attributes:
+        enabled: Whether backups are enabled.
+        plan: `daily`, `weekly` or another name, such as that of a usage-based plan; empty if unknown.
+        weekday: Such as `SUN`; empty unless the plan is weekly.
+        hour: When the window begins, in UTC; None if unknown.
+        window_length_hours: Length of the window; None if unknown.
+        next_window: The next window; None if unknown.
+    """
+
+    droplet_id: Id
+    enabled: bool = Field(validation_alias=AliasChoices("backup_enabled", "enabled"))
+    plan: Text = ""
+    weekday: Text = ""
+    hour: int | None = Field(default=None, ge=0, le=23)
+    window_length_hours: int | None = Field(default=None, ge=1, le=24)
+    next_window: NextWindow = Field(default=None, validation_alias=AliasChoices("next_backup_window", "next_window"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flattened(cls, data: Any) -> Any:
+        policy = data.get("backup_policy") if isinstance(data, dict) else None
+        return {"enabled": True, **policy, **data} if isinstance(policy, dict) else data
+
+
+class Volume(Resource):
+    """A block storage volume.
+
+    Attributes:
+        size_gigabytes: Its size in GiB; 0 if unknown.
+        droplet_ids: The Droplet that it is attached to.
+    """
+
+    id: str
+    name: Text
+    size_gigabytes: WholeGigabytes = 0
+    droplet_ids: Ids = ()
+
+
 class Droplet(Resource):
     """A virtual machine, with the IDs of its backups and snapshots.
 
     Attributes:
+        created_at: None if unknown.
+        next_backup_window: None if it has no backups, or if unknown.
         volume_ids: Attached volumes, which backups and snapshots do not contain.
         status: `new`, `active`, `off` or `archive`:
             https://docs.digitalocean.com/reference/api/digitalocean/#tag/Droplets.
@@ -200,6 +284,8 @@ class Droplet(Resource):
     image_id: Id | None = None
     public_ip: Text = ""
     private_ip: Text = ""
+    created_at: MomentIfKnown = None
+    next_backup_window: NextWindow = None
 
     @model_validator(mode="before")
     @classmethod

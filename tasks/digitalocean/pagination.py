@@ -36,12 +36,14 @@ class Paging(Generic[ResourceT]):
         model: The model of an entry.
         key: The key of the list in a response.
         skip: Which entries may be skipped.
+        key_as: The attribute that the keys stand for if the list is a map; empty if it is a list.
     """
 
-    def __init__(self, model: type[ResourceT], key: str, skip: Skip = Skip.NONE) -> None:
+    def __init__(self, model: type[ResourceT], key: str, skip: Skip = Skip.NONE, key_as: str = "") -> None:
         self._model = model
         self._key = key
         self._skip = skip
+        self._key_as = key_as
         self._pages: set[int] = set()
         self._entries = 0
 
@@ -51,6 +53,8 @@ class Paging(Generic[ResourceT]):
         Raises:
             MalformedResponse: An entry cannot be read and may not be skipped, the pages repeat, or the list has no end.
         """
+        if self._key_as:
+            response = response.with_list(self._key, self._key_as)
         entries = response.entries(self._model, self._key)
         may_skip = self._skip is Skip.ANY or (self._skip is Skip.NOT_ALL and entries.read)
         if entries.unread and not may_skip:

@@ -6,7 +6,7 @@ import html
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -92,6 +92,22 @@ class ResponseBody:
         if not isinstance(entries, list):
             raise self.malformed(f"{key!r} is not a list")
         return entries
+
+    def with_list(self, key: str, key_as: str) -> ResponseBody:
+        """Turn the map of objects under a key into a list.
+
+        Args:
+            key: The key; null counts as an empty map.
+            key_as: The attribute of each object that gets its key in the map, unless it has the attribute.
+
+        Raises:
+            MalformedResponse: The map is missing.
+        """
+        entries = self._under(key)
+        if entries is not None and not isinstance(entries, dict):
+            raise self.malformed(f"{key!r} is not a map")
+        listed = [{key_as: name, **each} if isinstance(each, dict) else each for name, each in (entries or {}).items()]
+        return replace(self, body={**self.body, key: listed})
 
     def next_page(self, page: int) -> int | None:
         """Read the number of the next page; None on the last page.

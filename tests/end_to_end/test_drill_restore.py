@@ -437,7 +437,7 @@ def test_the_coverage_report_shows_when_restores_were_proven_and_fails_if_that_i
     state = report_coverage(regions=[AWAY], max_days_unproven=30, return_state=True)
     assert state.message == f"no restore proven within 30 days for {names[0]}"
     table = table_in(prefect_view.artifacts_of(prefect_view.run_of(state)), COVERAGE_KEY)
-    assert min(line["Restore proven"] for line in table) == r"2020\-01\-01"
+    assert min(line["Proven"] for line in table) == r"2020\-01\-01"
 
     assert drill().is_completed()
     assert report_coverage(regions=[AWAY], max_days_unproven=30, return_state=True).is_completed()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 
 import pytest
 from prefect import State
 
-from deployments.sandbox import Droplet, Sandbox
+from deployments.sandbox import BackupPolicy, Droplet, Sandbox, Volume
 from flows.replication.run import COVERAGE_KEY
 from flows.report_coverage import report_coverage
-from flows.reporting.report import CoverageReport
-from tests.end_to_end.accounts import REGIONS, add_snapshots, backups_of, changes, newest_backups, report_of
+from flows.reporting.coverage_report import CoverageReport, FindingKind
+from tests.end_to_end.accounts import DAY, REGIONS, add_snapshots, backups_of, changes, newest_backups, report_of
 from tests.end_to_end.prefect_server import PrefectView
 from tests.end_to_end.test_command_line import command
 from tests.end_to_end.test_what_prefect_shows import table_in
@@ -40,6 +41,12 @@ def droplets_of(sandbox: Sandbox) -> list[Droplet]:
 def remove_backups(sandbox: Sandbox, droplet: Droplet) -> None:
     for image in backups_of(sandbox, droplet):
         sandbox.account.delete_image(image)
+
+
+def attach_volume(sandbox: Sandbox, droplet: Droplet) -> None:
+    volume = Volume(f"volume-{droplet.id}", "pgdata", droplet.region, 100, time.time(), [droplet.id])
+    sandbox.account.volumes[volume.id] = volume
+    droplet.volume_ids.append(volume.id)
 
 
 def days(report: CoverageReport, droplet: Droplet) -> dict[str, int | None]:
@@ -156,9 +163,8 @@ def test_snapshots_that_the_default_rule_does_not_keep_are_counted_if_they_may_b
     report = coverage_of(state)
     assert (report.unkept, report.unkept_gb) == (2, 5.0)
     assert "2 snapshots (5 GB) that no rule keeps; " in str(state.message)
-    assert "2 snapshots (5 GB) that no rule keeps" in str(
-        prefect_view.artifacts_of(prefect_view.run_of(state))[COVERAGE_KEY].description
-    )
+    description = str(prefect_view.artifacts_of(prefect_view.run_of(state))[COVERAGE_KEY].description)
+    assert r"2 snapshots \(5 GB\) that no rule keeps" in description
     assert f"; {report.usage.requests} API requests, 0 answered with 429" in str(state.message)
     assert changes(sandbox) == []
 
@@ -169,7 +175,7 @@ def test_each_list_is_read_once(sandbox: Sandbox) -> None:
     assert len(paths) == len(set(paths))
 
 
-def test_without_permission_to_list_snapshots_the_report_omits_older_copies_and_says_so(
+def test_without_permission_to_list_snapshots_the_ages_of_copies_are_known_from_the_images(
     start_with_behavior: Callable[..., Sandbox], prefect_view: PrefectView
 ) -> None:
     sandbox = start_with_behavior(out_of_scope=frozenset({"/v2/snapshots"}))
@@ -180,10 +186,10 @@ def test_without_permission_to_list_snapshots_the_report_omits_older_copies_and_
     assert state.is_completed()
     report = coverage_of(state)
     assert days(report, copied) == dict.fromkeys(REGIONS, 0)
-    assert days(report, behind) == dict.fromkeys(REGIONS, None)
+    assert days(report, behind) == dict.fromkeys(REGIONS, 3)
     assert report.unkept == 0
     log = prefect_view.log_text_of(prefect_view.run_of(state))
-    assert "Could not read older snapshots; the report omits them: GET /v2/snapshots: 403 forbidden" in log
+    assert "Snapshots of deleted Droplets, and those that no rule keeps, are not counted: GET /v2/snapshots: 403" in log
 
 
 def test_a_tag_filters_the_entire_report(sandbox: Sandbox) -> None:
@@ -207,6 +213,103 @@ def test_a_report_changes_nothing(sandbox: Sandbox) -> None:
     assert {image.type for image in newest} == {"backup"}
     assert {seen.method for seen in sandbox.record.requests} == {"GET"}
     assert report.usage.requests == len(sandbox.record.requests)
+
+
+def test_an_account_without_any_backups_gets_a_report_with_problems(
+    sandbox: Sandbox, prefect_view: PrefectView
+) -> None:
+    for droplet in droplets_of(sandbox):
+        remove_backups(sandbox, droplet)
+        droplet.backup_policy = None
+    state = report_coverage(regions=REGIONS, return_state=True)
+    assert state.is_completed()
+    report = coverage_of(state)
+    assert str(state.message).startswith("0 of 2 Droplets have a copy in all 3 regions and no overdue backup; ")
+    assert {each.plan for each in report.droplets} == {"none"}
+    assert {each.has(FindingKind.NO_BACKUPS) for each in report.droplets} == {True}
+    (problem,) = report.problem_lines
+    assert problem.startswith("No backups and no snapshots made by this project: ")
+    table = table_in(prefect_view.artifacts_of(prefect_view.run_of(state)), COVERAGE_KEY)
+    assert [line["Image"] for line in table] == ["no backups", "no backups"]
+    assert report_coverage(regions=REGIONS, max_age_hours=24, return_state=True).is_failed()
+
+
+def test_own_snapshots_protect_a_droplet_without_paid_backups(sandbox: Sandbox) -> None:
+    paid, unpaid = droplets_of(sandbox)
+    add_snapshots(sandbox, paid, 0)
+    remove_backups(sandbox, unpaid)
+    unpaid.backup_policy = None
+    add_snapshots(sandbox, unpaid, 0)
+    state = report_coverage(regions=REGIONS, max_age_hours=24, return_state=True)
+    assert state.is_completed()
+    assert {each.droplet_id: each.plan for each in coverage_of(state).droplets} == {
+        paid.id: "daily",
+        unpaid.id: "own snapshots",
+    }
+
+
+def test_backup_plans_are_shown_with_their_windows_and_unknown_ones_as_they_are(sandbox: Sandbox) -> None:
+    weekly, other = droplets_of(sandbox)
+    weekly.backup_policy = BackupPolicy.weekly(20, "SUN")
+    other.backup_policy = BackupPolicy.usage_based(6)
+    schedules = {each.droplet_id: each.schedule for each in coverage_of(report_coverage(return_state=True)).droplets}
+    assert schedules == {weekly.id: "weekly SUN 20:00", other.id: "intra_daily_6h"}
+
+
+def test_a_backup_is_overdue_if_its_window_has_passed_without_one(sandbox: Sandbox) -> None:
+    late, punctual = droplets_of(sandbox)
+    for image in backups_of(sandbox, late):
+        image.created_at -= 3 * DAY
+    # A converted backup is no longer on the Droplet's list of backups.
+    newest = backups_of(sandbox, punctual)[0]
+    remove_backups(sandbox, punctual)
+    add_snapshots(sandbox, punctual, (time.time() - newest.created_at) / DAY)
+    report = coverage_of(report_coverage(return_state=True))
+    assert {each.droplet_id: each.overdue_since is not None for each in report.droplets} == {
+        late.id: True,
+        punctual.id: False,
+    }
+    assert report.problem_lines[0].startswith("Backup overdue, none since the window that ended ")
+    assert not next(each for each in report.droplets if each.droplet_id == late.id).meets_objective
+
+
+@pytest.mark.parametrize("odd", ["/v2/droplets/backups/policies", "/v2/volumes", "/v2/tags"])
+def test_a_list_that_the_token_may_not_read_is_a_note(
+    start_with_behavior: Callable[..., Sandbox], prefect_view: PrefectView, odd: str
+) -> None:
+    sandbox = start_with_behavior(out_of_scope=frozenset({odd}))
+    for droplet in droplets_of(sandbox):
+        add_snapshots(sandbox, droplet, 0)
+        attach_volume(sandbox, droplet)
+    state = report_coverage(regions=REGIONS, max_age_hours=24, return_state=True)
+    assert state.is_completed()
+    assert {each.volumes_text for each in coverage_of(state).droplets} == {
+        "1 volume" if odd == "/v2/volumes" else "pgdata (100 GiB)"
+    }
+    assert [note for note in coverage_of(state).notes if f"GET {odd}: 403" in note]
+
+
+def test_the_snapshots_of_deleted_droplets_are_in_the_costs(sandbox: Sandbox) -> None:
+    kept, deleted = droplets_of(sandbox)
+    add_snapshots(sandbox, kept, 0, 1)
+    add_snapshots(sandbox, deleted, 0)
+    del sandbox.account.droplets[deleted.id]
+    report = coverage_of(report_coverage(regions=REGIONS, return_state=True))
+    assert [(each.snapshots, each.snapshots_gb) for each in report.droplets] == [(2, 5.0)]
+    assert report.droplets[0].snapshots_price == pytest.approx(0.3)
+    assert (report.of_deleted, report.of_deleted_gb) == (1, 2.5)
+    assert "3 snapshots made by this project: 7.5 GB, $0.45 a month (including 1 of deleted Droplets" in report.summary
+
+
+def test_as_json_the_output_is_the_report_and_the_status_the_same(sandbox: Sandbox) -> None:
+    add_snapshots(sandbox, droplets_of(sandbox)[0], 0)
+    done = command("report_coverage", "--json", "--regions", *REGIONS, "--max-age-hours", "24")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["headline"] == "1 of 2 Droplets has a copy in all 3 regions that is at most 24 h old"
+    assert len(report["droplets"]) == 2
+    assert CoverageReport.model_validate(report).bad_rows
+    assert "Failed: 3 of 6 copies are missing or too old" in done.stderr
 
 
 def test_a_missed_objective_exits_with_1_and_prints_table_and_reason(sandbox: Sandbox) -> None:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from flows.reporting.coverage_report import CoverageReport, DropletAudit, Finding, FindingKind, UncoveredVolume
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
 from flows.reporting.report import (
     ActionHistory,
-    CoverageReport,
     ImageHistory,
     Outcome,
     ReplicationReport,
@@ -25,6 +25,8 @@ from flows.reporting.tables import (
     SIGNS,
     WHAT_TO_DO,
     WHAT_WENT_WRONG,
+    artifact_table,
+    audit_description,
     coverage_description,
     coverage_markdown,
     coverage_table,
@@ -33,6 +35,7 @@ from flows.reporting.tables import (
     pruning_table,
     table_of,
 )
+from flows.reporting.terminal import text_of
 from flows.results import Incomplete
 from tasks.digitalocean import Usage
 from tests.flows.images import NOW, action
@@ -313,8 +316,10 @@ def coverage(*rows: Row, **other: Any) -> CoverageReport:
 
 def test_the_age_of_copies_is_shown_in_hours_and_from_two_days_on_in_days() -> None:
     ages = {"ams3": 0.4, "fra1": 47.4, "lon1": 48.0, "nyc3": 100.0, "sfo3": None}
-    rows = [row(region=region, outcome=Outcome.ALREADY_THERE, age_hours=age) for region, age in ages.items()]
-    (line,) = coverage_table(coverage(*rows, regions=tuple(ages)))
+    rows = [
+        row(region=region, outcome=Outcome.ALREADY_THERE, age_hours=age, droplet_id=1) for region, age in ages.items()
+    ]
+    (line,) = table_of(coverage(*rows, regions=tuple(ages), droplets=(audited(),)))
     assert [line[region] for region in ages] == ["✓ 0 h", "✓ 47 h", "✓ 2 d", "✓ 4 d", "✓"]
 
 
@@ -330,18 +335,113 @@ def test_coverage_fails_only_if_an_objective_is_set_and_missed() -> None:
     )
 
 
-def test_coverage_counts_the_snapshots_that_no_rule_keeps() -> None:
-    rows = [row(outcome=Outcome.ALREADY_THERE)]
-    assert coverage(*rows, unkept=1, unkept_gb=2.5).summary == (
-        "1 image in 2 regions: 1 already there; replicate_backups would add 0 GB of snapshots; "
-        "1 snapshot (2.5 GB) that no rule keeps; 0 API requests, 0 answered with 429"
+def audited(
+    name: str = "web (1)", droplet_id: int = 1, *problems: tuple[FindingKind, str], **other: Any
+) -> DropletAudit:
+    findings = tuple(Finding(kind=kind, what=what) for kind, what in problems)
+    wanted = {"plan": "daily", "schedule": "daily 20:00", "meets_objective": not problems} | other
+    return DropletAudit(droplet=name, droplet_id=droplet_id, problems=findings, **wanted)
+
+
+NO_BACKUPS, NO_COPY = (FindingKind.NO_BACKUPS, "no backups"), (FindingKind.MISSING_COPY, "no copy in fra1")
+WITH_PROBLEMS = coverage(
+    row(7, "fra1", Outcome.PLANNED, droplet_id=2, source="api (2)"),
+    row(7, "nyc3", Outcome.ALREADY_THERE, droplet_id=2, source="api (2)", age_hours=5.0),
+    droplets=(
+        audited("db (3)", 3, NO_BACKUPS, plan="none", schedule="none"),
+        audited("api (2)", 2, NO_COPY, newest_age_hours=50.0, overdue_since=NOW),
+        audited("web (1)", 1, NO_COPY, volumes=(UncoveredVolume(id="a", name="pgdata", size_gib=100),)),
+        audited("ok (4)", 4, snapshots=3, snapshots_gb=7.5, snapshots_price=0.45, proven_at=NOW),
+    ),
+    of_deleted=1,
+    of_deleted_gb=2.5,
+    price_per_gb_month=0.06,
+    proven={"db (3)": None, "ok (4)": NOW},
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "objective"),
+    [
+        ({}, "a copy in all 2 regions and no overdue backup"),
+        ({"plans_known": False}, "a copy in all 2 regions"),
+        ({"max_age_hours": 26}, "a copy in all 2 regions that is at most 26 h old"),
+        ({"max_age_hours": 26, "regions": ("fra1",)}, "a copy in fra1 that is at most 26 h old"),
+        (
+            {"max_days_unproven": 30},
+            "a copy in all 2 regions, no overdue backup and a restore proven within 30 days",
+        ),
+    ],
+)
+def test_the_report_begins_with_how_many_droplets_meet_which_objective(limits: dict[str, Any], objective: str) -> None:
+    shown_report = WITH_PROBLEMS.model_copy(update=limits)
+    assert shown_report.headline == f"1 of 4 Droplets has {objective}"
+    assert shown_report.summary.startswith(f"{shown_report.headline}; ")
+    assert audit_description(shown_report).startswith(f"**{shown_report.headline}**")
+    assert text_of(shown_report, None).startswith(f"{shown_report.headline}\n\nProblems:\n")
+
+
+def test_problems_come_with_all_their_droplets_the_most_urgent_first() -> None:
+    assert WITH_PROBLEMS.problem_lines == (
+        "No backups: db (3)",
+        "No copy in fra1: api (2), web (1)",
+        "Volumes that are not copied: web (1) has pgdata (100 GiB)",
     )
-    assert "keeps" not in coverage(*rows).summary
+
+
+def test_of_many_different_problems_of_a_kind_the_others_are_counted() -> None:
+    many = [audited(f"web ({n})", n, (FindingKind.MISSING_COPY, f"no copy in reg{n}")) for n in range(1, 14)]
+    *_, last = coverage(droplets=(*many, audited("db (99)", 99))).problem_lines
+    assert last == "... and 3 more problems of this kind: see the table"
+
+
+def test_the_audit_has_one_row_per_droplet_with_plan_age_costs_and_copies() -> None:
+    table = {line["Droplet"]: line for line in table_of(WITH_PROBLEMS)}
+    assert list(table) == ["db (3)", "api (2)", "web (1)", "ok (4)"]
+    assert table["api (2)"] == {
+        "Droplet": "api (2)",
+        "Image": "7",
+        "Backup plan": "daily 20:00",
+        "Newest": "2 d overdue",
+        "Proven": "never",
+        "Snapshots": "",
+        "Volumes": "",
+        "fra1": "○",
+        "nyc3": "✓ 5 h",
+    }
+    assert (table["db (3)"]["Image"], table["db (3)"]["Backup plan"]) == ("no backups", "none")
+    assert table["web (1)"]["Volumes"] == "pgdata (100 GiB)"
+    assert (table["ok (4)"]["Snapshots"], table["ok (4)"]["Proven"]) == ("7.5 GB, $0.45", "2026-11-23")
+
+
+def test_the_totals_count_snapshots_of_deleted_droplets_and_those_that_no_rule_keeps() -> None:
+    assert WITH_PROBLEMS.totals_text == (
+        "4 snapshots made by this project: 10 GB, $0.60 a month (including 1 of deleted Droplets, 2.5 GB); "
+        "replicate_backups would add 0 GB of snapshots, $0.00 a month; 0 API requests, 0 answered with 429"
+    )
+    assert "; 1 snapshot (2.5 GB) that no rule keeps; " in coverage(unkept=1, unkept_gb=2.5).totals_text
+    assert "$" not in coverage(unkept=1, unkept_gb=2.5).totals_text
+
+
+def test_without_anything_to_report_there_are_no_problems_proofs_or_volumes() -> None:
+    fine = coverage(droplets=(audited(),))
+    assert fine.problem_lines == fine.notes == ()
+    assert {"Proven", "Volumes"}.isdisjoint(table_of(fine)[0])
+    assert "Problems" not in text_of(fine, 80)
+
+
+def test_what_could_not_be_read_is_a_note() -> None:
+    note = "Volumes are counted, but not named: 403"
+    unread = coverage(droplets=(audited(),), unread=(note,))
+    assert unread.notes == (note,)
+    assert note in text_of(unread, None)
+    assert links_in(audit_description(unread).split("\n\n")[1]) == ([], note)
+    assert unread.failure == ""
 
 
 def test_the_tables_of_coverage_are_escaped_with_links_to_the_control_panel() -> None:
     rows = [row(12, "fra1", source="[a](b) (7)", droplet_id=7, age_hours=5.0)]
-    (line,) = coverage_markdown(coverage(*rows))
+    (line,) = artifact_table(coverage(*rows, droplets=(audited("[a](b) (7)", 7),)))
     assert line["Droplet"] == r"\[a\](b) ([7](https://cloud.digitalocean.com/droplets/7))".replace("(b)", r"\(b\)")
     assert line["Image"] == "[12](https://cloud.digitalocean.com/images/snapshots/droplets)"
 
@@ -425,12 +525,9 @@ def test_the_artifact_of_a_successful_run_lists_no_problems() -> None:
 
 def test_case_19_uncovered_volumes_are_counted_per_droplet() -> None:
     sentence = "Volumes are not covered, only the Droplets' own disks: db (3) has 1 volume, web (1) has 2 volumes."
-    for each in (
-        report(row(), volumes={"db (3)": 1, "web (1)": 2}),
-        coverage(row(), volumes={"db (3)": 1, "web (1)": 2}),
-    ):
-        assert each.notes == (sentence,)
-        assert links_in(coverage_description(each).split("\n\n")[-1]) == ([], sentence)
+    each = report(row(), volumes={"db (3)": 1, "web (1)": 2})
+    assert each.notes == (sentence,)
+    assert links_in(coverage_description(each).split("\n\n")[-1]) == ([], sentence)
     assert report(row()).notes == ()
     many = report(row(), volumes={f"web ({number})": 1 for number in range(30)})
     assert many.notes[0].endswith("web (19) has 1 volume, and 10 more.")

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from flows.reporting.coverage_report import CoverageReport, DropletAudit, Finding, FindingKind, UncoveredVolume
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
 from flows.reporting.report import (
     ActionHistory,
-    CoverageReport,
     ImageHistory,
     Outcome,
     ReplicationReport,
@@ -66,6 +66,30 @@ def snapshot_row(number: int) -> PruningRow:
     )
 
 
+def audited(name: str, droplet_id: int, **other: object) -> DropletAudit:
+    return DropletAudit.model_validate({"droplet": name, "droplet_id": droplet_id, "plan": "daily"} | other)
+
+
+BARE = Finding(kind=FindingKind.NO_BACKUPS, what="no backups and no snapshots made by this project")
+VOLUME = UncoveredVolume(id="a", name="a-volume-with-a-name-that-is-longer-than-most", size_gib=16384)
+AUDITED = CoverageReport(
+    rows=tuple(
+        row.model_copy(update={"droplet_id": droplet_id})
+        for row in copies(DROPLETS, age_hours=47)
+        for droplet_id in [448000739 if row.image_id == 167002701 else 448001575]
+    ),
+    regions=REGIONS,
+    droplets=(
+        audited("db-01 (448001093)", 448001093, schedule="none", problems=(BARE,), meets_objective=False),
+        audited("web-01 (448000739)", 448000739, schedule="weekly SUN 20:00", newest_age_hours=47, overdue_since=NOW),
+        audited("worker-01 (448001575)", 448001575, schedule="daily 20:00", snapshots=1, snapshots_gb=12.5),
+    ),
+    proven={"web-01 (448000739)": NOW},
+)
+WITH_VOLUMES = AUDITED.model_copy(
+    update={"droplets": (audited(f"{LONG_NAME} (448001093)", 448001093, volumes=(VOLUME,)), *AUDITED.droplets[1:])}
+)
+
 REPORTS: list[RunReport] = [
     replication(
         *copies(DROPLETS),
@@ -74,7 +98,8 @@ REPORTS: list[RunReport] = [
         volumes={"web-01 (448000739)": 2},
         doubtful_regions=("tor1",),
     ),
-    CoverageReport(rows=tuple(copies(DROPLETS, age_hours=47)), regions=REGIONS, without_backups=("db-01 (448001093)",)),
+    AUDITED,
+    WITH_VOLUMES,
     replication(*copies({167002701: f"{LONG_NAME} (448000739)"})),
     PruningReport(rows=tuple(map(snapshot_row, (167002701, 167005714))), max_deletions=50),
     ReplicationReport(
@@ -118,6 +143,24 @@ def test_case_35_on_80_columns_the_regions_are_split_into_blocks_with_all_drople
 def test_on_200_columns_all_regions_are_side_by_side() -> None:
     head, *_ = text_of(replication(*copies(DROPLETS)), 200).splitlines()
     assert head.split() == ["Droplet", "Image", *REGIONS]
+
+
+def test_on_80_columns_an_audit_shows_plans_first_and_then_blocks_of_regions() -> None:
+    headline, problems, plans, *blocks = text_of(AUDITED, 80).split("\n\n")
+    assert headline.startswith("2 of 3 Droplets have a copy in all 13 regions")
+    assert problems.startswith("Problems:\n- No backups and no snapshots made by this project: db-01")
+    titles, _, *lines = plans.splitlines()
+    assert titles.split() == ["Droplet", "Backup", "plan", "Newest", "Proven", "Snapshots"]
+    assert [line.split()[0] for line in lines] == ["db-01", "web-01", "worker-01"]
+    shown = [block.splitlines()[0].split() for block in blocks if block.startswith("Droplet")]
+    assert [title for titles in shown for title in titles[2:]] == list(REGIONS)
+    assert {tuple(titles[:2]) for titles in shown} == {("Droplet", "Image")}
+
+
+def test_on_200_columns_an_audit_is_one_table_with_every_droplet_once() -> None:
+    lines = text_of(AUDITED, 200).split("\n\n")[2].splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["db-01", "web-01", "worker-01"]
+    assert set(REGIONS) <= set(lines[0].split())
 
 
 def test_case_36_an_unknown_image_is_a_single_problem_and_comes_first() -> None:

@@ -1,0 +1,1 @@
+"""What the coverage report finds out about each Droplet."""
