@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.server_resources.automations import HEARTBEAT, automations
 from deployments.server_resources.deployment_limits import NIGHTLY
-from deployments.server_resources.token_block import BLOCK
+from deployments.server_resources.secret_blocks import TOKEN_BLOCK
 from deployments.server_resources.work_pool import EVENT_QUEUE, EVENT_RUNS, POOL
 from deployments.setup import main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
@@ -38,7 +38,7 @@ TOKEN = "dop_v1_" + "0123456789abcdef" * 4
 FAILED, SILENT, DIED = "A copy of backups has failed", "No copy of backups for a day", "A copy of backups has died"
 UNHEARD = "An event has started no run"
 PARTS = [
-    f"secret {BLOCK}",
+    f"secret {TOKEN_BLOCK}",
     f"work pool {POOL}",
     f"work queue {EVENT_QUEUE}",
     f"concurrency limit {MUTEX}",
@@ -229,7 +229,7 @@ def test_setup_reports_what_it_has_created(story: Story) -> None:
     assert story.first.returncode == 0, story.first.stderr
     assert verdicts(story.first.stdout) == dict.fromkeys(PARTS, "created")
     (document,) = story.made["block_documents"]
-    assert (document["name"], document["data"]) == (BLOCK, {"value": TOKEN})
+    assert (document["name"], document["data"]) == (TOKEN_BLOCK, {"value": TOKEN})
     assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
     assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {MUTEX, DISTRIBUTED_LIMIT}
     assert len(story.made["automations"]) == 4
@@ -278,9 +278,9 @@ def test_an_invalid_setting_is_named(server: Server, story: Story) -> None:
 def test_a_new_token_replaces_the_stored_one(correct: Correct, server: Server) -> None:
     def kept() -> str:
         documents = server.objects()["block_documents"]
-        return next(str(each["data"]["value"]) for each in documents if each["name"] == BLOCK)
+        return next(str(each["data"]["value"]) for each in documents if each["name"] == TOKEN_BLOCK)
 
-    assert correct(token=TOKEN[::-1])[f"secret {BLOCK}"] == "updated (token differs)"
+    assert correct(token=TOKEN[::-1])[f"secret {TOKEN_BLOCK}"] == "updated (token differs)"
     assert kept() == TOKEN[::-1]
     correct()
     assert kept() == TOKEN
