@@ -18,11 +18,12 @@ from rich.console import Console
 from deployments.server_resources.automations import automations
 from deployments.server_resources.concurrency_limits import limits
 from deployments.server_resources.deployment_limits import NoDeploymentLimitResource
+from deployments.server_resources.secret_blocks import PING_BLOCK, TOKEN_BLOCK, SecretResource
 from deployments.server_resources.server_resource import MISSING, ServerResource, SetupError
-from deployments.server_resources.token_block import TokenResource
 from deployments.server_resources.work_pool import WorkPoolResource, WorkQueueResource
 from flows.command_start import COULD_NOT_START, DONE, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
 from flows.messages import say
+from flows.ping import load_ping_url
 from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
 
@@ -48,6 +49,7 @@ def main(
     """Create or update what the deployments need on the Prefect server at PREFECT_API_URL. Safe to run repeatedly.
 
     The API token comes from DIGITALOCEAN_TOKEN or .env; in a terminal, you are asked for it if the server has none yet.
+    The URL that nightly runs ping comes from DIGITALOCEAN_PING_URL, if it is set.
 
     Args:
         check: Change nothing; list what is missing or differs, and exit with 1 if anything does.
@@ -86,8 +88,10 @@ def _required_resources(notify: str | None, work_pool_type: str, event_runs: int
         token = settings.token
     except TokenMissing:
         settings = load_settings(token=SecretStr("none"))
+    ping_url = load_ping_url()
     return [
-        TokenResource(token, _ask_for_token),
+        SecretResource(TOKEN_BLOCK, "token", token, _ask_for_token),
+        *([SecretResource(PING_BLOCK, "URL", ping_url)] if ping_url else []),
         WorkPoolResource(work_pool_type),
         WorkQueueResource(event_runs),
         NoDeploymentLimitResource(),

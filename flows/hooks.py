@@ -1,4 +1,4 @@
-"""Sends an event when a run has ended.
+"""Sends an event and a ping when a run has ended.
 
 A run that ends normally sends it itself (`flows/results.py`). For a run that is cancelled or crashes, the worker does,
 through Prefect's hooks. If the worker is gone too, the next run that finds the run dead does (`flows/liveness.py`).
@@ -12,6 +12,7 @@ from typing import Any
 from prefect import Flow, State
 from prefect.client.schemas import FlowRun
 
+from flows.ping import Signal, ping
 from flows.reporting.drill_report import DrillReport
 from flows.reporting.events import (
     PRUNING_COMPLETED,
@@ -44,6 +45,11 @@ END_EVENTS = {
 DRY_BY_DEFAULT = frozenset({"prune-snapshots", "restore-droplets"})
 
 
+def is_dry_run(flow_name: str | None, parameters: Mapping[str, Any], report: object = None) -> bool:
+    """Whether a run changes nothing, by its report if it has one; nobody is notified of such runs."""
+    return bool(getattr(report, "dry_run", parameters.get("dry_run", flow_name in DRY_BY_DEFAULT)))
+
+
 def announce_end(
     flow_name: str | None,
     run_name: str | None,
@@ -63,8 +69,7 @@ def announce_end(
         completed: Whether it completed.
         report: Its report, if it has one.
     """
-    dry_run = getattr(report, "dry_run", parameters.get("dry_run", flow_name in DRY_BY_DEFAULT))
-    if dry_run or flow_name not in END_EVENTS:
+    if is_dry_run(flow_name, parameters, report) or flow_name not in END_EVENTS:
         return
     event = END_EVENTS[flow_name][0 if completed else 1]
     payload = {"message": message, "flow_run_name": run_name, "droplet_tag": parameters.get("droplet_tag")}
@@ -74,6 +79,9 @@ def announce_end(
 def announce_abnormal_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook for `on_cancellation` and `on_crashed` of `@flow`."""
     announce_end(flow.name, flow_run.name, flow_run.parameters, state.message or state.name)
+    if not is_dry_run(flow.name, flow_run.parameters):
+        # A worker runs this hook in the environment of the run, so the URL is known.
+        ping(Signal.FAILURE, flow_run)
 
 
 def _contents(report: object) -> dict[str, Any]:

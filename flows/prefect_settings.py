@@ -35,8 +35,8 @@ RUN_SETTINGS = {
     # and loses its report.
     "PREFECT_API_REQUEST_TIMEOUT": "90",
 }
-# For all processes of this project, including the temporary server. They send nothing to anyone but DigitalOcean's API
-# and Prefect's server.
+# For all processes of this project, including the temporary server. They send nothing to anyone but DigitalOcean's API,
+# Prefect's server, and the ping URL if it is set.
 PROCESS_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

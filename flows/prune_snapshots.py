@@ -49,8 +49,8 @@ def prune_snapshots(
     """Delete old snapshots that this project made, and keep what recovery needs.
 
     Keeps the newest snapshots of each Droplet, and the newest one of each of the last days, weeks and months. Always
-    keeps the newest recovery point. If that is missing in a region, nothing of its Droplet is deleted. Snapshots that
-    this project did not make are left alone.
+    keeps the newest recovery point. If that is missing in a region, nothing of its Droplet is deleted. Snapshots with
+    the tag `prefect:hold` are kept in addition. Snapshots that this project did not make are left alone.
 
     Args:
         droplet_tag: Only snapshots of Droplets with this tag; if not given, of all Droplets, including deleted ones.

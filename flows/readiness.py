@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, t
 from flows import temporary_server
 from flows.command_start import loaded
 from flows.environment import certificates_problem
+from flows.ping import load_ping_url
 from tasks.digitalocean import ConfigurationError, load_settings
 
 START_A_SERVER = "start one with `.venv/bin/prefect --no-prompt server start`"
@@ -40,6 +41,7 @@ def make_ready_to_run() -> None:
     loaded()
     try:
         load_settings()
+        load_ping_url()
     except ConfigurationError as error:
         raise NotReady(str(error)) from error
     _check_certificates()

@@ -10,12 +10,14 @@ from typing import Any, ParamSpec, TypeVar, cast
 from prefect import State, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.hooks import announce_end
+from flows.hooks import announce_end, is_dry_run
 from flows.liveness import heartbeat
 from flows.output import outlive_readers
+from flows.ping import Signal, ping
 from flows.reporting.report import RunReport
 from flows.reporting.tables import artifact_description, artifact_table
 from tasks.digitalocean import DigitalOceanError
@@ -76,7 +78,7 @@ def finish(report: ReportT, artifact_key: str) -> ReportT:
 
 
 def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
-    """Set the message of the run's final state to the report's summary or the error, and send the event.
+    """Set the message of the run's final state to the report's summary or the error, and send the event and the pings.
 
     From Python, the flow still returns the report or raises the exception. After Ctrl-C, the run is Cancelled, which
     sends no notification. Goes under `@flow`.
@@ -85,6 +87,7 @@ def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> ReportT:
         outlive_readers()
+        _ping(Signal.START)
         report = None
         try:
             with heartbeat():
@@ -110,6 +113,14 @@ def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
 
 def _announce(message: str | None, *, completed: bool = False, report: RunReport | None = None) -> None:
     announce_end(flow_run.flow_name, flow_run.name, flow_run.parameters, message, completed=completed, report=report)
+    _ping(Signal.SUCCESS if completed else Signal.FAILURE, report)
+
+
+def _ping(signal: Signal, report: RunReport | None = None) -> None:
+    context = FlowRunContext.get()
+    if context and not is_dry_run(flow_run.flow_name, flow_run.parameters, report):
+        # Not the error, which may quote anything.
+        ping(signal, context.flow_run, report.summary if report else "")
 
 
 def _says_more_than_the_state(record: logging.LogRecord) -> bool:

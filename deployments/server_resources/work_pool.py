@@ -1,7 +1,8 @@
-"""The work pool, whose job variables give every run the token and Prefect's settings, and its queue for events."""
+"""The work pool, whose job variables give every run its secrets and Prefect's settings, and its queue for events."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 
+from deployments.server_resources.secret_blocks import PING_BLOCK, TOKEN_BLOCK, read_secret
 from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
-from deployments.server_resources.token_block import BLOCK
 from flows.prefect_settings import RUN_SETTINGS
 
 POOL = "digitalocean"
@@ -18,16 +19,23 @@ EVENT_QUEUE = "events"
 # Keeps a burst of events from starting one process each.
 EVENT_RUNS = 2
 QUEUE_DESCRIPTION = "Runs that events start. Scheduled and manual runs use another queue, so that they always start."
-ENVIRONMENT = {
-    # Filled in by the worker when it starts a run.
-    "DIGITALOCEAN_TOKEN": f"{{{{ prefect.blocks.secret.{BLOCK} }}}}",
-    **RUN_SETTINGS,
-}
+PING_URL = "DIGITALOCEAN_PING_URL"
+
+
+def _reference(block: str) -> str:
+    """Refer to a Secret block, whose value the worker fills in when it starts a run."""
+    return f"{{{{ prefect.blocks.secret.{block} }}}}"
+
+
+ENVIRONMENT = {"DIGITALOCEAN_TOKEN": _reference(TOKEN_BLOCK), **RUN_SETTINGS}
+PINGING = {PING_URL: _reference(PING_BLOCK)}
 
 
 @dataclass(frozen=True)
 class WorkPoolResource:
     """The work pool.
+
+    It refers to the block with the ping URL only if that exists: a worker cannot start a run if a block is missing.
 
     Attributes:
         type: Type of a new pool: process, docker or kubernetes. An existing pool keeps its type.
@@ -41,18 +49,20 @@ class WorkPoolResource:
         pool = await if_exists(client.read_work_pool(POOL))
         if pool is None:
             return MISSING
-        environment = _environment(pool.base_job_template)
-        wrong = [name for name, value in ENVIRONMENT.items() if environment.get(name) != value]
+        environment, wanted = _environment(pool.base_job_template), await _wanted(client)
+        if _refers_to_missing_block(environment, wanted):
+            return f"refers to the missing secret {PING_BLOCK}, so no run can start"
+        wrong = [name for name, value in wanted.items() if environment.get(name) != value]
         return f"does not set {' and '.join(wrong)}" if wrong else ""
 
     async def apply(self, client: PrefectClient) -> None:
-        """Create the pool, or add the missing variables to an existing one."""
-        pool = await if_exists(client.read_work_pool(POOL))
+        """Create the pool, or correct the variables of an existing one."""
+        pool, wanted = await if_exists(client.read_work_pool(POOL)), await _wanted(client)
         if pool:
-            template = _with_environment(pool.base_job_template)
+            template = _with_environment(pool.base_job_template, wanted)
             await client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
         else:
-            template = _with_environment(await _default_template(client, self.type))
+            template = _with_environment(await _default_template(client, self.type), wanted)
             await client.create_work_pool(WorkPoolCreate(name=POOL, type=self.type, base_job_template=template))
 
 
@@ -87,6 +97,15 @@ class WorkQueueResource:
             await client.create_work_queue(EVENT_QUEUE, QUEUE_DESCRIPTION, concurrency_limit=limit, work_pool_name=POOL)
 
 
+async def _wanted(client: PrefectClient) -> dict[str, str]:
+    """Choose the variables of the pool."""
+    return {**ENVIRONMENT, **PINGING} if await read_secret(client, PING_BLOCK) is not None else ENVIRONMENT
+
+
+def _refers_to_missing_block(environment: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return PING_URL not in wanted and environment.get(PING_URL) == PINGING[PING_URL]
+
+
 async def _default_template(client: PrefectClient, kind: str) -> dict[str, Any]:
     collections = await client.read_worker_metadata()
     kinds = {name: worker for workers in collections.values() for name, worker in workers.items()}
@@ -99,8 +118,11 @@ def _environment(template: dict[str, Any]) -> dict[str, Any]:
     return dict(template.get("variables", {}).get("properties", {}).get("env", {}).get("default") or {})
 
 
-def _with_environment(template: dict[str, Any]) -> dict[str, Any]:
+def _with_environment(template: dict[str, Any], wanted: Mapping[str, str]) -> dict[str, Any]:
     changed = deepcopy(template)
     variable = changed.setdefault("variables", {}).setdefault("properties", {}).setdefault("env", {"type": "object"})
-    variable["default"] = {**_environment(template), **ENVIRONMENT}
+    environment = _environment(template)
+    if _refers_to_missing_block(environment, wanted):
+        del environment[PING_URL]
+    variable["default"] = {**environment, **wanted}
     return changed

@@ -1,7 +1,8 @@
 """Which snapshots to delete: a pure function from the account's state to a plan.
 
-Snapshots that this project did not make are never deleted. Nor is any snapshot of a Droplet whose newest recovery point
-is still missing in a region: if the other regions are lost, an older snapshot may be all that is left.
+Snapshots that this project did not make are never deleted, nor are those under legal hold, which have the tag
+`prefect:hold`. Nor is any snapshot of a Droplet whose newest recovery point is still missing in a region: if the other
+regions are lost, an older snapshot may be all that is left.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from math import fsum
 from flows.replication.recovery_points import is_tagged
 from flows.retention.rule import RetentionRule, age_order
 from tasks.digitalocean import Droplet, Image, InvalidArgument, Snapshot
+
+HOLD_TAG = "prefect:hold"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ def plan_pruning(
 ) -> PruningPlan:
     """Decide which snapshots to delete.
 
+    A held snapshot takes no place of the rule, so that setting a hold never causes a deletion. It can be the newest
+    recovery point.
+
     Args:
         snapshots: The snapshots of Droplets, including deleted Droplets.
         rule: Which snapshots of each Droplet to keep.
@@ -105,12 +111,17 @@ def plan_pruning(
         backup = (backups or {}).get(droplet_id)
         unusable = {each.id: statuses[each.id] for each in own if each.id in statuses}
         usable = [each for each in own if each.id not in unusable]
-        reasons = rule.reasons(usable, now)
+        held = {each.id: (f"held by the tag {HOLD_TAG}",) for each in own if is_tagged(each, HOLD_TAG)}
+        reasons = rule.reasons([each for each in usable if each.id not in held], now)
         protection = _protection(usable, backup, regions, under_way)
         verdicts += [
-            Verdict(each, (f"status {unusable[each.id]}",))
-            if each.id in unusable
-            else Verdict(each, reasons[each.id] + protection[each.id])
+            Verdict(
+                each,
+                held.get(each.id, ())
+                + ((f"status {unusable[each.id]}",) if each.id in unusable else ())
+                + reasons.get(each.id, ())
+                + protection.get(each.id, ()),
+            )
             for each in own
         ]
     return PruningPlan(tuple(verdicts), left_alone=len(listed) - len(managed))

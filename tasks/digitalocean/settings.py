@@ -160,7 +160,7 @@ def load_settings(token: SecretStr | None = None) -> Settings:
         # The token is the only setting without a default.
         only_missing = all(problem["type"] == "missing" for problem in error.errors(include_input=False))
         kind = TokenMissing if only_missing else ConfigurationError
-        raise kind(_explain(error)) from None
+        raise kind(explain(error)) from None
 
 
 def env_file_problem() -> str:
@@ -193,7 +193,8 @@ def _sets_nothing(binding: Binding) -> bool:
     return binding.value is None and (binding.key or "").startswith(OURS)
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """Say which settings are missing or wrong, without their values."""
     problems = []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         name = str(problem["loc"][0]).upper().removeprefix(PREFIX) if problem["loc"] else ""

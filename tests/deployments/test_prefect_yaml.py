@@ -12,7 +12,7 @@ from prefect import Flow
 from ruamel.yaml import YAML
 
 from deployments.server_resources.automations import EVENT_TRIGGER
-from deployments.server_resources.token_block import BLOCK
+from deployments.server_resources.secret_blocks import PING_BLOCK, TOKEN_BLOCK
 from deployments.server_resources.work_pool import EVENT_QUEUE, POOL
 from flows.names import FLOWS
 from flows.reporting.events import BACKUP_COMPLETED
@@ -58,8 +58,9 @@ def test_every_deployment_uses_the_pool_that_setup_creates_and_has_a_description
     assert deployment["description"].strip()
 
 
-def test_the_file_does_not_refer_to_the_token_block() -> None:
-    assert BLOCK not in TEXT
+def test_the_file_does_not_refer_to_the_blocks_with_secrets() -> None:
+    assert TOKEN_BLOCK not in TEXT
+    assert PING_BLOCK not in TEXT
 
 
 def test_the_list_of_flows_names_all_of_them() -> None:

@@ -236,6 +236,19 @@ def test_unmanaged_snapshots_are_kept_and_only_counted(sandbox: Sandbox) -> None
     assert f"{len(before)} unmanaged left alone" in str(state.message)
 
 
+def test_a_held_snapshot_is_kept_in_addition_and_its_row_says_so(sandbox: Sandbox) -> None:
+    newest, held, second, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
+    held.tags.append("Prefect:Hold")
+    report = prune_snapshots(**TWO, dry_run=False)
+    assert deleted(sandbox) == [old.id]
+    assert reasons(report) == {
+        newest.id: "last 1 of 2, newest recovery point",
+        held.id: "held by the tag prefect:hold",
+        second.id: "last 2 of 2",
+        old.id: "no rule keeps it",
+    }
+
+
 def test_a_snapshot_with_an_action_in_progress_is_kept_and_its_row_says_so(sandbox: Sandbox) -> None:
     _, _, busy, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
     sandbox.account.start(busy, "transfer", "ams3", time.time(), Fate(ends=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,15 +17,17 @@ from prefect.blocks.notifications import SlackWebhook
 from prefect.client.base import PrefectHttpxSyncClient
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.workers.base import BaseJobConfiguration
 from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.server_resources.automations import HEARTBEAT, automations
 from deployments.server_resources.deployment_limits import NIGHTLY
-from deployments.server_resources.token_block import BLOCK
-from deployments.server_resources.work_pool import EVENT_QUEUE, EVENT_RUNS, POOL
+from deployments.server_resources.secret_blocks import PING_BLOCK, TOKEN_BLOCK
+from deployments.server_resources.work_pool import EVENT_QUEUE, EVENT_RUNS, PING_URL, POOL
 from deployments.setup import main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
 from flows.temporary_server import free_port
@@ -35,10 +37,11 @@ from tests.flows.test_prefect_settings import longest_silence_of_a_living_run
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "dop_v1_" + "0123456789abcdef" * 4
+PING = "https://hc-ping.com/c0ffee00-5ec7-4e7a-b1ab-9d3f7a6e2b10"
 FAILED, SILENT, DIED = "A copy of backups has failed", "No copy of backups for a day", "A copy of backups has died"
 UNHEARD = "An event has started no run"
 PARTS = [
-    f"secret {BLOCK}",
+    f"secret {TOKEN_BLOCK}",
     f"work pool {POOL}",
     f"work queue {EVENT_QUEUE}",
     f"concurrency limit {MUTEX}",
@@ -173,9 +176,9 @@ def correct(
     return again
 
 
-def verdicts(said: str) -> dict[str, str]:
+def verdicts(said: str, parts: Sequence[str] = PARTS) -> dict[str, str]:
     """What was said of each part that setup makes."""
-    return {part: line.removeprefix(part).strip() for line in said.splitlines() for part in PARTS if part in line}
+    return {part: line.removeprefix(part).strip() for line in said.splitlines() for part in parts if line.startswith(part)}
 
 
 def verdict_on_nightly(said: str) -> str:
@@ -229,7 +232,7 @@ def test_setup_reports_what_it_has_created(story: Story) -> None:
     assert story.first.returncode == 0, story.first.stderr
     assert verdicts(story.first.stdout) == dict.fromkeys(PARTS, "created")
     (document,) = story.made["block_documents"]
-    assert (document["name"], document["data"]) == (BLOCK, {"value": TOKEN})
+    assert (document["name"], document["data"]) == (TOKEN_BLOCK, {"value": TOKEN})
     assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
     assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {MUTEX, DISTRIBUTED_LIMIT}
     assert len(story.made["automations"]) == 4
@@ -278,9 +281,9 @@ def test_an_invalid_setting_is_named(server: Server, story: Story) -> None:
 def test_a_new_token_replaces_the_stored_one(correct: Correct, server: Server) -> None:
     def kept() -> str:
         documents = server.objects()["block_documents"]
-        return next(str(each["data"]["value"]) for each in documents if each["name"] == BLOCK)
+        return next(str(each["data"]["value"]) for each in documents if each["name"] == TOKEN_BLOCK)
 
-    assert correct(token=TOKEN[::-1])[f"secret {BLOCK}"] == "updated (token differs)"
+    assert correct(token=TOKEN[::-1])[f"secret {TOKEN_BLOCK}"] == "updated (token differs)"
     assert kept() == TOKEN[::-1]
     correct()
     assert kept() == TOKEN
@@ -326,6 +329,59 @@ def test_a_mutex_of_version_0_2_is_given_a_slot_that_expires(correct: Correct, s
     assert correct()[f"concurrency limit {MUTEX}"] == "updated (limit or decay differs)"
     decay = server.http.get(f"/v2/concurrency_limits/{MUTEX}").json()["slot_decay_per_second"]
     assert decay == pytest.approx(MUTEX_DECAY_PER_SECOND)
+
+
+def environment_of_a_run(server: Server) -> dict[str, str | None]:
+    """What a worker would give a run; raises if it could not start one."""
+
+    async def resolve() -> dict[str, str | None]:
+        async with get_client() as client:
+            template = (await client.read_work_pool(POOL)).base_job_template
+            resolved: Any = await BaseJobConfiguration.from_template_and_values(template, {}, client=client)
+            return dict(resolved.env)
+
+    return server.do(resolve())
+
+
+def test_without_a_ping_url_the_work_pool_refers_to_none(server: Server, story: Story) -> None:
+    assert "ping" not in story.check_before.stdout + story.first.stdout
+    assert PING_URL not in environment_of_a_run(server)
+
+
+def test_runs_get_the_ping_url_while_its_block_exists_and_start_without_it_once_it_was_removed(
+    server: Server, story: Story
+) -> None:
+    secret, pool = f"secret {PING_BLOCK}", f"work pool {POOL}"
+
+    def says(done: subprocess.CompletedProcess[str], status: int = 0) -> tuple[str | None, str | None]:
+        assert done.returncode == status, done.stdout + done.stderr
+        found = verdicts(done.stdout, (secret, pool))
+        return found.get(secret), found.get(pool)
+
+    assert says(server.set_up("--check", DIGITALOCEAN_PING_URL=PING), 1) == ("missing", "unchanged")
+    assert says(server.set_up(DIGITALOCEAN_PING_URL=PING)) == ("created", f"updated (does not set {PING_URL})")
+    assert says(server.set_up("--check", DIGITALOCEAN_PING_URL=PING)) == ("unchanged", "unchanged")
+    assert says(server.set_up("--check")) == (None, "unchanged")
+    assert says(server.set_up("--check", DIGITALOCEAN_PING_URL=PING + "2"), 1) == ("URL differs", "unchanged")
+    assert environment_of_a_run(server)[PING_URL] == PING
+    assert PING not in str(server.http.get(f"/work_pools/{POOL}").json())
+
+    assert server.command("prefect", "--no-prompt", "block", "delete", f"secret/{PING_BLOCK}").returncode == 0
+    with pytest.raises(ObjectNotFound):
+        environment_of_a_run(server)
+    problem = f"refers to the missing secret {PING_BLOCK}, so no run can start"
+    assert says(server.set_up("--check"), 1) == (None, problem)
+    assert says(server.set_up()) == (None, f"updated ({problem})")
+    assert PING_URL not in environment_of_a_run(server)
+    assert says(server.set_up("--check")) == (None, "unchanged")
+
+
+def test_a_ping_url_that_is_not_valid_is_rejected_before_any_change(server: Server, story: Story) -> None:
+    before = server.objects()["block_documents"]
+    done = server.set_up(DIGITALOCEAN_PING_URL="two words")
+    assert_that_it_says(done, "DIGITALOCEAN_PING_URL: expected a URL")
+    assert "two words" not in done.stdout + done.stderr
+    assert server.objects()["block_documents"] == before
 
 
 def queue_limit(server: Server) -> int | None:
@@ -443,7 +499,7 @@ def test_an_automation_keeps_the_notification_that_it_was_given_earlier(correct:
     assert actions() == given
 
 
-def test_every_deployment_can_be_deployed_and_the_token_is_nowhere_in_clear_text(server: Server, story: Story) -> None:
+def test_every_deployment_can_be_deployed_and_no_secret_is_anywhere_in_clear_text(server: Server, story: Story) -> None:
     done = server.command("prefect", "--no-prompt", "deploy", "--all")
     assert done.returncode == 0, done.stdout + done.stderr
     wanted = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -456,8 +512,9 @@ def test_every_deployment_can_be_deployed_and_the_token_is_nowhere_in_clear_text
     files = [path for path in server.folder.rglob("*") if path.is_file()]
     stored = b"".join(path.read_bytes() for path in files)
     assert b"replicate-backups" in stored
-    assert TOKEN.encode() not in stored
-    assert TOKEN not in "".join(server.said)
+    for secret in (TOKEN, PING):
+        assert secret.encode() not in stored
+        assert secret not in "".join(server.said)
 
 
 def test_the_automation_for_missing_runs_is_triggered(prefect_view: PrefectView, silence: str) -> None:

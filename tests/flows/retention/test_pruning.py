@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.retention.pruning import PruningPlan, newest_backup_by_droplet, plan_pruning, unavailable_snapshots
+from flows.retention.pruning import HOLD_TAG, PruningPlan, newest_backup_by_droplet, plan_pruning, unavailable_snapshots
 from flows.retention.rule import RetentionRule
 from tasks.digitalocean import Image, InvalidArgument, Snapshot
 from tests.flows.images import NOW, droplet, image, snapshot
@@ -58,6 +58,10 @@ def is_managed(one: Snapshot) -> bool:
     return TAG in {tag.lower() for tag in one.tags}
 
 
+def is_held(one: Snapshot) -> bool:
+    return HOLD_TAG in {tag.lower() for tag in one.tags}
+
+
 def plan_for(
     snapshots: Iterable[Snapshot],
     rule: RetentionRule,
@@ -75,7 +79,9 @@ RULES = st.builds(RetentionRule, COUNTS, COUNTS, COUNTS, COUNTS, st.sampled_from
 
 # Most are as they should be: one that is not can keep all others, and then there is nothing to be seen.
 PLACES = st.sampled_from([*[REGIONS] * 8, (*REGIONS, "lon1"), ("fra1",)])
-TAGS = st.sampled_from([*[(TAG,)] * 5, ("Prefect:Replicated", "web"), ("keep",), ()])
+TAGS = st.sampled_from(
+    [*[(TAG,)] * 8, ("Prefect:Replicated", "web"), (TAG, HOLD_TAG), ("Prefect:HOLD", "web", TAG), ("keep",), ()]
+)
 OWNERS = st.sampled_from([1, 1, 1, 2, 2, 3])
 
 
@@ -140,10 +146,42 @@ def test_nothing_is_deleted_until_the_newest_recovery_point_is_in_every_region(
         assert backup is None or backup.created_at <= newest.created_at
 
 
-@given(worlds(), RULES)
-def test_nothing_younger_than_the_minimum_age_is_deleted(world: World, rule: RetentionRule) -> None:
-    for one in world.plan(rule).to_delete:
-        assert rule.older_than_days is None or NOW - one.created_at >= timedelta(days=rule.older_than_days)
+ANY_REGIONS = st.sets(st.sampled_from(["fra1", "nyc3", "lon1"]), min_size=1)
+
+
+@given(worlds(), RULES, ANY_REGIONS, st.integers(0), st.timedeltas(timedelta(days=-2), timedelta(days=2)))
+def test_no_rule_deletes_a_held_snapshot_or_one_below_the_minimum_age(
+    world: World, rule: RetentionRule, regions: set[str], number: int, later: timedelta
+) -> None:
+    about_of_age = world.snapshots[number % len(world.snapshots)]
+    now = about_of_age.created_at + timedelta(days=rule.older_than_days or 0) + later
+    plan = plan_for(
+        world.snapshots,
+        rule,
+        now,
+        regions=regions,
+        under_way=world.under_way,
+        backups=dict(world.backups),
+        unavailable=dict.fromkeys(world.pending, "pending"),
+    )
+    for one in plan.to_delete:
+        assert not is_held(one)
+        assert rule.older_than_days is None or now - one.created_at >= timedelta(days=rule.older_than_days)
+    for verdict in plan.verdicts:
+        assert ("held by the tag prefect:hold" in verdict.reason) == is_held(verdict.snapshot)
+
+
+@given(worlds(), RULES, st.sets(st.integers(1, 25)))
+def test_setting_holds_never_deletes_more(world: World, rule: RetentionRule, to_hold: set[int]) -> None:
+    held = replace(
+        world,
+        snapshots=tuple(
+            each.model_copy(update={"tags": (*each.tags, HOLD_TAG)}) if each.id in to_hold else each
+            for each in world.snapshots
+        ),
+    )
+    before = {each.id for each in world.plan(rule).to_delete}
+    assert {each.id for each in held.plan(rule).to_delete} <= before - to_hold
 
 
 @given(worlds(), RULES)
@@ -400,6 +438,37 @@ def test_a_backup_in_every_region_does_not_make_the_newest_snapshot_deletable() 
 def test_an_action_in_progress_protects_a_snapshot_that_no_rule_keeps() -> None:
     found = kept(snapshot(1, *REGIONS), snapshot(2, *REGIONS, days_old=1), under_way={2, None})
     assert found[2] == ("action in progress",)
+
+
+def test_a_held_snapshot_is_kept_in_addition_to_those_of_the_rule() -> None:
+    snapshots = [
+        snapshot(3, *REGIONS, days_old=1),
+        snapshot(2, *REGIONS, days_old=2, tags=(TAG, "Prefect:Hold")),
+        snapshot(1, *REGIONS, days_old=3),
+        snapshot(0, *REGIONS, days_old=4),
+    ]
+    plan = plan_for(snapshots, replace(NOTHING, keep_last=2))
+    assert [verdict.reason for verdict in plan.verdicts] == [
+        "last 1 of 2, newest recovery point",
+        "held by the tag prefect:hold",
+        "last 2 of 2",
+        "no rule keeps it",
+    ]
+
+
+def test_a_held_snapshot_can_be_the_newest_recovery_point() -> None:
+    held = snapshot(2, "fra1", tags=(TAG, HOLD_TAG))
+    plan = plan_for([held, snapshot(1, *REGIONS, days_old=1)], NOTHING)
+    missing = "newest copy not yet in nyc3"
+    assert [verdict.reason for verdict in plan.verdicts] == [
+        f"held by the tag prefect:hold, newest recovery point, {missing}",
+        missing,
+    ]
+
+
+def test_an_unavailable_snapshot_that_is_held_says_both() -> None:
+    plan = plan_for([snapshot(1, tags=(TAG, HOLD_TAG))], NOTHING, unavailable={1: "deleted"})
+    assert [verdict.reason for verdict in plan.verdicts] == ["held by the tag prefect:hold, status deleted"]
 
 
 def test_manual_snapshots_are_only_counted_and_replace_no_other() -> None:

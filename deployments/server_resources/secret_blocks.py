@@ -1,4 +1,4 @@
-"""The API token, in a Secret block, which Prefect stores encrypted."""
+"""The API token and the ping URL, in Secret blocks, which Prefect stores encrypted."""
 
 from __future__ import annotations
 
@@ -13,39 +13,54 @@ from pydantic import SecretStr
 
 from deployments.server_resources.server_resource import MISSING, SetupError
 
-BLOCK = "digitalocean-token"
+TOKEN_BLOCK = "digitalocean-token"  # noqa: S105  # the name of a block
+PING_BLOCK = "digitalocean-ping-url"
 
 
 @dataclass(frozen=True)
-class TokenResource:
-    """The token's block.
+class SecretResource:
+    """A Secret block.
 
     Attributes:
-        token: The token to store; None to keep that of an existing block.
-        ask: Asks the user for the token if there is neither.
+        block: Its name.
+        what: What it stores, in messages.
+        value: The secret to store; None to keep that of an existing block.
+        ask: Asks the user for the secret if there is neither; None if it is optional.
     """
 
-    token: SecretStr | None
-    ask: Callable[[], SecretStr]
-    name: str = f"secret {BLOCK}"
+    block: str
+    what: str
+    value: SecretStr | None
+    ask: Callable[[], SecretStr] | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return f"secret {self.block}"
 
     async def diff(self, client: PrefectClient) -> str:
         """Say what differs on the server; empty if nothing does."""
-        kept = await _read(client)
+        kept = await read_secret(client, self.block)
         if kept is None:
             return MISSING
-        return "token differs" if self.token and self.token.get_secret_value() != kept else ""
+        return f"{self.what} differs" if self.value and self.value.get_secret_value() != kept else ""
 
     async def apply(self, client: PrefectClient) -> None:
-        """Store the token."""
-        token = self.token or self.ask()
-        await Secret(value=token.get_secret_value()).save(BLOCK, overwrite=True, client=client)
+        """Store the secret."""
+        value = self.value or (self.ask() if self.ask else None)
+        if value:
+            await Secret(value=value.get_secret_value()).save(self.block, overwrite=True, client=client)
 
 
-async def _read(client: PrefectClient) -> str | None:
+async def read_secret(client: PrefectClient, block: str) -> str | None:
+    """Read the value of a Secret block; None if it does not exist.
+
+    Raises:
+        SetupError: The server cannot read it.
+    """
     try:
         # Not `Secret.load`, which sends an event.
-        block = await client.read_block_document_by_name(BLOCK, "secret")
+        document = await client.read_block_document_by_name(block, "secret")
     except ObjectNotFound:
         return None
     except httpx.HTTPStatusError as error:
@@ -53,10 +68,10 @@ async def _read(client: PrefectClient) -> str | None:
             raise
         await _check_other_requests(client)
         raise SetupError(
-            f"Prefect's server cannot read the secret {BLOCK}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
+            f"Prefect's server cannot read the secret {block}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
             "See deployments/production/README.md, under Back-ups"
         ) from error
-    return str(block.data["value"])
+    return str(document.data["value"])
 
 
 async def _check_other_requests(client: PrefectClient) -> None:

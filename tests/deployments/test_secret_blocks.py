@@ -12,8 +12,8 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from deployments.server_resources.secret_blocks import TOKEN_BLOCK, SecretResource
 from deployments.server_resources.server_resource import SetupError
-from deployments.server_resources.token_block import TokenResource
 from flows.temporary_server import LOOPBACK
 
 
@@ -59,7 +59,7 @@ def verdict() -> Iterator[Callable[[Callable[[str], bool]], str]]:
 
             async def look() -> None:
                 async with PrefectClient(api) as client:
-                    await TokenResource(None, pytest.fail).diff(client)
+                    await SecretResource(TOKEN_BLOCK, "token", None).diff(client)
 
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), pytest.raises(SetupError) as caught:
                 asyncio.run(look())
