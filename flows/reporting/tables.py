@@ -59,13 +59,8 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     lines = []
     bad = {image: [row for row in rows if row.outcome in BAD_OUTCOMES] for image, rows in by_image.items()}
     for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not bad[item[0]], item[0])):
-<<<<<<< HEAD
-        outcomes = {row.region: f"{SIGNS[row.outcome]} {_age(row.age_hours)}".strip() for row in rows}
-        line = {"Droplet": source, "Image": "no snapshot" if image_id is None else str(image_id)}
-=======
         outcomes = {row.region: _copy(row) for row in rows}
-        line = {"Droplet": source, "Image": str(image_id)}
->>>>>>> audit15
+        line = {"Droplet": source, "Image": "no snapshot" if image_id is None else str(image_id)}
         line |= {CONVERTED: outcomes.get(None, "")} if report.conversions else {}
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:

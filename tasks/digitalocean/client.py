@@ -44,11 +44,8 @@ from tasks.digitalocean.models import (
     Snapshot,
     SshKey,
     Tag,
-<<<<<<< HEAD
     TakeSnapshot,
-=======
     Volume,
->>>>>>> audit15
     Vpc,
 )
 from tasks.digitalocean.pagination import FeedPage, Paging, Skip, feed_page

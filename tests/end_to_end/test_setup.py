@@ -178,7 +178,9 @@ def correct(
 
 def verdicts(said: str, parts: Sequence[str] = PARTS) -> dict[str, str]:
     """What was said of each part that setup makes."""
-    return {part: line.removeprefix(part).strip() for line in said.splitlines() for part in parts if line.startswith(part)}
+    return {
+        part: line.removeprefix(part).strip() for line in said.splitlines() for part in parts if line.startswith(part)
+    }
 
 
 def verdict_on_nightly(said: str) -> str:
