@@ -5,8 +5,8 @@ A dry run prints the plan. A crash loses nothing, because the next run computes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import fsum
 
@@ -76,6 +76,10 @@ class ReplicationPlan:
     def added_gb(self) -> float:
         """Size that the conversions add to the account's snapshots, in GB; copies of a snapshot cost nothing."""
         return fsum(each.image.size_gigabytes or 0.0 for each in self.images if each.convert)
+
+    def only(self, image_ids: Collection[int | None]) -> ReplicationPlan:
+        """The plan of some of the images."""
+        return replace(self, images=tuple(each for each in self.images if each.image.id in image_ids))
 
     @property
     def unsized_conversions(self) -> int:

@@ -15,7 +15,7 @@ from flows.replication.planning import ReplicationPlan, images_to_change, plan_r
 from flows.replication.progress_report import LONGEST_REPORT_SECONDS, reported
 from flows.replication.recovery_points import Selection
 from flows.replication.rows import planned_rows, rows_of_missing
-from flows.reporting.report import ReplicationReport, added_snapshots, count
+from flows.reporting.report import BAD_OUTCOMES, ReplicationReport, added_snapshots, count
 from flows.reporting.snapshot_report import number_unsized, size_of_added
 from flows.results import finish
 from flows.snapshots.choosing import announce_snapshots
@@ -82,6 +82,7 @@ def replicate(
                     execution.ended.wait(LONGEST_INTERRUPTION_SECONDS)
                 rows = execution.rows()
                 snapshots = taking.all_rows() if taking else ()
+    converted = plan.only({row.image_id for row in rows if not row.region and row.outcome not in BAD_OUTCOMES})
     rows += rows_of_copies_not_begun(snapshots, rows, targets.regions)
     rows += rows_of_missing(selection, targets.regions)
     report = ReplicationReport(
@@ -93,8 +94,8 @@ def replicate(
         volumes=dict(selection.volumes),
         snapshots=snapshots,
         dry_run=dry_run,
-        added_gb=plan.added_gb + size_of_added(snapshots),
-        added_unsized=plan.unsized_conversions + number_unsized(snapshots),
+        added_gb=converted.added_gb + size_of_added(snapshots),
+        added_unsized=converted.unsized_conversions + number_unsized(snapshots),
         price_per_gb_month=connection.settings.snapshot_price_per_gb_month,
         usage=counter.usage,
         interrupted=interrupted,

@@ -260,9 +260,10 @@ class ReplicationReport(RunReport):
         counts = ", ".join(f"{number} {outcome.replace('_', ' ')}" for outcome, number in self.totals.items())
         where = f" in {count(len(self.regions), 'region')}" if self.regions else ""
         copies = f"{images}{where}: {counts or 'nothing to do'}"
-        if not self.dry_run:
-            return f"{copies}; {self.spent}"
-        return f"Dry run, {copies}; would add {self.added}; {self.spent}"
+        if self.dry_run:
+            return f"Dry run, {copies}; would add {self.added}; {self.spent}"
+        added = f"added {self.added}; " if self.added_gb or self.added_unsized else ""
+        return f"{copies}; {added}{self.spent}"
 
     @property
     def added(self) -> str:
