@@ -51,9 +51,14 @@ LockKey: TypeAlias = int | str
 ChoiceT = TypeVar("ChoiceT")
 
 
-def droplet_key(droplet_id: int) -> LockKey:
-    """The key of a Droplet: only one run at a time takes or copies its newest recovery points."""
-    return f"droplet-{droplet_id}"
+def snapshot_key(droplet_id: int) -> LockKey:
+    """The key for taking snapshots of a Droplet."""
+    return f"snapshot-{droplet_id}"
+
+
+def copies_key(droplet_id: int) -> LockKey:
+    """The key for copying a Droplet's newest recovery points, whose IDs may not be known yet."""
+    return f"copies-{droplet_id}"
 
 
 @contextmanager

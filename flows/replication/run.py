@@ -8,7 +8,7 @@ from functools import partial
 
 from prefect import get_run_logger
 
-from flows.image_locks import LockKey, droplet_key, locked
+from flows.image_locks import LockKey, copies_key, locked
 from flows.replication.execution import Execution
 from flows.replication.image_selection import Targets
 from flows.replication.planning import ReplicationPlan, images_to_change, plan_replication
@@ -134,13 +134,13 @@ def _announce_plan(plan: ReplicationPlan, selection: Selection, connection: Conn
 
 def _to_lock(targets: Targets, selection: Selection) -> list[LockKey]:
     """List what no other run may change: the images to copy or convert, and their Droplets."""
-    images = images_to_change(selection.candidates, targets.regions)
-    changed = {image.id for image in images}
-    droplets = {
-        each.droplet_id for each in selection.candidates if each.image.id in changed and each.droplet_id is not None
-    }
-    keys = {*changed, *map(droplet_key, droplets), *(selection.snapshots.keys if selection.snapshots else ())}
-    return sorted(keys, key=str)
+    changed = {image.id for image in images_to_change(selection.candidates, targets.regions)}
+    copied = [each.droplet_id for each in selection.candidates if each.image.id in changed]
+    keys: list[LockKey] = [*changed]
+    if choice := selection.snapshots:
+        keys += choice.keys
+        copied += [step.droplet.id for step in choice.plan.missing]
+    return keys + [copies_key(each) for each in copied if each is not None]
 
 
 def _tag_before_conversion(plan: ReplicationPlan, connection: Connection) -> frozenset[int]:

@@ -344,6 +344,11 @@ def added_snapshots(size: float, price_per_gb_month: float, unsized: int = 0) ->
     return f"{'at least ' if unsized else ''}{gb(size)} of snapshots{price}"
 
 
+def estimated_snapshots(size: float, price_per_gb_month: float, unsized: int = 0) -> str:
+    """The same for an estimate, such as `about 12.5 GB of snapshots, $0.75 a month`."""
+    return f"{'' if unsized else 'about '}{added_snapshots(size, price_per_gb_month, unsized)}"
+
+
 def listed(things: Sequence[str]) -> str:
     """Join things with commas, at most `MOST_NAMED` of them."""
     more = len(things) - MOST_NAMED

@@ -15,6 +15,7 @@ from flows.reporting.report import (
     SnapshotRow,
     added_snapshots,
     count,
+    estimated_snapshots,
     gb,
 )
 
@@ -57,7 +58,8 @@ class SnapshotReport(RunReport):
     @property
     def added(self) -> str:
         """What the run has added or would add, such as `12.5 GB of snapshots, $0.75 a month`."""
-        return added_snapshots(size_of_added(self.rows), self.price_per_gb_month, number_unsized(self.rows))
+        describe = estimated_snapshots if self.dry_run else added_snapshots
+        return describe(size_of_added(self.rows), self.price_per_gb_month, number_unsized(self.rows))
 
     @property
     def summary(self) -> str:
@@ -65,7 +67,7 @@ class SnapshotReport(RunReport):
         counts = ", ".join(f"{number} {outcome.replace('_', ' ')}" for outcome, number in self.totals.items())
         droplets = f"snapshots of {count(len(self.rows), 'Droplet')}: {counts or 'nothing to do'}"
         if self.dry_run:
-            return f"Dry run, {droplets}; would add about {self.added}; {self.spent}"
+            return f"Dry run, {droplets}; would add {self.added}; {self.spent}"
         return f"{droplets[0].upper()}{droplets[1:]}; added {self.added}; {self.spent}"
 
     @property

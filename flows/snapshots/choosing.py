@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from prefect import get_run_logger
 
-from flows.image_locks import LockKey, droplet_key
+from flows.image_locks import LockKey, snapshot_key
 from flows.replication.recovery_points import Candidate, Selection, attached_volumes
-from flows.reporting.report import added_snapshots, count
+from flows.reporting.report import count, estimated_snapshots
 from flows.snapshots.earlier_runs import read_finished_runs
 from flows.snapshots.planning import FINISH_WITHIN, Holdings, SnapshotPlan, plan_snapshots
 from flows.waiting import waiting_for
@@ -39,7 +39,7 @@ class SnapshotChoice:
     @property
     def keys(self) -> list[LockKey]:
         """What to lock, so that no two runs take a snapshot of a Droplet at the same time."""
-        return [droplet_key(step.droplet.id) for step in self.plan.missing]
+        return [snapshot_key(step.droplet.id) for step in self.plan.missing]
 
     @property
     def selection(self) -> Selection:
@@ -98,10 +98,10 @@ def announce_snapshots(choice: SnapshotChoice, connection: Connection) -> None:
     """Log how many snapshots a run will take, and their monthly cost."""
     plan, price = choice.plan, connection.settings.snapshot_price_per_gb_month
     get_run_logger().info(
-        "%s: %s to take; adds about %s",
+        "%s: %s to take; adds %s",
         count(len(plan.steps), "Droplet"),
         count(len(plan.missing), "snapshot"),
-        added_snapshots(plan.estimated_gb, price, plan.unsized),
+        estimated_snapshots(plan.estimated_gb, price, plan.unsized),
     )
 
 
