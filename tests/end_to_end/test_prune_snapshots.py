@@ -98,7 +98,9 @@ def test_by_default_a_run_says_what_it_would_delete_and_deletes_nothing(
     assert outcomes(report) == dict.fromkeys(ids(newest, second), "kept") | dict.fromkeys(
         ids(third, fourth), "to_delete"
     )
-    assert str(state.message).startswith("Dry run, 4 snapshots of 1 Droplet: 2 kept (5 GB), 2 to delete (5 GB)")
+    assert str(state.message).startswith(
+        "Dry run, 4 snapshots of 1 Droplet: 2 kept (5 GB, $0.30 a month), 2 to delete ("
+    )
     run = prefect_view.run_of(state)
     assert run.name.endswith("(dry run)")
     assert [line["Outcome"] for line in table_of(prefect_view, run)] == ["to delete", "to delete", "kept", "kept"]
@@ -125,7 +127,7 @@ def test_snapshots_that_no_rule_keeps_are_deleted_once_and_reported_and_a_second
     }
     assert {(row.size_gigabytes, row.regions) for row in report.rows} == {(2.5, tuple(REGIONS))}
     assert {row.droplet for row in report.rows} == {f"{each.name} ({each.id})" for each in (first, second)}
-    summary = "7 snapshots of 2 Droplets: 4 kept (10 GB), 3 deleted (7.5 GB)"
+    summary = "7 snapshots of 2 Droplets: 4 kept (10 GB, $0.60 a month), 3 deleted (7.5 GB, $0.45 a month)"
     assert str(state.message).startswith(summary)
     assert report.usage.requests == len(sandbox.record.requests)
 
@@ -164,7 +166,7 @@ def test_on_the_command_line_only_no_dry_run_deletes(sandbox: Sandbox) -> None:
     *kept, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
     looked = command("prune_snapshots", *TWO_OPTIONS)
     assert looked.returncode == 0, looked.stderr
-    assert "Dry run, 3 snapshots of 1 Droplet: 2 kept (5 GB), 1 to delete (2.5 GB)" in looked.stdout
+    assert "Dry run, 3 snapshots of 1 Droplet: 2 kept (5 GB, $0.30 a month), 1 to delete (2.5 GB" in looked.stdout
     assert all(str(each.id) in looked.stdout for each in (*kept, old))
     assert changes(sandbox) == []
     done = command("prune_snapshots", *TWO_OPTIONS, "--no-dry-run")
