@@ -76,7 +76,7 @@ def snapshot_droplets(
         taking = Taking(choice.plan, connection, choice.listed, wait=wait)
         if not dry_run:
             record_droplets(choice.droplets, connection)
-            note_run_time(choice.plan.run_time)
+            note_run_time(choice.plan.run_time, choice.job)
             limit.lift()
             with waiting_for("Taking snapshots", connection):
                 taking.run_to_end(limit.seconds_left)

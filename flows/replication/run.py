@@ -71,8 +71,8 @@ def replicate(
                 snapshots = taking.planned_rows() if taking else ()
             else:
                 untagged = _tag_before_conversion(plan, connection)
-                if taking:
-                    note_run_time(taking.plan.run_time)
+                if choice := selection.snapshots:
+                    note_run_time(choice.plan.run_time, choice.job)
                 limit.lift()
                 execution = Execution(plan, connection, wait=wait, untagged=untagged, taking=taking)
                 try:

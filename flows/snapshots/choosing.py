@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from flows.image_locks import LockKey, snapshot_key
 from flows.replication.recovery_points import Candidate, Selection, attached_volumes
 from flows.reporting.report import count, estimated_snapshots
-from flows.snapshots.earlier_runs import read_finished_runs
+from flows.snapshots.earlier_runs import job_of, read_finished_runs
 from flows.snapshots.planning import FINISH_WITHIN, Holdings, SnapshotPlan, plan_snapshots
 from flows.waiting import waiting_for
 from tasks.account_actions import list_snapshot_actions_on
@@ -28,12 +28,14 @@ class SnapshotChoice:
         droplets: The Droplets.
         plan: Which of them need a snapshot.
         listed: How many snapshots the account has.
+        job: Names the flow and the chosen Droplets.
         gone: Why Droplets that were named cannot be snapshotted, by ID.
     """
 
     droplets: tuple[Droplet, ...]
     plan: SnapshotPlan
     listed: int
+    job: str = ""
     gone: Mapping[int, str] = field(default_factory=dict)
 
     @property
@@ -76,6 +78,7 @@ def choose_snapshots(
     if droplet_ids is not None and not droplet_ids:
         raise InvalidArgument("the list of Droplets is empty: name at least one Droplet ID, or leave it out for all")
     droplets, gone = _droplets(droplet_tag, droplet_ids, connection)
+    job = job_of(droplet_tag, droplet_ids)
     now = connection.client.server_clock.now()
     with waiting_for("Reading actions and snapshots", connection):
         # Actions first: a snapshot that is completed after they were read shows in the list of snapshots.
@@ -83,7 +86,7 @@ def choose_snapshots(
         snapshots = list_snapshots(connection=connection)
         sized = {each.resource_id for each in snapshots}
         backups = _backups(connection) if estimate and any(each.id not in sized for each in droplets) else []
-    holdings = Holdings(droplets, snapshots, known.actions, known.unread, backups, read_finished_runs())
+    holdings = Holdings(droplets, snapshots, known.actions, known.unread, backups, read_finished_runs(job))
     plan = plan_snapshots(
         holdings,
         connection.client.server_clock.now(),
@@ -91,7 +94,7 @@ def choose_snapshots(
         max_age_hours=max_age_hours,
         regions=regions,
     )
-    return SnapshotChoice(tuple(droplets), plan, len(snapshots), gone)
+    return SnapshotChoice(tuple(droplets), plan, len(snapshots), job, gone)
 
 
 def announce_snapshots(choice: SnapshotChoice, connection: Connection) -> None:
