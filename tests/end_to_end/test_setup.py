@@ -178,9 +178,8 @@ def correct(
 
 def verdicts(said: str, parts: Sequence[str] = PARTS) -> dict[str, str]:
     """What was said of each part that setup makes."""
-    return {
-        part: line.removeprefix(part).strip() for line in said.splitlines() for part in parts if line.startswith(part)
-    }
+    lines = said.splitlines()
+    return {part: line.removeprefix(part).strip() for part in parts for line in lines if line.startswith(part)}
 
 
 def verdict_on_nightly(said: str) -> str:
