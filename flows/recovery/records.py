@@ -68,9 +68,18 @@ def record_of(droplet: Droplet) -> DropletRecord:
         size=droplet.size_slug,
         region=droplet.region,
         vpc=droplet.vpc_uuid[:VPC_CHARACTERS],
-        features=tuple(feature for feature in FEATURES.values() if feature in droplet.features),
+        features=tuple(feature for feature in FEATURES.values() if _has(droplet, feature)),
         tags=tuple(sorted(tag for tag in droplet.tags if not is_marker(tag))),
     )
+
+
+def _has(droplet: Droplet, feature: str) -> bool:
+    """Whether a Droplet has a feature; with usage-based backups, its `features` may lack `backups`.
+
+    https://github.com/digitalocean/terraform-provider-digitalocean/issues/1525
+    """
+    backed_up = feature == "backups" and bool(droplet.backup_ids or droplet.next_backup_window)
+    return backed_up or feature in droplet.features
 
 
 def read_records(tags: Iterable[str]) -> dict[int, DropletRecord]:

@@ -151,3 +151,8 @@ def test_a_droplet_is_recorded_again_once_it_has_changed(change: dict[str, objec
 def test_tags_that_tell_why_a_droplet_was_created_are_not_recorded() -> None:
     tags = ("dr", RESTORE.tag, RESTORE.marker(7, 8), DRILL.tag, DRILL.marker(7, 8), "prefect:restore-first")
     assert record_of(droplet(tags=tags)).tags == ("dr", "prefect:restore-first")
+
+
+def test_a_droplet_with_usage_based_backups_is_recorded_with_backups_although_its_features_lack_them() -> None:
+    assert record_of(droplet(features=(), backup_ids=())).features == ()
+    assert record_of(droplet(features=(), backup_ids=(7,))).features == ("backups",)
