@@ -428,7 +428,7 @@ def test_the_coverage_report_shows_when_restores_were_proven_and_fails_if_that_i
     never = report_coverage(regions=[AWAY], max_days_unproven=30, return_state=True)
     names = [f"{each.name} ({each.id})" for each in (first, second)]
     assert never.is_failed()
-    assert never.message == f"no restore proven within 30 days for {names[0]}, {names[1]}"
+    assert never.message == f"no restore proven within 30 days for {', '.join(sorted(names))}"
 
     sandbox.account.tag_named(f"prefect:proven:202001010300:{first.id}:{AWAY}:1:40")
     assert drill().is_completed()
