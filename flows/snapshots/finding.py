@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flows.snapshots.planning import image_of
-from tasks.digitalocean import APIError, Connection, Image, Unauthorized
+from tasks.digitalocean import APIError, Connection, Image, NotFound, ScopeMissing, Unauthorized
 from tasks.digitalocean.client import LARGEST_PAGE
 from tasks.droplet_actions import list_snapshots_of_droplet
 from tasks.snapshots import list_snapshots
@@ -32,13 +32,14 @@ class Wanted:
         droplet_id: Its Droplet.
         chosen: Chooses it from the Droplet's snapshots; returns None if it is not among them.
         result: The snapshot, or None if it is not listed.
-        since: When it was first wanted, by the event loop's clock.
+        due: When to look at the latest, by the event loop's clock.
+        tries: How often it was looked for.
     """
 
     droplet_id: int
     chosen: Callable[[list[Image]], Image | None]
     result: asyncio.Future[Image | None]
-    since: float
+    due: float
     tries: int = 0
 
 
@@ -73,7 +74,8 @@ class SnapshotFinder:
             APIError: The snapshots cannot be listed.
         """
         clock = asyncio.get_running_loop()
-        wanted = Wanted(droplet_id, chosen, clock.create_future(), clock.time())
+        latest = clock.time() + LONGEST_INTERVALS * self._settings.poll_interval_max_seconds
+        wanted = Wanted(droplet_id, chosen, clock.create_future(), latest)
         self._wanted.append(wanted)
         self._changed.set()
         return await wanted.result
@@ -100,45 +102,48 @@ class SnapshotFinder:
         """Compute how long to wait for further actions to complete before the next list."""
         if not self._wanted:
             return float("inf")
-        now, interval = asyncio.get_running_loop().time(), self._settings.poll_interval_seconds
         new = [each for each in self._wanted if not each.tries]
         if len(new) >= SNAPSHOTS_PER_PAGE * self._pages or (new and not self._running()):
             return 0.0
-        # One that was not listed is looked for again later and later.
-        longest = LONGEST_INTERVALS * self._settings.poll_interval_max_seconds
-        due = [each.since + (interval * 2.0**each.tries if each.tries else longest) for each in self._wanted]
-        return max(min(due) - now, 0.0)
+        return max(min(each.due for each in self._wanted) - asyncio.get_running_loop().time(), 0.0)
 
     async def _look(self) -> None:
         looked_for, self._wanted = self._wanted, []
+        failure: APIError | None = None
+        found: dict[int, list[Image]] = {}
         try:
             found = await self._list(looked_for)
-        except Unauthorized as error:
+        except APIError as error:
+            failure = error
+            logger.warning("Could not list the new snapshots: %s", error)
+        except Exception as error:  # noqa: BLE001  # raised by each `find`, which would wait forever
             _fail(looked_for, error)
             return
-        except APIError as error:
-            logger.warning("Could not list the new snapshots, trying again: %s", error)
-            found = {}
-            if all(each.tries + 1 >= MOST_TRIES for each in looked_for):
-                _fail(looked_for, error)
-                return
         for each in looked_for:
             each.tries += 1
             snapshot = each.chosen(found.get(each.droplet_id, []))
             if each.result.done():
                 continue
-            if snapshot is not None or each.tries >= MOST_TRIES:
-                each.result.set_result(snapshot)
-            else:
+            if snapshot is None and each.tries < MOST_TRIES and not isinstance(failure, (Unauthorized, ScopeMissing)):
+                # One that was not listed is looked for again later and later.
+                each.due = asyncio.get_running_loop().time() + self._settings.pause_after(each.tries)
                 self._wanted.append(each)
+            elif failure:
+                _fail([each], failure)
+            else:
+                each.result.set_result(snapshot)
 
     async def _list(self, looked_for: list[Wanted]) -> dict[int, list[Image]]:
         """List the snapshots of these Droplets with as few requests as possible."""
         droplet_ids = {each.droplet_id for each in looked_for}
         if len(droplet_ids) < self._pages:
-            return {
-                each: await list_snapshots_of_droplet.run(each, connection=self._connection) for each in droplet_ids
-            }
+            try:
+                return {
+                    each: await list_snapshots_of_droplet.run(each, connection=self._connection) for each in droplet_ids
+                }
+            except NotFound as error:
+                # The account's list still shows the snapshots of a Droplet that was destroyed.
+                logger.debug("Could not list the snapshots of a Droplet: %s", error)
         listed = await list_snapshots.run(connection=self._connection)
         self._pages = _pages_of(len(listed))
         found: dict[int, list[Image]] = {}
@@ -147,7 +152,7 @@ class SnapshotFinder:
         return found
 
 
-def _fail(wanted: list[Wanted], error: APIError) -> None:
+def _fail(wanted: list[Wanted], error: Exception) -> None:
     for each in wanted:
         if not each.result.done():
             each.result.set_exception(error)

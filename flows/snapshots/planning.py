@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from math import fsum
 
 from flows.replication.recovery_points import is_tagged, name_of
@@ -150,13 +151,12 @@ def plan_snapshots(
         regions: Slugs of the regions that the snapshots are to be copied to, if any.
     """
     own = _by_droplet(holdings, managed_tag)
-    run_time = _run_to_finish([each for some in own.values() for each in some], holdings, now, managed_tag, regions)
-    finishing = run_time is not None
-    run_time = run_time or now.replace(microsecond=0)
+    unfinished = _runs_to_finish([each for some in own.values() for each in some], holdings, now, managed_tag, regions)
+    run_time = unfinished[0] if unfinished else now.replace(microsecond=0)
     since = now - timedelta(hours=max_age_hours) if max_age_hours is not None else None
     droplets = sorted({each.id: each for each in holdings.droplets}.values(), key=lambda each: (each.name, each.id))
     steps = [
-        _step(each, own.get(each.id, []), holdings, now, run_time, finishing=finishing, since=since)
+        _step(each, own.get(each.id, []), holdings, now, run_time, unfinished=unfinished, since=since)
         for each in droplets
     ]
     untagged = tuple(
@@ -178,26 +178,26 @@ def _by_droplet(holdings: Holdings, managed_tag: str) -> dict[int, list[Snapshot
     return own
 
 
-def _run_to_finish(
+def _runs_to_finish(
     own: Iterable[Snapshot], holdings: Holdings, now: datetime, managed_tag: str, regions: Collection[str]
-) -> datetime | None:
-    """Find the time of the latest run, if it has not finished; None if a new run has to begin.
+) -> list[datetime]:
+    """Find the times of the runs since the last one that finished, latest first; none if a new run has to begin.
 
-    Prefect knows whether it completed. Without Prefect, a snapshot that is untagged or missing in a region shows it.
+    Several, because a run adopts snapshots that were in progress, and they have the time of the run that started them.
+    Prefect knows whether a run completed. Without Prefect, a snapshot that is untagged or missing in a region shows it.
     """
-    times = [(run_time_of(each.name), each) for each in own]
-    recent = [(time, each) for time, each in times if time and timedelta(0) <= now - time < FINISH_WITHIN]
-    if not recent:
-        return None
-    latest = max(time for time, _ in recent)
-    if (finished := holdings.finished_runs.get(latest)) is not None:
-        return None if finished else latest
-    unfinished = any(
-        not is_tagged(each, managed_tag) or not set(regions) <= set(each.regions)
-        for time, each in recent
-        if time == latest
-    )
-    return latest if unfinished else None
+    runs: dict[datetime, list[Snapshot]] = {}
+    for each in own:
+        time = run_time_of(each.name)
+        if time and timedelta(0) <= now - time < FINISH_WITHIN:
+            runs.setdefault(time, []).append(each)
+
+    def is_unfinished(time: datetime) -> bool:
+        if (finished := holdings.finished_runs.get(time)) is not None:
+            return not finished
+        return any(not is_tagged(each, managed_tag) or not set(regions) <= set(each.regions) for each in runs[time])
+
+    return list(takewhile(is_unfinished, sorted(runs, reverse=True)))
 
 
 def _step(
@@ -207,11 +207,11 @@ def _step(
     now: datetime,
     run_time: datetime,
     *,
-    finishing: bool,
+    unfinished: Collection[datetime],
     since: datetime | None,
 ) -> SnapshotStep:
     step = SnapshotStep(droplet, snapshot_name(droplet.name, run_time), estimated_gb=_estimated_gb(droplet, holdings))
-    of_run = next((each for each in own if finishing and run_time_of(each.name) == run_time), None)
+    of_run = next((each for each in own if run_time_of(each.name) in unfinished), None)
     recent = next((each for each in own if since and each.created_at > since), None)
     if found := of_run or recent:
         return SnapshotStep(droplet, found.name, there=image_of(found), recent=of_run is None)

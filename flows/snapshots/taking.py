@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from flows.replication.refusals import Refusals
 from flows.reporting.report import Outcome, SnapshotRow, count
 from flows.snapshots.finding import SnapshotFinder
-from flows.snapshots.planning import SnapshotPlan, SnapshotStep, made_by, run_time_of
+from flows.snapshots.planning import FINISH_WITHIN, SnapshotPlan, SnapshotStep, made_by, run_time_of
 from flows.snapshots.rows import planned_row, row_of
 from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
 from tasks.digitalocean import (
@@ -30,7 +30,7 @@ from tasks.digitalocean import (
 )
 from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.digitalocean.rate_limiter import Priority
-from tasks.droplet_actions import list_droplet_actions, take_snapshot
+from tasks.droplet_actions import list_droplet_actions, list_snapshots_of_droplet, take_snapshot
 from tasks.tags import tag_images
 
 # As with conversions, transfers wait for them.
@@ -186,17 +186,25 @@ class Taking:
                 self._all_known.set()
 
     async def _snapshot_of(self, step: SnapshotStep, started: Started) -> Image | None:
-        """Wait for an action and find its snapshot; None if the action failed, or took a snapshot of someone else's.
+        """Wait for an action and find its snapshot; None if the action failed.
+
+        If the action turns out to be someone else's, start another one.
 
         Raises:
             SnapshotFailed: The action completed, but its snapshot is not listed.
+            DropletDeleted: The Droplet was deleted, and its snapshot is not listed.
         """
         action, droplet_id = started.action, step.droplet.id
+        deleted: DropletDeleted | None = None
         if action:
             self._actions[droplet_id] = action
-            action = await self._end_of(action, droplet_id)
-            if not action.completed:
-                return None
+            try:
+                action = await self._end_of(action, droplet_id)
+            except DropletDeleted as error:
+                deleted = error  # its snapshots stay
+            else:
+                if not action.completed:
+                    return None
         self._awaited.discard(droplet_id)
 
         def choose(snapshots: list[Image]) -> Image | None:
@@ -205,13 +213,23 @@ class Taking:
             return named or next(others, None)
 
         image = await self._finder.find(droplet_id, choose)
-        if image is None:
-            raise SnapshotFailed(f"the action completed, but no snapshot named {step.name!r} is listed")
-        if image.name == step.name or run_time_of(image.name):
+        if image is None and deleted:
+            raise deleted
+        if image is not None and (image.name == step.name or self._is_recent(image)):
             return image
-        logger.info("Droplet %s: snapshot %r was taken by someone else", step.source, image.name)
+        if image is not None:
+            logger.info("Droplet %s: snapshot %r was taken by someone else", step.source, image.name)
+        elif started.action and started.action == step.running and started.action.completed:
+            logger.info("Droplet %s: a snapshot that was just taken is not listed, perhaps deleted", step.source)
+        else:
+            raise SnapshotFailed(f"the action completed, but no snapshot named {step.name!r} is listed")
         self._awaited.add(droplet_id)
-        return None
+        return await self._snapshot_of(step, await self._start(step))
+
+    def _is_recent(self, image: Image) -> bool:
+        """Whether this project took a snapshot, so recently that this run may adopt it."""
+        time = run_time_of(image.name)
+        return time is not None and self.plan.run_time - time < FINISH_WITHIN
 
     async def _end_of(self, action: Action, droplet_id: int) -> Action:
         """Wait for the end of an action on a Droplet, of which the size is not known until then.
@@ -246,7 +264,7 @@ class Taking:
                             droplet_id, step.request, connection=self._connection, permit=permit
                         )
                     self._refusals.accepted()
-                    return Started(started.action)
+                    return Started(started.action, adopted=started.found)
                 except Unauthorized as error:
                     self._refusals.token_refused = error
                     raise
@@ -256,16 +274,16 @@ class Taking:
                     logger.warning("%s; trying again after other Droplets", error)
                     await asyncio.sleep(self._settings.pause_after(tries))
                 except (UnprocessableEntity, NotFound, UnexpectedStatus) as refusal:
-                    if running := await self._after_refusal(step, refusal, next(refused)):
-                        return Started(running, adopted=True)
+                    if found := await self._after_refusal(step, refusal, next(refused)):
+                        return found
         finally:
             self._refusals.done(droplet_id)
 
-    async def _after_refusal(self, step: SnapshotStep, refusal: APIError, tries: int) -> Action | None:
+    async def _after_refusal(self, step: SnapshotStep, refusal: APIError, tries: int) -> Started | None:
         """Find out why a start was refused, and wait as long as another action on the Droplet is pending.
 
         Returns:
-            An action in progress that takes a snapshot; None to try again.
+            An action in progress that takes a snapshot, or none if the snapshot is listed; None to try again.
 
         Raises:
             DropletDeleted: The Droplet was deleted.
@@ -279,7 +297,7 @@ class Taking:
         actions = await list_droplet_actions.run(droplet_id, connection=self._connection)
         running = [each for each in actions if each.in_progress]
         if snapshot := next((each for each in running if step.request.matches(each)), None):
-            return snapshot
+            return Started(snapshot, adopted=True)
         if running:
             logger.info("Droplet %s: waiting for its pending action: %s", step.source, running[0].type)
             await self._end_of(running[0], droplet_id)
@@ -288,7 +306,9 @@ class Taking:
         if not passes:
             raise refusal
         await asyncio.sleep(self._settings.pause_after(tries))
-        return None
+        # What is pending may be an earlier request of this run, whose response was lost and which no list shows.
+        snapshots = await list_snapshots_of_droplet.run(droplet_id, connection=self._connection)
+        return Started(None) if any(each.name == step.name for each in snapshots) else None
 
     async def _tag_until_done(self) -> None:
         """Tag snapshots as they are found, many with one request, so that pruning and reports recognize them."""
@@ -301,9 +321,10 @@ class Taking:
                 return
 
     async def _tag_found(self) -> None:
-        found, self._untagged = self._untagged, []
-        if found:
+        if found := list(self._untagged):
             await self._tag(found)
+            # Not before: if this is cancelled, the end of the run tags them.
+            del self._untagged[: len(found)]
 
     async def _tag(self, image_ids: list[int]) -> None:
         tag, left = self._settings.managed_tag, image_ids

@@ -121,9 +121,12 @@ class StartedSnapshot:
 
     Attributes:
         action: Its action; None if the snapshot is listed already.
+        found: Whether the action was found after an ambiguous response, so that it may be another's: actions do not
+            tell the name of their snapshot.
     """
 
     action: Action | None
+    found: bool = False
 
 
 async def take_snapshot_once(
@@ -140,8 +143,7 @@ async def take_snapshot_once(
         permit: A permit acquired for it; None to acquire one.
 
     Returns:
-        The snapshot that this request started. After an ambiguous response, the action may be another's: the name of
-        the snapshot tells, once it has completed.
+        The snapshot that this request started, as far as that is certain.
 
     Raises:
         APIError: It was not started, or that is unknown; `repeatable` says whether the request may be repeated.
@@ -187,12 +189,12 @@ async def find_started_snapshot(
     # Actions first: one that completes after it was read shows in the list of snapshots.
     actions = [each for each in await client.list_droplet_actions(droplet_id) if request.matches(each)]
     if running := next((each for each in actions if each.in_progress), None):
-        return StartedSnapshot(running)
+        return StartedSnapshot(running, found=True)
     if any(each.name == request.name for each in await client.list_snapshots_of(droplet_id)):
         return StartedSnapshot(None)
     # The list may show a snapshot only some time after its action has completed.
     recent = (each for each in actions if each.completed and each.started_at >= since - CLOCK_TOLERANCE)
-    return next((StartedSnapshot(each) for each in recent), None)
+    return next((StartedSnapshot(each, found=True) for each in recent), None)
 
 
 async def create_droplet_once(
