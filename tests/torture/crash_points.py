@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 from deployments.sandbox import Account, Fault, FaultKind
 from deployments.sandbox.faults import Faults
@@ -14,6 +15,8 @@ from deployments.sandbox.faults import Faults
 TAGGING = r"^/v2/tags/[^/]+/resources$"
 POSTING = r"^/v2/images/(\d+)/actions$"
 LOOKING = r"^/v2/(images/\d+/)?actions"
+TAKING = r"^/v2/droplets/\d+/actions$"
+LOOKING_AT_SNAPSHOTS = r"^/v2/(droplets/\d+/)?actions"
 
 
 @dataclass(frozen=True)
@@ -61,22 +64,6 @@ def crash_points(images: int, regions: int) -> list[CrashPoint]:
     transfers = images * regions
     all_started = images + transfers
 
-    def around(
-        name: str, method: str, path: str, nth: int = 1, kind: str = "", *, taggable: bool = True
-    ) -> list[CrashPoint]:
-        return [
-            CrashPoint(f"before {name}", method, path, nth, kind, taggable_backups=taggable),
-            CrashPoint(
-                f"after {name}, unanswered",
-                method,
-                path,
-                nth,
-                kind,
-                carried_out=True,
-                taggable_backups=taggable,
-            ),
-        ]
-
     return [
         CrashPoint("before the first request (regions)", "GET", "^/v2/regions"),
         CrashPoint("before the Droplets are listed", "GET", "^/v2/droplets"),
@@ -88,7 +75,7 @@ def crash_points(images: int, regions: int) -> list[CrashPoint]:
         *around("the first conversion", "POST", POSTING, 1, "convert"),
         *around("the last conversion", "POST", POSTING, images, "convert"),
         CrashPoint("before the first look at a conversion", "GET", LOOKING, after_starts=1),
-        *around("a converted image is tagged", "POST", TAGGING, 3, taggable=False),
+        *around("a converted image is tagged", "POST", TAGGING, 3, taggable_backups=False),
         *around("the first transfer", "POST", POSTING, 1, "transfer"),
         *around("the middle transfer", "POST", POSTING, transfers // 2, "transfer"),
         *around("the last transfer", "POST", POSTING, transfers, "transfer"),
@@ -103,6 +90,59 @@ def crash_points(images: int, regions: int) -> list[CrashPoint]:
             carried_out=True,
             signal=signal.SIGTERM,
         ),
+    ]
+
+
+def snapshot_crash_points(droplets: int, regions: int) -> list[CrashPoint]:
+    """Spread crashes over a run that takes snapshots: before and after each kind of request.
+
+    Args:
+        droplets: How many Droplets there are.
+        regions: To how many regions the run copies each snapshot; 0 if to none.
+    """
+    points = [
+        CrashPoint("before the Droplets are listed", "GET", "^/v2/droplets$"),
+        CrashPoint("before the actions are listed", "GET", LOOKING_AT_SNAPSHOTS),
+        CrashPoint("before the snapshots are listed", "GET", "^/v2/snapshots$"),
+        *around("the Droplets are recorded", "POST", "^/v2/tags$"),
+        *around("the first snapshot", "POST", TAKING),
+        *around("the last snapshot", "POST", TAKING, droplets),
+        CrashPoint("before the first look at a snapshot", "GET", LOOKING_AT_SNAPSHOTS, after_starts=droplets),
+        CrashPoint("before the new snapshots are listed", "GET", r"/snapshots$", after_starts=droplets),
+        CrashPoint("before the snapshots are tagged", "POST", TAGGING),
+        *around("the tag is made", "POST", "^/v2/tags$", after_starts=droplets),
+        *around("the snapshots are tagged, the tag made", "POST", TAGGING, 2),
+    ]
+    if not regions:
+        stopped = CrashPoint(
+            "after the last snapshot, unanswered", "POST", TAKING, droplets, carried_out=True, signal=signal.SIGTERM
+        )
+        return [*points, stopped]
+    transfers = droplets * regions
+    return [
+        CrashPoint("before the first request (regions)", "GET", "^/v2/regions"),
+        *points,
+        *around("the first transfer", "POST", POSTING, 1, "transfer"),
+        *around("the middle transfer", "POST", POSTING, transfers // 2, "transfer"),
+        *around("the last transfer", "POST", POSTING, transfers, "transfer"),
+        CrashPoint("before the first look after all is started", "GET", LOOKING, after_starts=droplets + transfers),
+        CrashPoint(
+            "after the middle transfer, unanswered",
+            "POST",
+            POSTING,
+            transfers // 2,
+            "transfer",
+            carried_out=True,
+            signal=signal.SIGTERM,
+        ),
+    ]
+
+
+def around(name: str, method: str, path: str, nth: int = 1, kind: str = "", **more: Any) -> list[CrashPoint]:
+    """The crash before a request is carried out, and the one after it."""
+    return [
+        CrashPoint(f"before {name}", method, path, nth, kind, **more),
+        CrashPoint(f"after {name}, unanswered", method, path, nth, kind, carried_out=True, **more),
     ]
 
 
@@ -127,6 +167,11 @@ class Tripwire(Faults):
 
     def __post_init__(self) -> None:
         super().__init__()
+
+    def lay(self, point: CrashPoint) -> None:
+        """Wait for a request of the next process."""
+        self.point, self.pid, self._met = point, None, 0
+        self.tripped.clear()
 
     def pick(self, method: str, path: str) -> Fault | None:
         if self.tripped.is_set() or self.pid is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from prefect import Flow, State
 from prefect.states import get_state_exception
@@ -17,11 +17,21 @@ from flows.results import Incomplete
 from tasks.digitalocean import DigitalOceanError
 from tests.end_to_end.accounts import started
 
-GOOD = {"already_there", "transferred", "adopted", "converted", "deleted", "already_gone"}
+GOOD = {"already_there", "transferred", "adopted", "converted", "taken", "deleted", "already_gone"}
 BAD = {"failed", "timed_out"}
 
 Goal = tuple[int, str]
 """An image, and a region it should be in; no region where it should only be a snapshot, or be gone."""
+
+
+class Told(Protocol):
+    """What a run must say the truth about."""
+
+    def to_tell(self) -> list[Goal]:
+        """The goals that are not reached, which a run must say."""
+
+    def untrue(self, report: object) -> list[str]:
+        """What a report does not say, or says though it is not so."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,20 @@ class Job:
             return [goal for goal in self.goals if goal[0] in self.gone_from.images]
         images = {image.id: image for image in self.images}
         return [goal for goal in self.goals if not _is_reached(images[goal[0]], goal[1])]
+
+    def to_tell(self) -> list[Goal]:
+        homes = {(image.id, region) for image in self.images if image.type == "backup" for region in image.regions}
+        # A backup that was not converted in time is in its own region nevertheless.
+        return [goal for goal in self.missing() if goal not in homes or self.gone_from]
+
+    def untrue(self, report: object) -> list[str]:
+        assert isinstance(report, ReplicationReport | PruningReport)
+        rows = (
+            [(row.image_id or 0, row.region or "", str(row.outcome), row.error) for row in report.wanted]
+            if isinstance(report, ReplicationReport)
+            else [(row.image_id, "", str(row.outcome), row.error) for row in report.rows]
+        )
+        return untrue_rows(rows, self.to_tell())
 
 
 def _is_reached(image: Image, region: str) -> bool:
@@ -92,28 +116,26 @@ def duplicate_conversions(actions: Iterable[Action]) -> list[Action]:
     return duplicates
 
 
-def kept_silent(state: State[Any], job: Job) -> list[str]:
+def kept_silent(state: State[Any], job: Told) -> list[str]:
     """What a run does not say, or says though it is not so."""
-    homes = {(image.id, region) for image in job.images if image.type == "backup" for region in image.regions}
-    # A backup that was not converted in time is in its own region nevertheless.
-    missing = [goal for goal in job.missing() if goal not in homes or job.gone_from]
     if state.is_completed():
-        return [f"says Completed, but {goal} is not reached" for goal in missing] + _untrue(state.result(), missing)
+        wrong = [f"says Completed, but {goal} is not reached" for goal in job.to_tell()]
+        return wrong + job.untrue(state.result())
     error = get_state_exception(state) if state.is_failed() else None
     if not isinstance(error, Incomplete | DigitalOceanError):
         return [f"ended {state.type.value} and explains nothing: {state.message!r} ({error!r})"]
     silent = [] if state.message and str(error) in state.message else [f"its message is {state.message!r}"]
-    return silent + _untrue(error.report, missing) if isinstance(error, Incomplete) else silent
+    return silent + job.untrue(error.report) if isinstance(error, Incomplete) else silent
 
 
-def _untrue(report: object, missing: list[Goal]) -> list[str]:
-    assert isinstance(report, ReplicationReport | PruningReport)
-    rows = (
-        [(row.image_id, row.region or "", str(row.outcome), row.error) for row in report.wanted]
-        if isinstance(report, ReplicationReport)
-        else [(row.image_id, "", str(row.outcome), row.error) for row in report.rows]
-    )
-    told_missing = {(image_id, region) for image_id, region, outcome, _ in rows if outcome in BAD}
+def untrue_rows(rows: Sequence[tuple[int, str, str, str]], missing: Sequence[Goal]) -> list[str]:
+    """What rows do not say, or say though it is not so.
+
+    Args:
+        rows: Of each goal its two parts, the outcome and the error.
+        missing: The goals that are not reached.
+    """
+    told_missing = {(number, region) for number, region, outcome, _ in rows if outcome in BAD}
     return [
         *(f"{goal} is not reached, and no row says so" for goal in missing if goal not in told_missing),
         *(f"{row} has no error" for row in rows if row[2] in BAD and not row[3]),
@@ -131,3 +153,8 @@ def let_all_end(sandbox: Sandbox, now: float) -> None:
                 image.type = "snapshot"
             else:
                 image.regions.setdefault(action.region, now)
+    for action in started(sandbox, "snapshot"):
+        if not action.fate.ends and action.status == "in-progress":
+            assert action.snapshot
+            action.status, action.ends_at = "completed", now
+            sandbox.account.add_image(action.snapshot)

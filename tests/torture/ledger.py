@@ -20,6 +20,7 @@ class Verdict:
         name: Which flow and seed.
         faults: How often each kind of fault happened, by the sandbox's record.
         changes_hit: How many of the faults befell a request that was to start an action or to delete an image.
+        starts_hit: The kinds of fault that befell the start of a snapshot.
         requests: Requests that came.
         actions: Actions that were started.
         deletions: Images that were deleted.
@@ -36,6 +37,7 @@ class Verdict:
     name: str
     faults: Counter[FaultKind] = field(default_factory=Counter)
     changes_hit: int = 0
+    starts_hit: set[FaultKind] = field(default_factory=set)
     requests: int = 0
     actions: int = 0
     deletions: int = 0

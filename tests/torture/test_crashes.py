@@ -63,9 +63,11 @@ def table(pytestconfig: pytest.Config) -> Iterator[list[str]]:
 
 
 @contextmanager
-def running(sandbox: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The main job in a separate process."""
-    command = [sys.executable, "-m", "flows.replicate_backups", "--regions", *REGIONS]
+def running(
+    sandbox: Sandbox, log: Path, *options: str, flow: str = "replicate_backups"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A flow in a separate process."""
+    command = [sys.executable, "-m", f"flows.{flow}", *options]
     environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)}
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -109,7 +111,7 @@ def test_a_run_whose_process_dies_is_finished_by_the_next_and_nothing_is_started
     sandbox.faults = wire = Tripwire(point, sandbox.account)
     images = resize_newest(sandbox)
     with sandbox:
-        with running(sandbox, tmp_path / "first.log") as first:
+        with running(sandbox, tmp_path / "first.log", "--regions", *REGIONS) as first:
             wire.pid = first.pid
             status = first.wait(LONGEST_SECONDS)
         assert wire.tripped.is_set(), (tmp_path / "first.log").read_text()
@@ -117,7 +119,7 @@ def test_a_run_whose_process_dies_is_finished_by_the_next_and_nothing_is_started
         seen, before = wire.seen, counts(sandbox)
         if point.is_killed:
             report_crashed(prefect_view)
-        with running(sandbox, tmp_path / "second.log") as second:
+        with running(sandbox, tmp_path / "second.log", "--regions", *REGIONS) as second:
             status = second.wait(LONGEST_SECONDS)
         said = (tmp_path / "second.log").read_text()
         assert status == 0, said

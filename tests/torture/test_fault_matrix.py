@@ -7,10 +7,22 @@ from collections.abc import Callable
 import pytest
 
 from deployments.sandbox import FaultKind, Sandbox
-from deployments.sandbox.faults import ACTION_FAULTS, IMAGE_FAULTS
+from deployments.sandbox.faults import ACTION_FAULTS, IMAGE_FAULTS, LIST_FAULTS
 from tests.end_to_end.prefect_server import PrefectView
 from tests.torture.ledger import Ledger
-from tests.torture.trials import COPYING, EACH_ONCE, FLOWS, PRUNING, SEEDS, Trial, files_that_tell, undergo
+from tests.torture.trials import (
+    COPYING,
+    COPYING_SNAPSHOTS,
+    EACH_ONCE,
+    FLOWS,
+    PRUNING,
+    SEEDS,
+    SNAPSHOTS,
+    TAKING,
+    Trial,
+    files_that_tell,
+    undergo,
+)
 
 TITLE = "Faults"
 CONDITIONS = """\
@@ -21,13 +33,23 @@ Three seeds for `replicate_backups`, one for each other flow, two Droplets, thre
 kind that can hit a deletion, and always the first deletion. Runs with faults may fail. Then the faults end, actions
 that would never end are finished by hand, and the flow runs again until it is Completed.
 
+`snapshot_droplets`, and `replicate_backups` with `source="snapshots"`: every kind always hits the start of a snapshot,
+which is checked, and the start of a copy; faults of lists hit the lists of actions and of snapshots. Once a run is
+Completed, there is no further one, because it would take the next night's snapshots.
+
 *Lost*: an image that is then not a snapshot or not in a region, or a snapshot that no rule keeps and that still exists.
 *Too much*: a transfer or conversion that was already done or in progress, or was not requested (the sandbox accepts a
 second transfer beside the first), or the deletion of a snapshot that the rule keeps or that others created. *Silent*: a
-problem that neither a row nor a state message names, or a row that is wrong."""
+problem that neither a row nor a state message names, or a row that is wrong. With snapshots, *lost* is a Droplet
+without a snapshot of the night, or with one that is not tagged or not in a region, and *too much* is a second
+snapshot of a Droplet, or any change of an older image: backups remain backups."""
 
-IN_EVERY_TEST_RUN = Trial(EACH_ONCE, "replicate_backups", SEEDS[0])
-FULL = [
+IN_EVERY_TEST_RUN = [
+    Trial(EACH_ONCE, "replicate_backups", SEEDS[0]),
+    Trial(FaultKind.DROP_AFTER, COPYING_SNAPSHOTS, SEEDS[0]),
+    Trial(FaultKind.ACTION_ERRORED, TAKING, SEEDS[0]),
+]
+FULL = [Trial(EACH_ONCE, flow, SEEDS[0]) for flow in SNAPSHOTS] + [
     Trial(fault, flow, seed)
     for fault in map(str, IMAGE_FAULTS)
     for flow in FLOWS
@@ -39,8 +61,12 @@ FULL = [
 @pytest.mark.parametrize(
     "trial",
     [
-        pytest.param(IN_EVERY_TEST_RUN, id=str(IN_EVERY_TEST_RUN)),
-        *(pytest.param(trial, id=str(trial), marks=pytest.mark.torture) for trial in FULL),
+        *(pytest.param(trial, id=str(trial)) for trial in IN_EVERY_TEST_RUN),
+        *(
+            pytest.param(trial, id=str(trial), marks=pytest.mark.torture)
+            for trial in FULL
+            if trial not in IN_EVERY_TEST_RUN
+        ),
     ],
 )
 def test_no_fault_leads_to_anything_lost_done_twice_or_concealed(
@@ -53,6 +79,8 @@ def test_no_fault_leads_to_anything_lost_done_twice_or_concealed(
     verdict = undergo(trial, start, ledger, monkeypatch, caplog)
     assert verdict.problems == {}
     assert verdict.faults.keys() == set(trial.kinds)
+    if trial.takes_snapshots:
+        assert verdict.starts_hit == set(trial.kinds) - LIST_FAULTS
 
 
 def test_the_token_is_in_none_of_prefects_files_after_all_these_faults(

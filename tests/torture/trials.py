@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any, cast
 
 import pytest
@@ -17,18 +18,22 @@ from deployments.sandbox.faults import IMAGE_FAULTS, LIMIT_FAULTS, LIST_FAULTS
 from flows.convert_backups import convert_backups
 from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
+from flows.snapshot_droplets import snapshot_droplets
 from flows.transfer_images import transfer_images
 from tests.end_to_end.accounts import add_snapshots, images_of, newest_backups, resize
 from tests.end_to_end.prefect_server import PrefectView, until
 from tests.tasks.digitalocean.test_idempotency import CARRIED_OUT
 from tests.torture.judging import Job, kept_silent, let_all_end, too_much
 from tests.torture.ledger import Ledger, Verdict
+from tests.torture.snapshots import STARTING, SnapshotJob, size_snapshots
 
 # Regions that no Droplet of these accounts has to be in.
 REGIONS = ["fra1", "sgp1", "sfo3"]
 COPYING = ("replicate_backups", "transfer_images", "convert_backups")
 PRUNING = "prune_snapshots"
-FLOWS = (*COPYING, PRUNING)
+TAKING, COPYING_SNAPSHOTS = "snapshot_droplets", "replicate_backups from snapshots"
+SNAPSHOTS = (TAKING, COPYING_SNAPSHOTS)
+FLOWS = (*COPYING, *SNAPSHOTS, PRUNING)
 SEEDS = (1, 2, 3)
 EACH_ONCE = "each kind once"
 ALL_TOGETHER = "all together"
@@ -67,7 +72,11 @@ class Trial:
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.fault.replace(' ', '-')}-{self.flow}-{self.seed}"
+        return f"{self.fault}-{self.flow}-{self.seed}".replace(" ", "-")
+
+    @property
+    def takes_snapshots(self) -> bool:
+        return self.flow in SNAPSHOTS
 
     @property
     def kinds(self) -> list[FaultKind]:
@@ -126,18 +135,25 @@ def undergo(
     job = job_of(trial, sandbox)
     with ledger.verdict(trial.fault, f"{trial.flow}, seed {trial.seed}") as verdict:
         go_wrong(trial, sandbox, job)
-        run(job, sandbox, verdict, timeout_minutes=TIMEOUT_MINUTES.get(trial.fault, LONG_TIMEOUT_MINUTES))
+        last = run(job, sandbox, verdict, timeout_minutes=TIMEOUT_MINUTES.get(trial.fault, LONG_TIMEOUT_MINUTES))
         sandbox.faults.clear()
         let_all_end(sandbox, time.time())
         until(lambda: unlisted_have_ended(sandbox), within_seconds=10)
         for _ in range(MOST_RUNS_AFTERWARDS):
-            last = run(job, sandbox, verdict, timeout_minutes=LONG_TIMEOUT_MINUTES)
+            # After a run that was Completed, another one is the next night's, and takes new snapshots.
+            if not (trial.takes_snapshots and last.is_completed()):
+                last = run(job, sandbox, verdict, timeout_minutes=LONG_TIMEOUT_MINUTES)
             if last.is_completed():
                 break
         else:
             verdict.lost.append(f"no run afterwards was Completed: {last.message}")
         verdict.lost += [f"{goal} is not reached" for goal in job.missing()]
-        verdict.too_much += too_much(sandbox, job)
+        if isinstance(job, SnapshotJob):
+            verdict.lost += job.untagged()
+            verdict.too_much += job.too_much()
+            verdict.starts_hit = job.starts_hit()
+        else:
+            verdict.too_much += too_much(sandbox, job)
         verdict.told += [token for token in [sandbox.token] if token in caplog.text]
         verdict.count(sandbox)
     return verdict
@@ -168,7 +184,12 @@ def files_that_tell(prefect_view: PrefectView, ledger: Ledger) -> list[str]:
     return ledger.told
 
 
-def job_of(trial: Trial, sandbox: Sandbox) -> Job:
+def job_of(trial: Trial, sandbox: Sandbox) -> Job | SnapshotJob:
+    if trial.flow == TAKING:
+        return SnapshotJob.tonight(snapshot_droplets, {}, sandbox)
+    if trial.flow == COPYING_SNAPSHOTS:
+        parameters = {"source": "snapshots", "regions": trial.regions}
+        return SnapshotJob.tonight(replicate_backups, parameters, sandbox, trial.regions)
     backups = newest_backups(sandbox)
     if trial.flow == "replicate_backups":
         return Job(replicate_backups, {"regions": trial.regions}, backups, trial.regions)
@@ -196,9 +217,12 @@ def pruning_job(sandbox: Sandbox, regions: list[str]) -> Job:
     return Job(prune_snapshots, {**rule, "regions": regions, "dry_run": False}, images=old, gone_from=sandbox.account)
 
 
-def go_wrong(trial: Trial, sandbox: Sandbox, job: Job) -> None:
+def go_wrong(trial: Trial, sandbox: Sandbox, job: Job | SnapshotJob) -> None:
     """Have the faults happen at random, and one for certain where it hurts most: when something is to be changed."""
     sandbox.faults.at_random(trial.rate, trial.kinds, seed=trial.seed, seconds=trial.seconds)
+    if isinstance(job, SnapshotJob):
+        go_wrong_with_snapshots(trial, sandbox)
+        return
     if trial.flow == PRUNING:
         if trial.fault != ALL_TOGETHER:
             certain = Fault(trial.kinds[0], "DELETE", f"/images/{job.images[0].id}$", seconds=trial.seconds)
@@ -215,16 +239,37 @@ def go_wrong(trial: Trial, sandbox: Sandbox, job: Job) -> None:
         sandbox.faults.add(of_lists(kind) or certain)
 
 
+def go_wrong_with_snapshots(trial: Trial, sandbox: Sandbox) -> None:
+    """Have each kind hit the start of a snapshot for certain, and the start of a copy; of all together, one kind."""
+    kinds = [kind for kind in trial.kinds if kind not in LIST_FAULTS]
+    if trial.fault == ALL_TOGETHER:
+        kinds = [Random(trial.seed).choice(kinds)]  # noqa: S311
+    droplets = list(sandbox.account.droplets.values())
+    sizes = dict.fromkeys(sandbox.account.droplets, float(GIGABYTES))
+    for kind, droplet in zip(kinds, droplets, strict=False):
+        # Where the start may be repeated, the snapshot is still being taken when it is.
+        sizes[droplet.id] = trial.many_gigabytes if kind in UNCLEAR else GIGABYTES
+        start = STARTING if trial.fault == ALL_TOGETHER else f"^/v2/droplets/{droplet.id}/actions$"
+        sandbox.faults.add(Fault(kind, "POST", start, seconds=trial.seconds))
+        if trial.flow == COPYING_SNAPSHOTS and trial.fault != ALL_TOGETHER:
+            sandbox.faults.add(Fault(kind, "POST", r"^/v2/images/\d+/actions$", seconds=trial.seconds))
+    if trial.fault != ALL_TOGETHER:
+        for kind in LIST_FAULTS.intersection(trial.kinds):
+            times = None if kind == FaultKind.FOREIGN_ENTRIES else 1
+            sandbox.faults.add(*(Fault(kind, "GET", f"^/v2/{each}$", times=times) for each in ("actions", "snapshots")))
+    size_snapshots(sandbox.account, list(sizes.values()))
+
+
 def of_lists(kind: FaultKind) -> Fault | None:
     """What only a list can suffer, where it hurts; None for any other kind."""
     return Fault(kind, "GET", times=None if kind == FaultKind.FOREIGN_ENTRIES else 1) if kind in LIST_FAULTS else None
 
 
-def run(job: Job, sandbox: Sandbox, verdict: Verdict, *, timeout_minutes: float) -> State[Any]:
+def run(job: Job | SnapshotJob, sandbox: Sandbox, verdict: Verdict, *, timeout_minutes: float) -> State[Any]:
     """Run the flow once, and judge what it says of itself."""
     # The parameter accepts only whole minutes.
     flow = job.flow.with_options(validate_parameters=False)
-    patience = {} if job.gone_from else {"timeout_minutes": timeout_minutes}
+    patience = {} if job.flow is prune_snapshots else {"timeout_minutes": timeout_minutes}
     state = cast("State[Any]", flow(**job.parameters, **patience, return_state=True))
     sandbox.account.advance(time.time())
     verdict.runs += 1
