@@ -80,13 +80,18 @@ def replicate_backups(
     if prune and image_ids is not None and not droplet_tag:
         raise ContradictoryParameters("prune needs Droplets: leave image_ids out, or set droplet_tag too")
 
+    began = None
+
     def choose(connection: Connection, targets: Targets) -> Selection:
+        nonlocal began
         named = named_images(image_ids, connection) if image_ids is not None else Selection(())
         if image_ids is not None and not droplet_tag:
             return named
         if source == "snapshots":
-            choice = choose_snapshots(droplet_tag, None, connection, regions=targets.regions, estimate=dry_run)
-            droplets, selection = choice.droplets, choice.selection
+            choice = choose_snapshots(
+                droplet_tag, None, connection, regions=targets.regions, estimate=dry_run, began=began
+            )
+            began, droplets, selection = choice.began, choice.droplets, choice.selection
         else:
             inventory = take_inventory(droplet_tag, connection)
             droplets, selection = tuple(inventory.droplets), newest_backups(inventory, connection, newest)

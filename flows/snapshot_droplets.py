@@ -62,10 +62,15 @@ def snapshot_droplets(
         Incomplete: Some snapshots were not taken; its `report` says which and why.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
-    connection = connect()
+    connection, began = connect(), None
 
     def choose() -> SnapshotChoice:
-        return choose_snapshots(droplet_tag, droplet_ids, connection, max_age_hours=max_age_hours, estimate=dry_run)
+        nonlocal began
+        choice = choose_snapshots(
+            droplet_tag, droplet_ids, connection, max_age_hours=max_age_hours, estimate=dry_run, began=began
+        )
+        began = choice.began
+        return choice
 
     with (
         track_usage() as counter,

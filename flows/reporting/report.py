@@ -80,6 +80,7 @@ class SnapshotRow(BaseModel):
         outcome: `already_there` if the Droplet has a recent one, `adopted` if another run or a person started it.
         seconds: From the beginning until it was found; None if the run did not wait for it.
         error: What went wrong, with the API's message if it sent one.
+        note: Why no other snapshot was needed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -93,6 +94,7 @@ class SnapshotRow(BaseModel):
     action_id: int | None = None
     seconds: float | None = None
     error: str = ""
+    note: str = ""
 
     @property
     def reason(self) -> str:

@@ -101,7 +101,7 @@ def snapshot_table(report: SnapshotReport) -> list[dict[str, str]]:
             "Snapshot": str(row.image_id or ""),
             "GB": "" if row.size_gigabytes is None else gb(row.size_gigabytes).removesuffix(" GB"),
             "Name": row.image_name,
-            "Why": row.error,
+            "Why": row.error or row.note,
         }
         for row in sorted(report.rows, key=lambda row: row.outcome not in BAD_OUTCOMES)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from prefect import get_run_logger
 
@@ -28,6 +29,7 @@ class SnapshotChoice:
         droplets: The Droplets.
         plan: Which of them need a snapshot.
         listed: How many snapshots the account has.
+        began: When the run chose for the first time.
         job: Names the flow and the chosen Droplets.
         gone: Why Droplets that were named cannot be snapshotted, by ID.
     """
@@ -35,6 +37,7 @@ class SnapshotChoice:
     droplets: tuple[Droplet, ...]
     plan: SnapshotPlan
     listed: int
+    began: datetime
     job: str = ""
     gone: Mapping[int, str] = field(default_factory=dict)
 
@@ -61,6 +64,7 @@ def choose_snapshots(
     max_age_hours: int | None = None,
     regions: Collection[str] = (),
     estimate: bool = False,
+    began: datetime | None = None,
 ) -> SnapshotChoice:
     """Choose Droplets, and plan their snapshots.
 
@@ -71,6 +75,7 @@ def choose_snapshots(
         max_age_hours: As in `plan_snapshots`.
         regions: As in `plan_snapshots`.
         estimate: Whether to read the sizes of backups, for Droplets that have no snapshots.
+        began: When the run chose for the first time; None if this is the first time.
 
     Raises:
         InvalidArgument: There are no Droplets, or none has the tag.
@@ -93,8 +98,9 @@ def choose_snapshots(
         managed_tag=connection.settings.managed_tag,
         max_age_hours=max_age_hours,
         regions=regions,
+        began=began,
     )
-    return SnapshotChoice(tuple(droplets), plan, len(snapshots), job, gone)
+    return SnapshotChoice(tuple(droplets), plan, len(snapshots), began or now, job, gone)
 
 
 def announce_snapshots(choice: SnapshotChoice, connection: Connection) -> None:

@@ -38,7 +38,7 @@ class SnapshotStep:
     Attributes:
         name: The name of the snapshot to take.
         there: The snapshot that it already has; None if one is missing.
-        recent: Whether that snapshot is younger than `max_age_hours`, and not of the run to be finished.
+        note: Why that snapshot is enough.
         running: An action in progress that takes a snapshot, or one whose snapshot is not listed yet.
         estimated_gb: The expected size of a new snapshot; None if there is nothing to estimate it from.
         refusal: Why no snapshot can be taken; empty if one can.
@@ -47,7 +47,7 @@ class SnapshotStep:
     droplet: Droplet
     name: str
     there: Image | None = None
-    recent: bool = False
+    note: str = ""
     running: Action | None = None
     estimated_gb: float | None = None
     refusal: str = ""
@@ -133,6 +133,29 @@ def run_time_of(name: str) -> datetime | None:
         return None
 
 
+@dataclass(frozen=True)
+class Young:
+    """Which snapshots are so young that no other is needed.
+
+    Attributes:
+        now: The time.
+        began: When this run began; None if it has not waited for others.
+        since: When the oldest of them may have been made; None if `max_age_hours` was not given.
+    """
+
+    now: datetime
+    began: datetime | None
+    since: datetime | None
+
+    def why(self, snapshot: Snapshot) -> str:
+        """Why a snapshot is enough; empty if it is not."""
+        time = run_time_of(snapshot.name)
+        if time and self.began and self.began.replace(microsecond=0) <= time <= self.now:
+            return "taken by another run since this one began"
+        made = snapshot.created_at
+        return f"made {made:%Y-%m-%d %H:%M} UTC, recently enough" if self.since and made > self.since else ""
+
+
 def plan_snapshots(
     holdings: Holdings,
     now: datetime,
@@ -140,6 +163,7 @@ def plan_snapshots(
     managed_tag: str,
     max_age_hours: int | None = None,
     regions: Collection[str] = (),
+    began: datetime | None = None,
 ) -> SnapshotPlan:
     """Compute which Droplets need a snapshot.
 
@@ -149,14 +173,16 @@ def plan_snapshots(
         managed_tag: The tag on snapshots that this project made.
         max_age_hours: Droplets with a younger managed snapshot need none; None if all need one.
         regions: Slugs of the regions that the snapshots are to be copied to, if any.
+        began: When this run began; snapshots that other runs have taken since are enough. None if it has
+            not waited for others.
     """
     own = _by_droplet(holdings, managed_tag)
     unfinished = _runs_to_finish([each for some in own.values() for each in some], holdings, now, managed_tag, regions)
     run_time = unfinished[0] if unfinished else now.replace(microsecond=0)
-    since = now - timedelta(hours=max_age_hours) if max_age_hours is not None else None
+    young = Young(now, began, now - timedelta(hours=max_age_hours) if max_age_hours is not None else None)
     droplets = sorted({each.id: each for each in holdings.droplets}.values(), key=lambda each: (each.name, each.id))
     steps = [
-        _step(each, own.get(each.id, []), holdings, now, run_time, unfinished=unfinished, since=since)
+        _step(each, own.get(each.id, []), holdings, now, run_time, unfinished=unfinished, young=young)
         for each in droplets
     ]
     untagged = tuple(
@@ -208,13 +234,14 @@ def _step(
     run_time: datetime,
     *,
     unfinished: Collection[datetime],
-    since: datetime | None,
+    young: Young,
 ) -> SnapshotStep:
     step = SnapshotStep(droplet, snapshot_name(droplet.name, run_time), estimated_gb=_estimated_gb(droplet, holdings))
-    of_run = next((each for each in own if run_time_of(each.name) in unfinished), None)
-    recent = next((each for each in own if since and each.created_at > since), None)
-    if found := of_run or recent:
-        return SnapshotStep(droplet, found.name, there=image_of(found), recent=of_run is None)
+    for each in own:
+        time = run_time_of(each.name)
+        note = f"of the run of {time:%H:%M} UTC, which did not finish" if time in unfinished else young.why(each)
+        if note:
+            return SnapshotStep(droplet, each.name, there=image_of(each), note=note)
     if why := holdings.unread.get(droplet.id):
         return SnapshotStep(droplet, step.name, refusal=why)
     running = next((each for each in holdings.actions if _may_be_ours(each, droplet, holdings, now)), None)

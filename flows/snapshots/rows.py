@@ -49,6 +49,7 @@ def row_of(
         action_id=action.id if action else None,
         seconds=seconds,
         error=error,
+        note=step.note,
     )
 
 

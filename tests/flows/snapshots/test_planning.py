@@ -52,10 +52,11 @@ def plan(
     unread: dict[int, str] | None = None,
     max_age_hours: int | None = None,
     regions: Sequence[str] = (),
+    began: datetime | None = None,
 ) -> SnapshotPlan:
     finished = {NOW - ago: completed for ago, completed in (finished_runs or {}).items()}
     holdings = Holdings(droplets, snapshots, actions, unread or {}, finished_runs=finished)
-    return plan_snapshots(holdings, NOW, managed_tag=TAG, max_age_hours=max_age_hours, regions=regions)
+    return plan_snapshots(holdings, NOW, managed_tag=TAG, max_age_hours=max_age_hours, regions=regions, began=began)
 
 
 def missing(made: SnapshotPlan) -> list[int]:
@@ -179,11 +180,18 @@ def test_snapshots_of_droplets_that_were_not_chosen_do_not_count() -> None:
     assert made.untagged == ()
 
 
+@pytest.mark.parametrize(("began", "needed"), [(None, True), (NOW - MINUTE, True), (NOW - 3 * MINUTE, False)])
+def test_a_snapshot_that_another_run_took_while_this_one_waited_is_enough(began: datetime | None, needed: bool) -> None:
+    made = plan([taken(10, WEB, 2 * MINUTE)], began=began, droplets=[WEB])
+    assert bool(made.missing) == needed
+    assert bool(made.steps[0].note) != needed
+
+
 @pytest.mark.parametrize(("ago", "needed"), [(timedelta(hours=23), False), (timedelta(hours=24), True)])
 def test_a_droplet_with_a_younger_managed_snapshot_needs_none(ago: timedelta, needed: bool) -> None:
     made = plan([taken(10, WEB, ago)], max_age_hours=24, droplets=[WEB])
     assert bool(made.missing) == needed
-    assert made.steps[0].recent != needed
+    assert bool(made.steps[0].note) != needed
 
 
 def test_a_tagged_snapshot_of_any_name_is_a_managed_one() -> None:
