@@ -76,7 +76,7 @@ def replicate_backups(
     if source == "snapshots" and image_ids is not None and not droplet_tag:
         raise ContradictoryParameters("snapshots are taken of Droplets: leave image_ids out, or set droplet_tag too")
     if source == "snapshots" and newest > 1:
-        raise ContradictoryParameters("newest is about backups: leave it out if the source is snapshots")
+        raise ContradictoryParameters("newest applies to backups: leave it out if the source is snapshots")
     if prune and image_ids is not None and not droplet_tag:
         raise ContradictoryParameters("prune needs Droplets: leave image_ids out, or set droplet_tag too")
 

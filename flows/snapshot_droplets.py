@@ -41,8 +41,8 @@ def snapshot_droplets(
     """Take a snapshot of each Droplet, and wait until they have been taken.
 
     A snapshot costs money until it is deleted. It is in the Droplet's region only: `replicate_backups` with the source
-    `snapshots` takes snapshots and copies them. A second run for the same Droplets within 6 hours finishes an interrupted
-    or failed one, and takes only what is still missing.
+    `snapshots` takes snapshots and copies them. A second run for the same Droplets within 6 hours finishes one that was
+    interrupted or failed: it takes only what is still missing.
 
     Args:
         droplet_tag: Only Droplets with this tag; all if not given.

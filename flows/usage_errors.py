@@ -75,7 +75,9 @@ def read_options(flow: Flow[Any, Any], given: Mapping[str, Any]) -> dict[str, An
         try:
             parameters[name] = TypeAdapter(annotations[name]).validate_python(_from_text(value, types[name]))
         except ValidationError as error:
-            problems.append(f"{_option(name)}: {error.errors(include_url=False)[0]['msg']}")
+            problems.append(
+                f"{_option(name)}: {error.errors(include_url=False)[0]['msg'].replace('Input should be', 'must be')}"
+            )
         except ValueError as error:
             problems.append(f"{_option(name)}: {error}")
     if problems:

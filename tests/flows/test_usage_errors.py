@@ -25,6 +25,7 @@ JARGON = ["validation error", "pydantic", "Input should", "Value error", "Traceb
 
 WRONG: list[tuple[Flow[Any, Any], list[str], list[str]]] = [
     (replicate_backups, ["--newest", "0"], ["--newest: must be at least 1"]),
+    (replicate_backups, ["--source", "disks"], ["--source: must be 'backups' or 'snapshots'"]),
     (replicate_backups, ["--newest", "-5"], ["--newest: must be at least 1"]),
     (replicate_backups, ["--newest=-5"], ["--newest: must be at least 1"]),
     (replicate_backups, ["--newest", "101"], ["--newest: must be at most 100"]),
