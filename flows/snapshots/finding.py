@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flows.snapshots.planning import image_of
-from tasks.digitalocean import APIError, Connection, Image, NotFound, ScopeMissing, Unauthorized
+from tasks.digitalocean import APIError, Connection, Image, NotFound, Unauthorized
 from tasks.digitalocean.client import LARGEST_PAGE
 from tasks.droplet_actions import list_snapshots_of_droplet
 from tasks.snapshots import list_snapshots
@@ -124,7 +124,7 @@ class SnapshotFinder:
             snapshot = each.chosen(found.get(each.droplet_id, []))
             if each.result.done():
                 continue
-            if snapshot is None and each.tries < MOST_TRIES and not isinstance(failure, (Unauthorized, ScopeMissing)):
+            if snapshot is None and each.tries < MOST_TRIES and not isinstance(failure, Unauthorized):
                 # One that was not listed is looked for again later and later.
                 each.due = asyncio.get_running_loop().time() + self._settings.pause_after(each.tries)
                 self._wanted.append(each)
