@@ -12,8 +12,9 @@ from flows.parameters import DropletTag, Hours, OptionalDropletIds, TimeoutMinut
 from flows.recovery.recording import record_droplets
 from flows.reporting.snapshot_report import SnapshotReport
 from flows.results import explains_result, finish
-from flows.snapshots.choosing import SnapshotChoice, announce_snapshots, choose_snapshots
+from flows.snapshots.choosing import announce_snapshots, choose_snapshots, keys_to_lock
 from flows.snapshots.earlier_runs import note_run_time
+from flows.snapshots.planning import SnapshotChoice
 from flows.snapshots.rows import rows_of_gone
 from flows.snapshots.taking import Taking
 from flows.waiting import waiting_for
@@ -75,7 +76,7 @@ def snapshot_droplets(
     with (
         track_usage() as counter,
         deadline(timeout_minutes * 60) as limit,
-        nullcontext(choose()) if dry_run else locked(choose, lambda choice: choice.keys) as choice,
+        nullcontext(choose()) if dry_run else locked(choose, keys_to_lock) as choice,
     ):
         announce_snapshots(choice, connection)
         taking = Taking(choice.plan, connection, choice.listed, wait=wait)

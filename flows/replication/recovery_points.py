@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tasks.digitalocean import Droplet, Image, InvalidArgument, Region, Snapshot
 
 if TYPE_CHECKING:
-    from flows.snapshots.choosing import SnapshotChoice
+    from flows.snapshots.planning import SnapshotChoice
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from flows.replication.rows import planned_rows, rows_of_missing
 from flows.reporting.report import BAD_OUTCOMES, ReplicationReport, added_snapshots, count
 from flows.reporting.snapshot_report import number_unsized, size_of_added
 from flows.results import finish
-from flows.snapshots.choosing import announce_snapshots
+from flows.snapshots.choosing import announce_snapshots, keys_to_lock
 from flows.snapshots.earlier_runs import note_run_time
 from flows.snapshots.rows import rows_of_copies_not_begun
 from flows.snapshots.taking import Taking
@@ -138,7 +138,7 @@ def _to_lock(targets: Targets, selection: Selection) -> list[LockKey]:
     copied = [each.droplet_id for each in selection.candidates if each.image.id in changed]
     keys: list[LockKey] = [*changed]
     if choice := selection.snapshots:
-        keys += choice.keys
+        keys += keys_to_lock(choice)
         copied += [step.droplet.id for step in choice.plan.missing]
     return keys + [copies_key(each) for each in copied if each is not None]
 

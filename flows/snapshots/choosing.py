@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from datetime import datetime
 
 from prefect import get_run_logger
 
 from flows.image_locks import LockKey, snapshot_key
-from flows.replication.recovery_points import Candidate, Selection, attached_volumes
 from flows.reporting.report import count, estimated_snapshots
 from flows.snapshots.earlier_runs import job_of, read_finished_runs
-from flows.snapshots.planning import FINISH_WITHIN, Holdings, SnapshotPlan, plan_snapshots
+from flows.snapshots.planning import FINISH_WITHIN, Holdings, SnapshotChoice, plan_snapshots
 from flows.waiting import waiting_for
 from tasks.account_actions import list_snapshot_actions_on
 from tasks.digitalocean import APIError, Connection, Droplet, Image, InvalidArgument
@@ -21,39 +19,9 @@ from tasks.images import list_private_images
 from tasks.snapshots import list_snapshots
 
 
-@dataclass(frozen=True)
-class SnapshotChoice:
-    """The chosen Droplets, and what to do about them.
-
-    Attributes:
-        droplets: The Droplets.
-        plan: Which of them need a snapshot.
-        listed: How many snapshots the account has.
-        began: When the run chose for the first time.
-        job: Names the flow and the chosen Droplets.
-        gone: Why Droplets that were named cannot be snapshotted, by ID.
-    """
-
-    droplets: tuple[Droplet, ...]
-    plan: SnapshotPlan
-    listed: int
-    began: datetime
-    job: str = ""
-    gone: Mapping[int, str] = field(default_factory=dict)
-
-    @property
-    def keys(self) -> list[LockKey]:
-        """What to lock, so that no two runs take a snapshot of a Droplet at the same time."""
-        return [snapshot_key(step.droplet.id) for step in self.plan.missing]
-
-    @property
-    def selection(self) -> Selection:
-        """The snapshots that are there already, to be copied."""
-        return Selection(
-            tuple(Candidate(step.there, step.source, step.droplet.id) for step in self.plan.steps if step.there),
-            volumes=attached_volumes(self.droplets),
-            snapshots=self,
-        )
+def keys_to_lock(choice: SnapshotChoice) -> list[LockKey]:
+    """List what to lock, so that no two runs take a snapshot of a Droplet at the same time."""
+    return [snapshot_key(step.droplet.id) for step in choice.plan.missing]
 
 
 def choose_snapshots(

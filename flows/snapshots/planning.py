@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from math import fsum
 
-from flows.replication.recovery_points import is_tagged, name_of
+from flows.replication.recovery_points import Candidate, Selection, attached_volumes, is_tagged, name_of
 from tasks.digitalocean import Action, Droplet, Image, Snapshot, TakeSnapshot
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -116,6 +116,36 @@ class Holdings:
     unread: Mapping[int, str] = field(default_factory=dict)
     backups: Sequence[Image] = ()
     finished_runs: Mapping[datetime, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SnapshotChoice:
+    """The chosen Droplets, and what to do about them.
+
+    Attributes:
+        droplets: The Droplets.
+        plan: Which of them need a snapshot.
+        listed: How many snapshots the account has.
+        began: When the run chose for the first time.
+        job: Names the flow and the chosen Droplets.
+        gone: Why Droplets that were named cannot be snapshotted, by ID.
+    """
+
+    droplets: tuple[Droplet, ...]
+    plan: SnapshotPlan
+    listed: int
+    began: datetime
+    job: str = ""
+    gone: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def selection(self) -> Selection:
+        """The snapshots that are there already, to be copied."""
+        return Selection(
+            tuple(Candidate(step.there, step.source, step.droplet.id) for step in self.plan.steps if step.there),
+            volumes=attached_volumes(self.droplets),
+            snapshots=self,
+        )
 
 
 def snapshot_name(droplet_name: str, run_time: datetime) -> str:

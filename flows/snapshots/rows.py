@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from flows.reporting.report import BAD_OUTCOMES, Outcome, Row, SnapshotRow
-from flows.snapshots.choosing import SnapshotChoice
-from flows.snapshots.planning import SnapshotStep
+from flows.snapshots.planning import SnapshotChoice, SnapshotStep
 from tasks.digitalocean import Action, Image
 
 
