@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
 
 import pytest
-from prefect import State
+from prefect import Flow, State
 from prefect.logging.handlers import APILogHandler
 
 from deployments.sandbox import Behavior, Fault, FaultKind, Image, Sandbox
@@ -25,7 +25,7 @@ from tests.end_to_end.prefect_server import PrefectView, until
 from tests.tasks.digitalocean.test_idempotency import CARRIED_OUT
 from tests.torture.judging import Job, kept_silent, let_all_end, too_much
 from tests.torture.ledger import Ledger, Verdict
-from tests.torture.snapshots import STARTING, SnapshotJob, size_snapshots
+from tests.torture.snapshots import STARTING, SnapshotNight, size_snapshots
 
 # Regions that no Droplet of these accounts has to be in.
 REGIONS = ["fra1", "sgp1", "sfo3"]
@@ -61,6 +61,19 @@ LIMIT_SECONDS = 0.1
 # What never ends is given up soon; everything else may take its time.
 TIMEOUT_MINUTES = {FaultKind.ACTION_ENDLESS.value: 12 / 60, ALL_TOGETHER: 8 / 60, EACH_ONCE: 30 / 60}
 LONG_TIMEOUT_MINUTES = 1.0
+
+
+@dataclass(kw_only=True)
+class SnapshotJob(SnapshotNight):
+    """What a flow is asked to do: take snapshots.
+
+    Attributes:
+        flow: The flow.
+        parameters: What it is called with.
+    """
+
+    flow: Flow[..., Any]
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -193,10 +206,10 @@ def files_that_tell(prefect_view: PrefectView, ledger: Ledger) -> list[str]:
 
 def job_of(trial: Trial, sandbox: Sandbox) -> Job | SnapshotJob:
     if trial.flow == TAKING:
-        return SnapshotJob.tonight(snapshot_droplets, {}, sandbox)
+        return SnapshotJob(sandbox, flow=snapshot_droplets, parameters={})
     if trial.flow == COPYING_SNAPSHOTS:
         parameters = {"source": "snapshots", "regions": trial.regions}
-        return SnapshotJob.tonight(replicate_backups, parameters, sandbox, trial.regions)
+        return SnapshotJob(sandbox, trial.regions, flow=replicate_backups, parameters=parameters)
     backups = newest_backups(sandbox)
     if trial.flow == "replicate_backups":
         return Job(replicate_backups, {"regions": trial.regions}, backups, trial.regions)
@@ -265,7 +278,7 @@ def go_wrong_with_snapshots(trial: Trial, sandbox: Sandbox) -> None:
         for kind in sorted(LIST_FAULTS.intersection(trial.kinds)):
             times = None if kind == FaultKind.FOREIGN_ENTRIES else 1
             sandbox.faults.add(*(Fault(kind, "GET", f"^/v2/{each}$", times=times) for each in ("actions", "snapshots")))
-    size_snapshots(sandbox.account, list(sizes.values()))
+    size_snapshots(sandbox.account, sizes)
 
 
 def of_lists(kind: FaultKind) -> Fault | None:
