@@ -24,6 +24,7 @@ from tasks.digitalocean import (
     Forbidden,
     Image,
     NotFound,
+    ScopeMissing,
     Unauthorized,
     UnexpectedStatus,
     UnprocessableEntity,
@@ -328,14 +329,16 @@ class Taking:
 
     async def _tag(self, image_ids: list[int]) -> None:
         tag, left = self._settings.managed_tag, image_ids
-        try:
-            for tries in range(1, MOST_TAGGING_TRIES + 1):
+        for tries in range(1, MOST_TAGGING_TRIES + 1):
+            try:
                 left = sorted(await tag_images.run(tag, left, connection=self._connection))
-                if not left:
-                    return
-                await asyncio.sleep(self._settings.pause_after(tries))
-        except Exception as error:  # noqa: BLE001  # copies continue
-            logger.error("Could not tag snapshots: %s", described(error))  # noqa: TRY400
+            except Exception as error:  # noqa: BLE001  # copies continue
+                logger.error("Could not tag snapshots: %s", described(error))  # noqa: TRY400
+                if isinstance(error, (Unauthorized, ScopeMissing)):
+                    break
+            if not left:
+                return
+            await asyncio.sleep(self._settings.pause_after(tries))
         logger.error("Snapshots %s have no tag %s, so pruning leaves them alone; the next run tags them", left, tag)
 
     def _record(

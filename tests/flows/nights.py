@@ -1,7 +1,8 @@
-"""Nights on end in one account: backups come, runs copy and prune them, and each morning it is seen what is left."""
+"""Nights on end in one account: backups come, runs copy them or new snapshots, and prune; each morning is checked."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from deployments.sandbox import Account, Droplet, Fault, FaultKind, Faults, Imag
 from deployments.sandbox.faults import IMAGE_FAULTS, LIST_FAULTS
 from flows.retention.rule import RetentionRule
 from tests.torture.judging import duplicate_conversions
+from tests.torture.snapshots import SNAPSHOT, STARTING, duplicate_snapshots
 
 TAG = "prefect:replicated"
 
@@ -45,6 +47,7 @@ def go_wrong(
     seed: int,
     at_random: Collection[FaultKind] = IMAGE_FAULTS,
     seconds: float = 1.0,
+    starts: str = "/actions$",
 ) -> None:
     """Have a share of all requests go wrong at random, and besides where it hurts most what has been seen least there.
 
@@ -56,17 +59,19 @@ def go_wrong(
         seed: What is drawn from.
         at_random: What goes wrong at random.
         seconds: As in `Fault`.
+        starts: A regular expression for the paths of the starts of actions that go wrong for certain.
     """
     faults.at_random(rate, at_random, seed=seed * 1000 + night, seconds=seconds)
     method, path = ("DELETE", "/v2/images/1") if night % 2 else ("POST", "/v2/images/1/actions")
-    at_work = "" if night % 2 else "/actions$"
-    faults.add(*(Fault(kind, method, at_work, seconds=seconds) for kind in _least_seen(record, method, path)[:2]))
+    at_work = "" if night % 2 else starts
+    least_seen = _least_seen(record, method, path, at_work)[:2]
+    faults.add(*(Fault(kind, method, at_work, seconds=seconds) for kind in least_seen))
     faults.add(*(Fault(kind, "GET") for kind in _least_seen(record, "GET", "/v2/snapshots") if kind in LIST_FAULTS))
 
 
-def _least_seen(record: RequestLog, method: str, path: str) -> list[FaultKind]:
+def _least_seen(record: RequestLog, method: str, path: str, at_work: str = "") -> list[FaultKind]:
     """The kinds that such a request can suffer, those first that such requests have suffered least."""
-    hits = Counter(seen.fault for seen in record.requests if seen.method == method)
+    hits = Counter(seen.fault for seen in record.requests if seen.method == method and re.search(at_work, seen.path))
     return sorted((kind for kind in IMAGE_FAULTS if Fault(kind).matches(method, path)), key=lambda kind: hits[kind])
 
 
@@ -79,7 +84,8 @@ class Nights:
         record: What was asked and done.
         rule: What is to be kept.
         regions: Where the newest recovery points are to be.
-        backups: The moments of each Droplet's nightly backups.
+        from_snapshots: Whether runs take snapshots and copy these, so that the backups stay as they are.
+        points: The moments of each Droplet's nightly recovery points: of its backups, or of the snapshots taken of it.
         by_others: The snapshots and custom images that this project did not make.
         runs: How many runs there were.
         incomplete: How many of these left something undone, and so were run again.
@@ -90,7 +96,8 @@ class Nights:
     record: RequestLog
     rule: RetentionRule
     regions: Sequence[str]
-    backups: dict[int, list[datetime]] = field(default_factory=dict)
+    from_snapshots: bool = False
+    points: dict[int, list[datetime]] = field(default_factory=dict)
     by_others: frozenset[int] = frozenset()
     runs: int = 0
     incomplete: int = 0
@@ -98,6 +105,8 @@ class Nights:
     _evening: dict[int, int] = field(default_factory=dict)
     _tonight: set[int | None] = field(default_factory=set)
     _deleted_before: int = 0
+    _started_before: int = 0
+    _backups: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         self.by_others = frozenset(
@@ -106,14 +115,30 @@ class Nights:
 
     def begin(self, now: float) -> list[Image]:
         """Let a night's backups be made."""
-        self._deleted_before = len(self.record.deleted)
-        self._evening = {droplet_id: len(made_by_us(self.account, droplet_id)) for droplet_id in self.backups}
+        self._deleted_before, self._started_before = len(self.record.deleted), len(self.record.actions)
+        self._evening = {droplet_id: len(made_by_us(self.account, droplet_id)) for droplet_id in self.points}
         new = self.account.back_up_droplets(now)
-        for image in new:
-            assert image.droplet_id is not None
-            self.backups.setdefault(image.droplet_id, []).append(moment(image))
-        self._tonight = {image.droplet_id for image in new}
+        self._backups = frozenset(each.id for each in self.account.images.values() if each.type == "backup")
+        self._tonight = set()
+        if not self.from_snapshots:
+            self._note_points(new)
         return new
+
+    def _note_points(self, images: Iterable[Image]) -> None:
+        for image in images:
+            assert image.droplet_id is not None
+            self.points.setdefault(image.droplet_id, []).append(moment(image))
+            self._tonight.add(image.droplet_id)
+
+    def _check_snapshots(self) -> None:
+        """See that the night has one snapshot of each Droplet, and that the backups are still backups."""
+        started = self.record.actions[self._started_before :]
+        taken = [action for action in started if action.type == SNAPSHOT and action.status == "completed"]
+        assert sorted(action.resource_id for action in taken) == sorted(self.account.droplets)
+        assert duplicate_snapshots(started) == []
+        assert {action.type for action in started} <= {SNAPSHOT, "transfer"}
+        assert all(self.account.images[image_id].type == "backup" for image_id in self._backups)
+        self._note_points(action.snapshot for action in taken if action.snapshot)
 
     def check(self, droplets: Iterable[Droplet]) -> None:
         """See that a night has left what it should: neither less nor more.
@@ -121,9 +146,11 @@ class Nights:
         Args:
             droplets: All Droplets there have been.
         """
+        if self.from_snapshots:
+            self._check_snapshots()
         for droplet in droplets:
             left = made_by_us(self.account, droplet.id)
-            assert left == that_stay(self.backups[droplet.id], self.rule), droplet.name
+            assert left == that_stay(self.points[droplet.id], self.rule), droplet.name
             assert len(left) <= self.most_of_the_rule
             self.most = max(self.most, len(left))
             # Each snapshot was made before any was deleted: there never was more than the night's own besides.
@@ -133,7 +160,7 @@ class Nights:
             points = [image for image in own if image.type == "backup" or TAG in image.tags]
             newest = max(points, key=lambda image: image.created_at)
             assert newest.type == "snapshot"
-            assert moment(newest) == self.backups[droplet.id][-1]
+            assert moment(newest) == self.points[droplet.id][-1]
             assert set(self.regions) <= set(newest.regions)
         assert self.by_others <= self.account.images.keys()
         assert all(TAG in deletion.tags for deletion in self.record.deleted)
@@ -153,6 +180,12 @@ class Nights:
         return Counter(seen.fault for seen in self.record.requests if seen.fault)
 
     @property
+    def starts_hit(self) -> set[FaultKind]:
+        """The kinds of fault that hit the start of a snapshot."""
+        posts = (seen for seen in self.record.requests if seen.method == "POST" and re.search(STARTING, seen.path))
+        return {seen.fault for seen in posts if seen.fault}
+
+    @property
     def figures(self) -> Mapping[str, int]:
         """What there was to survive, and what was done."""
         kinds = Counter(action.type for action in self.record.actions)
@@ -161,6 +194,7 @@ class Nights:
             "left something undone": self.incomplete,
             "requests": len(self.record.requests),
             "hit by a fault": self.faults.total(),
+            "snapshots started": kinds[SNAPSHOT],
             "conversions": kinds["convert"],
             "transfers": kinds["transfer"],
             "snapshots deleted": len(self.record.deleted),

@@ -24,6 +24,7 @@ from tests.soak.outages import outage, restart
 from tests.soak.plan import Plan
 from tests.soak.reboot import reboot
 from tests.soak.rebuild import rebuild
+from tests.soak.snapshots import snapshots
 from tests.soak.stack import ROOT, Stack
 from tests.soak.table import section
 from tests.soak.undisturbed import undisturbed
@@ -61,6 +62,7 @@ LANES = [
     Lane({"outage": outage}, droplets=2),
     Lane({"kills": run_or_worker}, droplets=2),
     Lane({"rebuild": rebuild}, droplets=2),
+    Lane({"snapshots": snapshots}, droplets=3),
     Lane({"undisturbed": undisturbed}, droplets=2),
     Lane({"restart": restart}, droplets=1),
     Lane({"upgrade": upgrade}, droplets=2, version=EARLIER_VERSION),

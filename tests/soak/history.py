@@ -101,6 +101,11 @@ class PrefectApi:
     def pause_schedules(self, deployment: str) -> None:
         self._ask("PATCH", f"/deployments/{self.deployment_id(deployment)}", json={"paused": True})
 
+    def set_parameters(self, deployment: str, **parameters: Any) -> None:
+        """Change a deployment's own parameters, as its page in the UI does."""
+        own = self._get(f"/deployments/name/{deployment}")["parameters"]
+        self._ask("PATCH", f"/deployments/{self.deployment_id(deployment)}", json={"parameters": {**own, **parameters}})
+
     def run(self, run_id: str) -> dict[str, Any]:
         return dict(self._get(f"/flow_runs/{run_id}"))
 

@@ -153,8 +153,12 @@ def let_all_end(sandbox: Sandbox, now: float) -> None:
                 image.type = "snapshot"
             else:
                 image.regions.setdefault(action.region, now)
-    for action in started(sandbox, "snapshot"):
-        if not action.fate.ends and action.status == "in-progress":
-            assert action.snapshot
+    let_snapshots_end(sandbox.account, now)
+
+
+def let_snapshots_end(account: Account, now: float) -> None:
+    """The same for actions that take snapshots."""
+    for action in account.started:
+        if action.snapshot and not action.fate.ends and action.status == "in-progress":
             action.status, action.ends_at = "completed", now
-            sandbox.account.add_image(action.snapshot)
+            account.add_image(action.snapshot)

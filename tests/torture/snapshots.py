@@ -1,4 +1,4 @@
-"""Jobs that take snapshots, judged by the sandbox's own state: one per Droplet and night, and nothing else changed."""
+"""Nights in which snapshots are taken, judged by the sandbox's own state: one per Droplet, nothing else changed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from random import Random
-from typing import Any
-
-from prefect import Flow
 
 from deployments.sandbox import Account, Action, Droplet, FaultKind, Image, Sandbox
 from flows.reporting.report import ReplicationReport, Row, SnapshotRow
@@ -33,11 +30,12 @@ class SizedDroplet(Droplet):
         return self.gigabytes
 
 
-def size_snapshots(account: Account, sizes: Sequence[float]) -> None:
-    """Set the sizes of the snapshots that will be taken, one for each Droplet, in gigabytes."""
-    for droplet, gigabytes in zip(list(account.droplets.values()), sizes, strict=True):
+def size_snapshots(account: Account, sizes: Mapping[int, float]) -> None:
+    """Set the sizes of the snapshots that will be taken, in gigabytes, by Droplet."""
+    for droplet_id, gigabytes in sizes.items():
+        droplet = account.droplets[droplet_id]
         same = {each.name: getattr(droplet, each.name) for each in fields(Droplet)}
-        account.droplets[droplet.id] = SizedDroplet(**same, gigabytes=gigabytes)
+        account.droplets[droplet_id] = SizedDroplet(**same, gigabytes=gigabytes)
 
 
 def duplicate_snapshots(actions: Iterable[Action]) -> list[Action]:
@@ -75,31 +73,22 @@ class Before:
         return cls(image.type, frozenset(image.regions), tuple(image.tags), image.created_at)
 
 
-@dataclass(frozen=True)
-class SnapshotJob:
-    """What a flow is asked to do: take a snapshot of each Droplet, and perhaps copy it.
+@dataclass
+class SnapshotNight:
+    """A night in which a snapshot is to be taken of each Droplet, and perhaps copied; it begins now.
 
     Attributes:
-        flow: The flow.
-        parameters: What it is called with.
         sandbox: The sandbox.
         regions: Where the snapshots are to be; none if only with their Droplets.
-        before: The images there were before, by ID.
+        before: The images as they were before, by ID.
     """
 
-    flow: Flow[..., Any]
-    parameters: Mapping[str, Any]
     sandbox: Sandbox
     regions: Sequence[str] = ()
-    before: Mapping[int, Before] = field(default_factory=dict)
+    before: Mapping[int, Before] = field(init=False)
 
-    @classmethod
-    def tonight(
-        cls, flow: Flow[..., Any], parameters: Mapping[str, Any], sandbox: Sandbox, regions: Sequence[str] = ()
-    ) -> SnapshotJob:
-        """The job on an account as it is now."""
-        before = {image.id: Before.of(image) for image in sandbox.account.images.values()}
-        return cls(flow, parameters, sandbox, regions, before)
+    def __post_init__(self) -> None:
+        self.before = {image.id: Before.of(image) for image in self.sandbox.account.images.values()}
 
     @property
     def goals(self) -> list[Goal]:

@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prefect import Flow
 
 from deployments.sandbox import Behavior, Sandbox
-from flows.replicate_backups import replicate_backups
-from flows.snapshot_droplets import snapshot_droplets
 from tests.end_to_end.accounts import goals, pairs, started
 from tests.end_to_end.prefect_server import PrefectView
 from tests.torture.conftest import is_full
 from tests.torture.crash_points import TAGGING, TAKING, CrashPoint, Tripwire, snapshot_crash_points
 from tests.torture.reliability import write_section
-from tests.torture.snapshots import SNAPSHOT, SnapshotJob, size_snapshots
+from tests.torture.snapshots import SNAPSHOT, SnapshotNight, size_snapshots
 from tests.torture.test_crashes import LONGEST_SECONDS, REGIONS, SIZES, SPEED, report_crashed, running
 
 TITLE = "Crashes while snapshots are taken"
 TAKE, REPLICATE = "snapshot_droplets", "replicate_backups"
 OPTIONS: dict[str, list[str]] = {TAKE: [], REPLICATE: ["--source", "snapshots", "--regions", *REGIONS]}
-FLOWS: dict[str, Flow[..., Any]] = {TAKE: snapshot_droplets, REPLICATE: replicate_backups}
 LARGEST = 150.0
 COPIED_TO: dict[str, list[str]] = {TAKE: [], REPLICATE: REGIONS}
 
@@ -53,12 +48,9 @@ FIRST_STARTED = CrashPoint("after the first snapshot, unanswered", "POST", TAKIN
 NEXT_STARTED = CrashPoint("after its first snapshot, unanswered", "POST", TAKING, carried_out=True)
 NEXT_TAGS = CrashPoint("before it tags the snapshots", "POST", TAGGING)
 ALL = [
-    Deaths(flow, (point,)) for flow in FLOWS for point in snapshot_crash_points(len(SIZES), len(COPIED_TO[flow]))
-] + [Deaths(flow, (FIRST_STARTED, second)) for flow in FLOWS for second in (NEXT_STARTED, NEXT_TAGS)]
-IN_EVERY_TEST_RUN = {
-    "snapshot_droplets-sigkill-after-the-first-snapshot-unanswered",
-    "replicate_backups-sigkill-after-the-middle-transfer-unanswered",
-}
+    Deaths(flow, (point,)) for flow in OPTIONS for point in snapshot_crash_points(len(SIZES), len(COPIED_TO[flow]))
+] + [Deaths(flow, (FIRST_STARTED, second)) for flow in OPTIONS for second in (NEXT_STARTED, NEXT_TAGS)]
+IN_EVERY_TEST_RUN = {"replicate_backups-sigkill-after-the-last-snapshot-unanswered"}
 
 COLUMNS = (
     "| flow | the process dies | requests seen | snapshots, transfers started until then | what the next run started "
@@ -99,8 +91,8 @@ def test_a_run_that_dies_is_finished_by_the_next_with_one_snapshot_per_droplet(
     deaths: Deaths, tmp_path: Path, table: list[str], prefect_view: PrefectView
 ) -> None:
     sandbox = Sandbox(speed=SPEED, droplets=len(SIZES), behavior=Behavior(duplicate_transfers="accept"))
-    size_snapshots(sandbox.account, deaths.sizes)
-    job = SnapshotJob.tonight(FLOWS[deaths.flow], {}, sandbox, COPIED_TO[deaths.flow])
+    size_snapshots(sandbox.account, dict(zip(sandbox.account.droplets, deaths.sizes, strict=True)))
+    night = SnapshotNight(sandbox, COPIED_TO[deaths.flow])
     sandbox.faults = wire = Tripwire(deaths.points[0], sandbox.account)
     with sandbox:
         for number, point in enumerate(deaths.points):
@@ -118,11 +110,11 @@ def test_a_run_that_dies_is_finished_by_the_next_with_one_snapshot_per_droplet(
             status = last.wait(LONGEST_SECONDS)
         said = (tmp_path / "last.log").read_text()
         assert status == 0, said
-    assert job.missing() == []
-    assert job.untagged() == []
-    assert job.too_much() == []
+    assert night.missing() == []
+    assert night.untagged() == []
+    assert night.too_much() == []
     assert sorted(each.resource_id for each in started(sandbox, SNAPSHOT)) == sorted(sandbox.account.droplets)
-    assert goals(started(sandbox)) == pairs(job.taken(), COPIED_TO[deaths.flow])
+    assert goals(started(sandbox)) == pairs(night.taken(), COPIED_TO[deaths.flow])
     assert "Traceback" not in said
     assert sandbox.token not in said
     after = counts(sandbox)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -22,8 +23,12 @@ from tests.flows.replication.executions import (
     plan_for,
     repeating,
     select,
+    snapshots_there,
+    taking_for,
 )
 from tests.tasks.digitalocean.in_process import World
+from tests.torture.judging import let_snapshots_end
+from tests.torture.snapshots import STARTING
 from tests.virtual_time import EPOCH
 
 DAY = 86400.0
@@ -34,7 +39,14 @@ REGIONS = ["ams3", "sgp1"]
 RULE = RetentionRule(keep_last=5, keep_weekly=3, keep_monthly=2)
 FAULT_RATE = 0.1
 LONGEST_RUN = 3 * HOUR
+# A run that was not Completed is finished within six hours.
+LONGEST_RUN_WITH_SNAPSHOTS = 1.75 * HOUR
 MOST_RUNS_A_NIGHT = 6
+# Another action on a Droplet, such as its backup, during which the API refuses to take a snapshot.
+BUSY_SECONDS = 600.0
+
+# A part of a run; tells whether it did all of it.
+Work = Callable[[InProcess], Awaitable[bool]]
 
 
 async def look(connection: Connection) -> PruningPlan:
@@ -66,41 +78,70 @@ async def look(connection: Connection) -> PruningPlan:
 
 
 async def replicate_and_prune(connection: InProcess) -> bool:
-    """What one run does; tells whether it did all of it."""
+    """What one run does."""
+    plan = await plan_for(connection, (await select(connection, 1)).candidates, REGIONS)
+    rows = await carry_out(connection, plan, seconds=LONGEST_RUN)
+    return not any(row.outcome in BAD_OUTCOMES for row in rows.values()) and await prune(connection)
+
+
+async def prune(connection: InProcess) -> bool:
+    for each in (await look(connection)).to_delete:
+        await delete(connection, each.id)
+    return True
+
+
+def taking_snapshots() -> Work:
+    """What runs do that take snapshots and copy them, each told how those before it ended, as Prefect tells."""
+    finished: dict[datetime, bool] = {}
+
+    async def take_and_copy(connection: InProcess) -> bool:
+        taking = await taking_for(connection, regions=REGIONS, finished_runs=finished)
+        plan = await plan_for(connection, snapshots_there(taking), REGIONS)
+        finished[taking.plan.run_time] = False
+        copies = await carry_out(connection, plan, seconds=LONGEST_RUN_WITH_SNAPSHOTS, taking=taking)
+        outcomes = [*(row.outcome for row in copies.values()), *(row.outcome for row in taking.all_rows())]
+        done = not BAD_OUTCOMES.intersection(outcomes)
+        finished[taking.plan.run_time] = done
+        return done
+
+    return take_and_copy
+
+
+async def carry_on(connection: InProcess, left: list[Work]) -> bool:
+    """Do what is left to do; tells whether it is done."""
     try:
-        plan = await plan_for(connection, (await select(connection, 1)).candidates, REGIONS)
-        rows = await carry_out(connection, plan, seconds=LONGEST_RUN)
-        if any(row.outcome in BAD_OUTCOMES for row in rows.values()):
-            return False
-        for each in (await look(connection)).to_delete:
-            await delete(connection, each.id)
+        while left and await left[0](connection):
+            left.pop(0)
     except APIError:
         return False
     finally:
         await connection.client.aclose()
-    return True
+    return not left
 
 
 async def delete(connection: Connection, image_id: int) -> bool:
     return await repeating(lambda: delete_once(connection.client, image_id), connection.settings.http_retry_max)
 
 
-async def a_night(world: World, nights: Nights) -> None:
+async def a_night(world: World, nights: Nights, *work: Work) -> None:
     """Run until all is done, as an operator or a schedule would."""
+    left = list(work)
     for _ in range(MOST_RUNS_A_NIGHT):
         nights.runs += 1
-        if await replicate_and_prune(connection_to(world)):
+        if await carry_on(connection_to(world), left):
             return
         nights.incomplete += 1
         # DigitalOcean's support ends what would never end.
+        let_snapshots_end(world.account, world.clock.unix())
         finish_endless(world.account, world.clock.unix())
     raise AssertionError(f"still not done after {MOST_RUNS_A_NIGHT} runs")
 
 
-async def two_months(seed: int) -> Nights:
+async def two_months(seed: int, *, from_snapshots: bool = False) -> Nights:
     """Let nights pass, one request in ten of which goes wrong, and see each morning what they have left."""
     world = World(droplets=2)
-    nights = Nights(world.account, world.record, RULE, REGIONS)
+    nights = Nights(world.account, world.record, RULE, REGIONS, from_snapshots)
+    work = [taking_snapshots(), prune] if from_snapshots else [replicate_and_prune]
     lost, kept = droplets = list(world.account.droplets.values())
     for night in range(1, NIGHTS + 1):
         await asyncio.sleep(EPOCH + night * DAY - world.clock.unix())
@@ -108,8 +149,11 @@ async def two_months(seed: int) -> Nights:
         # Before the night's backups are everywhere, nothing of a Droplet that has one may go.
         early = await look(connection_to(world))
         assert not {each.resource_id for each in early.to_delete} & world.account.droplets.keys()
-        go_wrong(world.faults, world.record, night, rate=FAULT_RATE, seed=seed)
-        await a_night(world, nights)
+        starts = STARTING if from_snapshots else "/actions$"
+        go_wrong(world.faults, world.record, night, rate=FAULT_RATE, seed=seed, starts=starts)
+        if from_snapshots and night % 3 == 0:
+            world.account.keep_busy(kept, world.clock.unix(), BUSY_SECONDS)
+        await a_night(world, nights, *work)
         world.faults.clear()
         nights.check(droplets)
         assert (await look(connection_to(world))).to_delete == ()
@@ -137,3 +181,12 @@ async def test_two_months_of_faulty_nights_leave_what_the_rule_says_and_never_to
     assert nights.incomplete > 0
     hit = {seen.fault for seen in nights.record.requests if seen.method == "DELETE"}
     assert hit >= {None, *IMAGE_FAULTS} - ACTION_FAULTS - LIST_FAULTS
+
+
+@pytest.mark.slow
+@pytest.mark.longest((NIGHTS + 1) * DAY)
+async def test_two_months_of_faulty_nights_take_one_snapshot_of_each_droplet_a_night_and_convert_no_backup() -> None:
+    nights = await two_months(seed=1, from_snapshots=True)
+    assert nights.faults.keys() == set(IMAGE_FAULTS)
+    assert nights.incomplete > 0
+    assert nights.starts_hit == set(IMAGE_FAULTS) - LIST_FAULTS
