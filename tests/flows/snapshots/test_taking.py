@@ -437,7 +437,7 @@ async def test_a_failure_to_tag_that_lasts_is_logged_and_the_next_run_tags(caplo
 
 async def requests_of_a_run(behavior: Behavior) -> range:
     """The requests that a run sends once it has a plan."""
-    world = World(droplets=3, behavior=behavior)
+    world = World(droplets=2, behavior=behavior)
     taking = await taking_for(connection_to(world))
     first = len(world.record.requests)
     await carry_out(taking)
@@ -451,7 +451,7 @@ async def test_a_run_cut_short_at_any_request_is_finished_by_the_next_with_one_s
     behavior: str, ending: str, known: str
 ) -> None:
     for number in await requests_of_a_run(BEHAVIORS[behavior]):
-        world = World(droplets=3, behavior=BEHAVIORS[behavior])
+        world = World(droplets=2, behavior=BEHAVIORS[behavior])
         connection = connection_to(world)
         taking = await taking_for(connection)
         running = asyncio.create_task(carry_out(taking))
@@ -471,4 +471,4 @@ async def test_a_run_cut_short_at_any_request_is_finished_by_the_next_with_one_s
         rows = await take(world, finished_runs=finished)
         assert not [row for row in rows.values() if row.error]
         assert own_by_droplet(world) == once_each(world), number
-        assert tags(world) == [[TAG]] * 3
+        assert tags(world) == [[TAG]] * 2
