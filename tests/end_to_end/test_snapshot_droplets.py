@@ -41,8 +41,8 @@ from tests.end_to_end.prefect_server import PrefectView, until
 from tests.end_to_end.rebuilding import ctrl_c_when
 
 ROOT = Path(__file__).parents[2]
-# A gigabyte takes about 0.02 seconds.
-SPEED = 3000
+# A gigabyte takes a few milliseconds.
+SPEED = 12_000
 
 
 @pytest.fixture
@@ -144,9 +144,7 @@ def test_each_completed_run_takes_a_snapshot_of_each_droplet_and_says_what_it_co
     assert len(started(sandbox, "snapshot")) == 4
 
 
-def test_a_dry_run_states_number_size_and_price_and_changes_nothing(
-    sandbox: Sandbox, prefect_view: PrefectView
-) -> None:
+def test_a_dry_run_states_number_size_and_price_and_changes_nothing(sandbox: Sandbox) -> None:
     state = snapshot_droplets(dry_run=True, return_state=True)
     assert state.is_completed()
     report = snapshots_of(state)
@@ -156,15 +154,14 @@ def test_a_dry_run_states_number_size_and_price_and_changes_nothing(
     assert "2 planned; would add about " in report.summary
     assert f"${estimated * 0.06:,.2f} a month" in report.summary
     assert changes(sandbox) == []
-    run = prefect_view.run_of(state)
-    assert prefect_view.events_of(run, SNAPSHOTS_COMPLETED, SNAPSHOTS_FAILED) == []
 
 
 def test_after_a_failure_the_next_run_takes_only_what_is_missing_and_the_one_after_that_all(
-    sandbox: Sandbox, prefect_view: PrefectView
+    sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DIGITALOCEAN_ACTION_RESTART_MAX", "0")
     bad, good = droplets_of(sandbox)
-    sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED, "POST", f"/droplets/{bad.id}/", times=3))
+    sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED, "POST", f"/droplets/{bad.id}/"))
     first = snapshot_droplets(return_state=True)
     assert first.is_failed()
     assert str(first.message).startswith("1 of 2 snapshots not taken (first: ")
@@ -270,16 +267,19 @@ def test_new_snapshots_are_copied_everywhere_and_backups_stay_backups(
     assert [len(own(sandbox, each)) for each in droplets_of(sandbox)] == [2, 2]
 
 
-def test_a_copy_that_failed_is_finished_by_the_next_run_without_another_snapshot(sandbox: Sandbox) -> None:
+def test_a_copy_that_failed_is_finished_by_the_next_run_without_another_snapshot(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIGITALOCEAN_ACTION_RESTART_MAX", "0")
     bad, good = droplets_of(sandbox)
     sandbox.faults.add(
-        Fault(FaultKind.ACTION_ERRORED, "POST", "/v2/images/", times=3),
-        Fault(FaultKind.ACTION_ERRORED, "POST", f"/droplets/{bad.id}/", times=3),
+        Fault(FaultKind.ACTION_ERRORED, "POST", "/v2/images/"),
+        Fault(FaultKind.ACTION_ERRORED, "POST", f"/droplets/{bad.id}/"),
     )
     first = replicate_backups(regions=REGIONS[:1], source="snapshots", return_state=True)
     assert first.is_failed()
     assert all(
-        "no snapshot of this run after 3 attempts" in row.error for row in report_of(first).snapshots if row.error
+        "no snapshot of this run after 1 attempt" in row.error for row in report_of(first).snapshots if row.error
     )
     assert len(report_of(first).rows) == 2
 
