@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parent
 # Of several processes, none is left with a long module in the end.
 LONGEST_FIRST = [
     "long_runs",
+    "snapshot_droplets",
     "production",
     "first_command",
     "run_form",
@@ -34,6 +35,7 @@ LONGEST_FIRST = [
     "replicate_backups",
     "restore_form",
     "setup",
+    "secrecy",
     "faults_together",
     "fault_matrix",
     "crashes",
