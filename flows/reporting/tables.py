@@ -60,7 +60,7 @@ def coverage_table(report: ReplicationReport) -> list[dict[str, str]]:
     bad = {image: [row for row in rows if row.outcome in BAD_OUTCOMES] for image, rows in by_image.items()}
     for (source, image_id), rows in sorted(by_image.items(), key=lambda item: (not bad[item[0]], item[0])):
         outcomes = {row.region: _copy(row) for row in rows}
-        line = {"Droplet": source, "Image": "no snapshot" if image_id is None else str(image_id)}
+        line = {"Droplet": source, "Image": _image(image_id, rows)}
         line |= {CONVERTED: outcomes.get(None, "")} if report.conversions else {}
         line |= {region: outcomes.get(region, "") for region in report.regions}
         if report.bad_rows:
@@ -169,6 +169,13 @@ def _snapshots(audit: DropletAudit) -> str:
     """Such as `7.5 GB, $0.45`; empty without snapshots."""
     price = f", ${audit.snapshots_price:,.2f}" if audit.snapshots_price else ""
     return f"{gb(audit.snapshots_gb)}{price}" if audit.snapshots else ""
+
+
+def _image(image_id: int | None, rows: Sequence[Row]) -> str:
+    """The ID of an image, or of which Droplet there is none yet."""
+    if image_id is not None:
+        return str(image_id)
+    return "new snapshot" if all(row.outcome == Outcome.PLANNED for row in rows) else "no snapshot"
 
 
 def _date(at: datetime | None) -> str:

@@ -14,7 +14,7 @@ from tests.end_to_end.prefect_server import SHOWS_WITHIN_SECONDS, until
 if TYPE_CHECKING:
     from tests.browser.screen import Screen
 
-PARAMETERS = ["droplet_tag", "regions", "newest", "wait", "timeout_minutes", "dry_run", "image_ids"]
+PARAMETERS = ["droplet_tag", "regions", "newest", "wait", "timeout_minutes", "dry_run", "image_ids", "source"]
 COVERAGE = "replication-coverage"
 CONTROL_PANEL = "https://cloud.digitalocean.com"
 
@@ -58,6 +58,23 @@ def test_a_run_can_be_started_without_knowing_a_slug_and_shows_what_it_copied(
     for droplet, image in zip(droplets, images, strict=True):
         assert screen.goal_of(str(droplet.id)) == f"{CONTROL_PANEL}/droplets/{droplet.id}"
         assert screen.goal_of(str(image)) == f"{CONTROL_PANEL}/images/snapshots/droplets"
+
+
+def test_snapshots_can_be_chosen_as_the_source(screen: Screen, installed: Installation) -> None:
+    droplets = droplets_with(installed, "dr")
+    screen.open_run_form("replicate-backups", "manual")
+    assert "backups stay backups" in screen.help_of("source").replace("\n", " ")
+    screen.take("droplet_tag", "Only those with the tag")
+    screen.fill("droplet_tag", "dr")
+    screen.choose("source", "snapshots")
+    screen.switch("dry_run")
+    screen.start_run()
+    assert screen.end_of_run() == "Completed"
+    screen.open_artifact(COVERAGE)
+    screen.shows(
+        re.compile(rf"Dry run, {len(droplets)} images in \d+ regions: \d+ planned; would add .* GB of snapshots, \$")
+    )
+    screen.shows("new snapshot")
 
 
 def test_a_region_unknown_to_the_code_can_be_typed(screen: Screen, installed: Installation) -> None:
