@@ -11,9 +11,9 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-install: .venv/installed  ## .venv with the pinned run-time dependencies
+install: .venv/installed .venv/bin/digitalocean-backups  ## .venv with the pinned run-time dependencies and the command
 
-install-dev: .venv/installed-dev  ## the same, and what the tests and checks need
+install-dev: .venv/installed-dev .venv/bin/digitalocean-backups  ## the same, and what the tests and checks need
 
 demo: install  ## copying and rebuilding against a sandbox of the API, with a Prefect server of its own
 	@$(BIN)/python -m deployments.demo
@@ -90,6 +90,24 @@ clean:  ## remove what the other targets made
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
+
+# Instead of `pip install --editable`, which would download a build backend that nothing here pins. To the shell, line 2
+# starts Python with this file; to Python, it is a string. The path may be too long, or have spaces, for a `#!`.
+define LAUNCHER
+#!/bin/sh
+"exec" "$(CURDIR)/.venv/bin/python" "$$0" "$$@"
+import sys
+
+sys.path[0] = "$(CURDIR)"
+from deployments.cli import main
+
+sys.exit(main())
+endef
+
+.venv/bin/digitalocean-backups: export TEXT = $(LAUNCHER)
+.venv/bin/digitalocean-backups: Makefile | .venv/bin/python
+	@printf '%s\n' "$$TEXT" > $@
+	@chmod +x $@
 
 .venv/installed: requirements.txt | .venv/bin/python
 	@echo "Installing the pinned dependencies into .venv (about a minute) ..."

@@ -1,4 +1,7 @@
-"""`make demo`: copy backups on a sandbox account, lose a region, and rebuild its Droplets in another."""
+"""`make demo`: copy backups on a sandbox account, lose a region, and rebuild its Droplets in another.
+
+Also `digitalocean-backups demo`.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,13 @@ from flows.reporting.report import count
 from flows.temporary_server import ServerDidNotStart
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / ".demo"
+IS_CHECKOUT = (ROOT / "Makefile").exists()
+# A package's directory is not for the files of its user.
+FOLDER = ROOT / ".demo" if IS_CHECKOUT else Path.home() / ".cache" / "digitalocean-backups" / "demo"
 DROPLETS = 6
 # An hour of copying takes half a minute.
 SPEED = 120
-ENDED = "The demo has ended and stopped its server; its files are in .demo"
+ENDED = f"The demo has ended and stopped its server; its files are in {FOLDER}"
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from getpass import getpass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import httpx
@@ -28,6 +29,13 @@ from flows.readiness import NotReady, require_server
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
 
 NAME_WIDTH = 50
+ROOT = Path(__file__).resolve().parent.parent
+# From a package, there are neither deployments to make nor files for workers to run: entrypoints such as
+# `flows/replicate_backups.py:replicate_backups` are relative to the directory of prefect.yaml.
+NEEDS_REPOSITORY = (
+    "\nThe server is ready. The deployments need the repository: run `make deploy` in a clone of it, "
+    "at the same path on every worker"
+)
 
 console = Console(highlight=False, soft_wrap=True)
 app = App(
@@ -107,7 +115,10 @@ async def _apply_all(resources: list[ServerResource], *, change: bool) -> int:
         for resource in resources:
             incomplete += not await _apply(resource, client, change=change)
     if incomplete:
-        console.print(f"\n{incomplete} of {len(resources)} resources need changes: run `make setup`")
+        command = "make setup" if (ROOT / "Makefile").exists() else "digitalocean-backups setup"
+        console.print(f"\n{incomplete} of {len(resources)} resources need changes: run `{command}`")
+    elif not (ROOT / "prefect.yaml").exists():
+        console.print(NEEDS_REPOSITORY)
     return PARTLY_FAILED if incomplete else DONE
 
 

@@ -32,6 +32,11 @@ JSON_OPTION = inspect.Parameter(
 
 def run_from_command_line(flow: Flow[Any, Any]) -> None:
     """Run a flow with the options from the command line, print its report, and exit with an exit status."""
+    sys.exit(run_command(command_of(flow)))
+
+
+def command_of(flow: Flow[Any, Any]) -> cyclopts.App:
+    """Make the command that runs a flow, prints its report, and returns an exit status."""
 
     def run(*, json: bool = False, **options: Any) -> int:
         parameters = read_options(flow, options)
@@ -59,7 +64,7 @@ def run_from_command_line(flow: Flow[Any, Any]) -> None:
         default_parameter=cyclopts.Parameter(negative_iterable="", consume_multiple=True),
     )
     app.default(run)
-    sys.exit(run_command(app))
+    return app
 
 
 def print_outcome(state: State[Any], *, as_json: bool = False) -> int:

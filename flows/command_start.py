@@ -1,4 +1,4 @@
-"""What a command does before it imports Prefect: `python -m flows.<name>`, `python -m deployments.setup`.
+"""What a command does before it imports Prefect: `digitalocean-backups <name>`, `python -m flows.<name>`.
 
 Importing Prefect takes a second, or several on a small machine, and fails with a traceback if a setting is wrong. So
 settings are checked first, and the temporary server starts in parallel. This module imports little, because Ctrl-C ends
@@ -31,12 +31,19 @@ _child_processes: list[Popen[bytes]] = []
 
 def begin_command() -> None:
     """Prepare for the command that `python -m` is about to run, if it is one of this project's."""
-    module = module_to_run()
+    prepare_to_run(module_to_run())
+
+
+def prepare_to_run(module: str) -> None:
+    """Prepare for a command whose options are in `sys.argv`.
+
+    Args:
+        module: Its module, such as `flows.replicate_backups`; nothing is done for modules that are no commands.
+    """
     is_flow = module.startswith("flows.")
     is_command = is_flow or module in COMMANDS
-    # Shells make background commands ignore SIGINT: keep that.
-    if (is_command or module == DEMO) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _exit_on_interrupt)
+    if is_command or module == DEMO:
+        exit_when_interrupted()
     if is_command:
         asks_for_help = bool({"--help", "-h"} & set(sys.argv))
         _load(may_need_server=is_flow and not asks_for_help, quiet=asks_for_help)
@@ -81,6 +88,13 @@ def end_with_command(process: Popen[bytes]) -> None:
     """Kill a process when the command ends."""
     _child_processes.append(process)
     atexit.register(process.kill)
+
+
+def exit_when_interrupted() -> None:
+    """From now on, let Ctrl-C end the process with a sentence."""
+    # Shells make background commands ignore SIGINT: keep that.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _exit_on_interrupt)
 
 
 def raise_when_interrupted() -> None:

@@ -6,6 +6,9 @@ Prefect's client would try for minutes to reach a server, and fail with a traceb
 from __future__ import annotations
 
 import re
+import shlex
+import sys
+from pathlib import Path
 
 import httpx
 import prefect
@@ -20,7 +23,9 @@ from flows.environment import certificates_problem
 from flows.ping import load_ping_url
 from tasks.digitalocean import ConfigurationError, load_settings
 
-START_A_SERVER = "start one with `.venv/bin/prefect --no-prompt server start`"
+# Not on the PATH of those who install this project with `uv tool`.
+PREFECT = shlex.quote(str(Path(sys.executable).with_name("prefect")))
+START_A_SERVER = f"start one with `{PREFECT} --no-prompt server start`"
 EXAMPLE = "http://127.0.0.1:4200/api"
 # Prefect's client tries four times to connect, on top of these retries.
 TIMEOUT = httpx.Timeout(5, connect=2)

@@ -13,7 +13,7 @@ from cyclopts import App
 
 from deployments.sandbox.server import Sandbox
 
-app = App(name="python -m deployments.sandbox", help="A fake of the DigitalOcean API on localhost.")
+app = App(name="python -m deployments.sandbox", version_flags=[], help="A fake of the DigitalOcean API on localhost.")
 
 
 @app.default

@@ -201,7 +201,8 @@ def explain(error: ValidationError) -> str:
         if name in {"TOKEN", "ACCESS_TOKEN"} and problem["type"] == "missing":
             problems.append(
                 f"{PREFIX}TOKEN is not set: create an API token in DigitalOcean's control panel and put it into "
-                "the environment or .env; to try this project without one, run `make demo`"
+                "the environment or .env; to try this project without one, run `make demo` or "
+                "`digitalocean-backups demo`"
             )
         else:
             text = problem["msg"].removeprefix("Value error, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,6 +59,47 @@ def test_a_successful_run_prints_the_table_and_exits_with_0(sandbox: Sandbox) ->
     assert all(set(REGIONS) <= set(image.regions) for image in images)
     assert "Traceback" not in done.stderr
     assert sandbox.token not in done.stdout + done.stderr
+
+
+def one_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from deployments.cli import main; sys.exit(main())", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("name", "module"), [("replicate", "flows.replicate_backups"), ("setup", "deployments.setup")])
+def test_the_one_command_has_the_help_of_each_module_under_its_own_name(name: str, module: str) -> None:
+    done = one_command(name, "--help")
+    same = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0].startswith(f"Usage: digitalocean-backups {name}")
+    assert done.stdout.splitlines()[1:] == same.stdout.splitlines()[1:]
+
+
+def test_the_one_command_runs_a_flow_with_the_env_file_of_the_folder_it_is_in(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in sandbox.environment().items():
+        monkeypatch.delenv(name)
+        with (tmp_path / ".env").open("a") as file:
+            file.write(f"{name}='{value}'\n")
+    done = one_command("replicate", "--dry-run", "--regions", *REGIONS, "--json")
+    assert done.returncode == 0, done.stderr
+    assert {row["region"] for row in json.loads(done.stdout)["rows"]} == set(REGIONS)
+    assert changes(sandbox) == []
+
+
+def test_wrong_options_of_the_one_command_are_explained_with_status_2() -> None:
+    done = one_command("replicate", "--droplet-tg", "dr")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--droplet-tg: no such option; did you mean --droplet-tag?" in done.stderr
 
 
 def test_an_incomplete_run_prints_table_and_reason_and_exits_with_1(sandbox: Sandbox) -> None:

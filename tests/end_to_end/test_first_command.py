@@ -378,6 +378,25 @@ def test_a_command_ended_during_the_start_of_its_server_leaves_nothing_running(
         assert sentences(said) == ["Interrupted before anything was started."]
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="on one core, the server starts after the imports")
+def test_ctrl_c_during_the_imports_of_the_one_command_ends_the_server_that_starts_meanwhile(
+    home: Path, sandbox: Sandbox
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "deployments.cli", "coverage"],
+        env=newcomer(home, sandbox.environment()),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        until(lambda: len(left_running(home)) > 1, SHOWS_WITHIN_SECONDS)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert sentences(said) == ["Interrupted before anything was started."]
+    until(lambda: not left_running(home), SHOWS_WITHIN_SECONDS)
+    assert sandbox.record.requests == []
+
+
 def test_ctrl_c_in_a_run_shows_what_has_arrived_and_says_how_to_finish(
     home: Path, sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
