@@ -12,7 +12,7 @@ from deployments.sandbox import Account, Droplet, Fault, FaultKind, Faults, Imag
 from deployments.sandbox.faults import IMAGE_FAULTS, LIST_FAULTS
 from flows.retention.rule import RetentionRule
 from tests.torture.judging import duplicate_conversions
-from tests.torture.snapshots import SNAPSHOT, STARTING, duplicate_snapshots
+from tests.torture.snapshots import SNAPSHOT, STARTING, duplicate_snapshots, tells_time
 
 TAG = "prefect:replicated"
 
@@ -138,7 +138,9 @@ class Nights:
         assert duplicate_snapshots(started) == []
         assert {action.type for action in started} <= {SNAPSHOT, "transfer"}
         assert all(self.account.images[image_id].type == "backup" for image_id in self._backups)
-        self._note_points(action.snapshot for action in taken if action.snapshot)
+        snapshots = [action.snapshot for action in taken if action.snapshot]
+        assert all(tells_time(snapshot) for snapshot in snapshots)
+        self._note_points(snapshots)
 
     def check(self, droplets: Iterable[Droplet]) -> None:
         """See that a night has left what it should: neither less nor more.
