@@ -28,7 +28,7 @@ from flows.reporting.events import (
     announce_result,
 )
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
-from flows.reporting.report import ReplicationReport
+from flows.reporting.report import ReplicationReport, RunReport
 from flows.reporting.restore_report import RestoreOutcome, RestoreReport
 from flows.reporting.snapshot_report import SnapshotReport
 
@@ -47,7 +47,8 @@ DRY_BY_DEFAULT = frozenset({"prune-snapshots", "restore-droplets"})
 
 def is_dry_run(flow_name: str | None, parameters: Mapping[str, Any], report: object = None) -> bool:
     """Whether a run changes nothing, by its report if it has one; nobody is notified of such runs."""
-    return bool(getattr(report, "dry_run", parameters.get("dry_run", flow_name in DRY_BY_DEFAULT)))
+    rejected = isinstance(report, RunReport) and report.rejected
+    return rejected or bool(getattr(report, "dry_run", parameters.get("dry_run", flow_name in DRY_BY_DEFAULT)))
 
 
 def announce_end(

@@ -17,9 +17,10 @@ from flows.reporting.report import (
     ReplicationReport,
     Row,
     RunReport,
+    count,
     gb,
 )
-from flows.reporting.restore_report import RestoreReport, restore_table
+from flows.reporting.restore_report import RestoreOutcome, RestoreReport, RestoreRow, price_of, restore_table
 from flows.reporting.snapshot_report import SnapshotReport, snapshot_table
 
 SIGNS = {
@@ -46,6 +47,8 @@ AUDIT_LEGEND = (
 )
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20
+# In the form that asks for approval.
+MOST_PLANNED = 100
 ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
 HOURS_TWO_DAYS = 48
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
@@ -85,8 +88,45 @@ def artifact_description(report: RunReport) -> str:
         return audit_description(report)
     if isinstance(report, ReplicationReport):
         return coverage_description(report)
-    notes = "\n".join(f"- {_escape(note)}" for note in report.next_steps) if isinstance(report, RestoreReport) else ""
-    return f"**{report.summary}**\n\n{notes}".strip()
+    paragraphs = [f"**{report.summary}**"]
+    if isinstance(report, RestoreReport):
+        if report.why_not_carried_out:
+            paragraphs.append(_escape(report.failure))
+        paragraphs.append("\n".join(f"- {_escape(note)}" for note in report.next_steps))
+    return "\n\n".join(paragraphs).strip()
+
+
+def plan_markdown(rows: Sequence[RestoreRow]) -> str:
+    """Make the Markdown text that asks whether to create Droplets: the price, the Droplets, and what is in the way.
+
+    Args:
+        rows: The rows of the plan, at least one of them planned.
+    """
+    planned = [row for row in rows if row.outcome == RestoreOutcome.PLANNED]
+    more = len(planned) - MOST_PLANNED
+    table = [
+        {
+            "New Droplet": row.name,
+            "From image": f"{row.image_id}",
+            "Made": f"{row.image_created_at:%Y-%m-%d %H:%M}" if row.image_created_at else "",
+            "Size": row.size,
+            "$ a month": f"{row.price_monthly:.2f}",
+        }
+        for row in planned[:MOST_PLANNED]
+    ]
+    notes = [f"{row.droplet}: {row.error or row.why_size}" for row in rows if row.error or row.why_size]
+    paragraphs = [
+        f"**{count(len(planned), 'Droplet')} in {planned[0].region}: {price_of(planned)}**",
+        _markdown_table(escaped(table)),
+        f"and {more} more: see a dry run" if more > 0 else "",
+        "\n".join(f"- {_escape(note)}" for note in notes[:MOST_REASONS]),
+    ]
+    return "\n\n".join(each for each in paragraphs if each)
+
+
+def _markdown_table(lines: Sequence[dict[str, str]]) -> str:
+    rows = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
