@@ -36,7 +36,9 @@ class Approval(RunInput):
     """The form that Prefect's UI shows when the run is resumed."""
 
     # Required, because Prefect fails a run that is resumed with an empty form.
-    create: bool = Field(title="Create these Droplets", description="Off: the run ends, and creates nothing.")
+    create: bool = Field(
+        title="Create these Droplets", description="Switch it on to approve. Off, the run ends and creates nothing."
+    )
     reason: str = Field("", title="Reason", description="If not: why. The run's result shows it.")
 
 
@@ -81,7 +83,7 @@ def ask_for_approval(plan: RestorePlan, timeout_hours: int) -> Decision:
     hours = count(timeout_hours, "hour")
     context = FlowRunContext.get()
     link = url_for(context.flow_run) if context and context.flow_run else None
-    get_run_logger().warning("Waiting up to %s for approval: press Resume at %s", hours, link)
+    get_run_logger().info("Waiting up to %s for approval: press Resume at %s", hours, link)
     try:
         answer = run_blocking(_answer(plan, timeout_hours * 3600))
     except KeyboardInterrupt:

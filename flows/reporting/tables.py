@@ -91,7 +91,7 @@ def artifact_description(report: RunReport) -> str:
     paragraphs = [f"**{report.summary}**"]
     if isinstance(report, RestoreReport):
         if report.why_not_carried_out:
-            paragraphs.append(_escape(report.failure))
+            paragraphs.append(_escape(f"{report.why_not_carried_out[0].upper()}{report.why_not_carried_out[1:]}."))
         paragraphs.append("\n".join(f"- {_escape(note)}" for note in report.next_steps))
     return "\n\n".join(paragraphs).strip()
 
@@ -99,34 +99,37 @@ def artifact_description(report: RunReport) -> str:
 def plan_markdown(rows: Sequence[RestoreRow]) -> str:
     """Make the Markdown text that asks whether to create Droplets: the price, the Droplets, and what is in the way.
 
+    It is a list: Prefect's form is narrow, and would hide columns of a table.
+
     Args:
         rows: The rows of the plan, at least one of them planned.
     """
     planned = [row for row in rows if row.outcome == RestoreOutcome.PLANNED]
-    more = len(planned) - MOST_PLANNED
-    table = [
-        {
-            "New Droplet": row.name,
-            "From image": f"{row.image_id}",
-            "Made": f"{row.image_created_at:%Y-%m-%d %H:%M}" if row.image_created_at else "",
-            "Size": row.size,
-            "$ a month": f"{row.price_monthly:.2f}",
-        }
-        for row in planned[:MOST_PLANNED]
-    ]
-    notes = [f"{row.droplet}: {row.error or row.why_size}" for row in rows if row.error or row.why_size]
+    lines = [_planned_line(row) for row in planned[:MOST_PLANNED]]
+    if more := len(planned) - len(lines):
+        lines.append(f"and {more} more: a dry run lists them")
+    bad = [row for row in rows if row.error]
+    problems = [_escape(f"{row.droplet}: {row.error}") for row in bad[:MOST_REASONS]]
+    if more := len(bad) - len(problems):
+        problems.append(f"and {more} more")
     paragraphs = [
-        f"**{count(len(planned), 'Droplet')} in {planned[0].region}: {price_of(planned)}**",
-        _markdown_table(escaped(table)),
-        f"and {more} more: see a dry run" if more > 0 else "",
-        "\n".join(f"- {_escape(note)}" for note in notes[:MOST_REASONS]),
+        f"**{count(len(planned), 'Droplet')} in {planned[0].region}, {price_of(planned)}:**",
+        _bullets(lines),
+        f"**{count(len(bad), 'Droplet')} cannot be rebuilt now:**" if bad else "",
+        _bullets(problems),
     ]
     return "\n\n".join(each for each in paragraphs if each)
 
 
-def _markdown_table(lines: Sequence[dict[str, str]]) -> str:
-    rows = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def _planned_line(row: RestoreRow) -> str:
+    made = f" of {row.image_created_at:%Y-%m-%d %H:%M}" if row.image_created_at else ""
+    why = f" ({row.why_size})" if row.why_size else ""
+    line = f": {row.size}{why}, ${row.price_monthly:.2f} a month, from image {row.image_id}{made}"
+    return f"**{_escape(row.name)}**{_escape(line)}"
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:
