@@ -262,10 +262,9 @@ def test_approve_is_refused_where_nobody_can_answer() -> None:
 
 
 def test_a_command_with_approve_and_a_temporary_server_ends_with_the_status_of_wrong_options(
-    sandbox: Sandbox, tmp_path: Path
+    sandbox: Sandbox, prefect_home: Callable[[str], Path]
 ) -> None:
-    environment = {**clean_environment(tmp_path), **sandbox.environment()}
-    environment.pop("PREFECT_API_URL", None)
+    environment = {**clean_environment(prefect_home("temporary")), **sandbox.environment()}
     done = subprocess.run(
         [sys.executable, "-m", "flows.restore_droplets", "--region", AWAY, "--no-dry-run", "--approve"],
         cwd=ROOT,
