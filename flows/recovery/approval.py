@@ -8,11 +8,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
 
-from prefect import get_run_logger
+import httpx
+from prefect import State, get_run_logger
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
 from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
+from prefect.input.actions import acreate_flow_run_input, ensure_flow_run_id
+from prefect.input.run_input import Keyset
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.urls import url_for
 from pydantic import Field
@@ -40,6 +47,19 @@ class Approval(RunInput):
         title="Create these Droplets", description="Switch it on to approve. Off, the run ends and creates nothing."
     )
     reason: str = Field("", title="Reason", description="If not: why. The run's result shows it.")
+
+    @classmethod
+    async def asave(cls, keyset: Keyset, flow_run_id: UUID | None = None) -> None:
+        """Save the form; what is saved already, by a request whose response was lost, is no error.
+
+        The schema comes last: without it, nobody can answer, so nobody answers before the plan is there.
+        """
+        for key, value in ((keyset["description"], cls._description), (keyset["schema"], cls.model_json_schema())):
+            try:
+                await acreate_flow_run_input(key=key, value=value, flow_run_id=flow_run_id)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.CONFLICT:
+                    raise
 
 
 @dataclass(frozen=True)
@@ -113,10 +133,26 @@ async def _answer(plan: RestorePlan, timeout_seconds: float) -> Approval | None:
     form = Approval.with_initial_data(description=plan_markdown(planned_rows(plan)))
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await apause_flow_run(
-                wait_for_input=form,
-                timeout=int(timeout_seconds + EXPIRES_LATER.total_seconds()),
-                poll_interval=SECONDS_BETWEEN_POLLS,
-            )
+            try:
+                return await apause_flow_run(
+                    wait_for_input=form,
+                    timeout=int(timeout_seconds + EXPIRES_LATER.total_seconds()),
+                    poll_interval=SECONDS_BETWEEN_POLLS,
+                )
+            except Pause as already:
+                # The response to the pause was lost, and the repeated request is refused.
+                return await _answer_to_pause(form, cast(State[Any], already.state))
     except TimeoutError:
         return None
+
+
+async def _answer_to_pause(form: type[Approval], paused: State[Any]) -> Approval:
+    """Wait for the answer in a flow run that is paused already."""
+    keyset = cast(Keyset, paused.state_details.run_input_keyset)
+    await form.asave(keyset)
+    async with get_client() as client:
+        while True:
+            run = await client.read_flow_run(ensure_flow_run_id())
+            if run.state and run.state.is_running():
+                return await form.aload(keyset)
+            await asyncio.sleep(SECONDS_BETWEEN_POLLS)

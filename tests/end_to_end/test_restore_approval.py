@@ -11,9 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from prefect import State
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
@@ -205,6 +207,28 @@ def test_a_plan_that_changed_while_it_waited_is_not_carried_out_and_the_change_i
     assert str(state.message).startswith(f"{start}{newer[0]} instead of ")
     assert end_events(prefect_view, prefect_view.run_of(state)) == [(RECOVERY_FAILED, state.message)]
     assert changes(sandbox) == []
+
+
+def test_a_run_asks_once_even_if_the_responses_to_its_question_are_lost(
+    sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_state, create_input = PrefectClient.set_flow_run_state, PrefectClient.create_flow_run_input
+
+    async def pause_twice(self: PrefectClient, run_id: UUID, state: State[Any], force: bool = False) -> Any:
+        if state.is_paused():
+            await set_state(self, run_id, state, force=force)
+        return await set_state(self, run_id, state, force=force)
+
+    async def create_twice(self: PrefectClient, *given: Any, **named: Any) -> None:
+        await create_input(self, *given, **named)
+        await create_input(self, *given, **named)
+
+    monkeypatch.setattr(PrefectClient, "set_flow_run_state", pause_twice)
+    monkeypatch.setattr(PrefectClient, "create_flow_run_input", create_twice)
+    with once_waiting(prefect_view, lambda: answer(prefect_view, create=True)):
+        state = restore()
+    assert state.is_completed(), state.message
+    assert len(sandbox.record.created) == 2
 
 
 def test_a_waiting_command_survives_a_prefect_server_that_is_gone_for_a_while(
