@@ -248,7 +248,7 @@ def test_a_waiting_command_survives_a_prefect_server_that_is_gone_for_a_while(
         )
         until(lambda: waiting(prefect_view), within_seconds=60)
         server.be("is gone")
-        until(lambda: server.refused > 5, within_seconds=60)
+        until(lambda: server.refused > 2, within_seconds=60)
         server.be("well")
         answer(prefect_view, create=True)
         output = run.communicate(timeout=300)[0]
