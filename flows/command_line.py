@@ -91,5 +91,5 @@ def print_outcome(state: State[Any], *, as_json: bool = False) -> int:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         say(f"Interrupted: {state.message}")
         return INTERRUPTED
-    say(f"Failed: {state.message}")
+    say(f"{'Cancelled' if state.is_cancelled() else 'Failed'}: {state.message}")
     return USAGE if isinstance(error, ContradictoryParameters) else 1

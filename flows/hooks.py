@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect import Flow, State
+from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 
 from flows.ping import Signal, ping
@@ -28,7 +29,7 @@ from flows.reporting.events import (
     announce_result,
 )
 from flows.reporting.pruning_report import PruningOutcome, PruningReport
-from flows.reporting.report import ReplicationReport
+from flows.reporting.report import ReplicationReport, RunReport
 from flows.reporting.restore_report import RestoreOutcome, RestoreReport
 from flows.reporting.snapshot_report import SnapshotReport
 
@@ -47,7 +48,8 @@ DRY_BY_DEFAULT = frozenset({"prune-snapshots", "restore-droplets"})
 
 def is_dry_run(flow_name: str | None, parameters: Mapping[str, Any], report: object = None) -> bool:
     """Whether a run changes nothing, by its report if it has one; nobody is notified of such runs."""
-    return bool(getattr(report, "dry_run", parameters.get("dry_run", flow_name in DRY_BY_DEFAULT)))
+    rejected = isinstance(report, RunReport) and report.rejected
+    return rejected or bool(getattr(report, "dry_run", parameters.get("dry_run", flow_name in DRY_BY_DEFAULT)))
 
 
 def announce_end(
@@ -77,11 +79,22 @@ def announce_end(
 
 
 def announce_abnormal_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Hook for `on_cancellation` and `on_crashed` of `@flow`."""
+    """Hook for `on_cancellation` and `on_crashed` of `@flow`; sends nothing for a run cancelled instead of approved."""
+    if state.is_cancelling() and _waits_for_approval(flow_run):
+        return
     announce_end(flow.name, flow_run.name, flow_run.parameters, state.message or state.name)
     if not is_dry_run(flow.name, flow_run.parameters):
         # A worker runs this hook in the environment of the run, so the URL is known.
         ping(Signal.FAILURE, flow_run)
+
+
+def _waits_for_approval(flow_run: FlowRun) -> bool:
+    """Whether a run that is being cancelled was paused until then."""
+    if not flow_run.parameters.get("approve"):
+        return False
+    with get_client(sync_client=True) as client:
+        states = sorted(client.read_flow_run_states(flow_run.id), key=lambda state: state.timestamp)
+    return [state.is_paused() for state in states if not state.is_cancelling()][-1:] == [True]
 
 
 def _contents(report: object) -> dict[str, Any]:

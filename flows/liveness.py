@@ -114,7 +114,7 @@ def is_dead(run: FlowRun, now: datetime) -> bool:
 async def end_dead_runs(client: PrefectClient, own_id: UUID, now: datetime) -> None:
     """Set dead runs of this project to Crashed, which frees their slots in work queues and their locks on images.
 
-    Paused runs are not dead: they wait for a person, and need no process.
+    Paused runs are not dead: they wait for a person. Those that Prefect has suspended have no process.
 
     Args:
         client: Prefect's server.

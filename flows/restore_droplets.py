@@ -1,6 +1,6 @@
 """Rebuilds Droplets in another region from their copies there."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from prefect import flow
 
@@ -9,6 +9,7 @@ from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
 from flows.names import restore_run_name
 from flows.parameters import (
+    ApprovalHours,
     DropletTag,
     HowMany,
     NameSuffix,
@@ -22,9 +23,10 @@ from flows.parameters import (
     TimeoutMinutes,
     VpcUuid,
 )
+from flows.recovery.approval import Decision, ask_for_approval, check_can_be_asked, decide_again
 from flows.recovery.creation import Creation
 from flows.recovery.markers import RESTORE
-from flows.recovery.preflight import Wish, plan_restore
+from flows.recovery.preflight import RestorePlan, Wish, plan_restore
 from flows.recovery.reading import read_holdings, read_surroundings
 from flows.recovery.rows import created_rows, planned_rows
 from flows.recovery.sources import choose_sources
@@ -60,6 +62,8 @@ def restore_droplets(
     wait: bool = True,
     timeout_minutes: TimeoutMinutes = 60,
     dry_run: bool = True,
+    approve: bool = False,
+    approval_timeout_hours: ApprovalHours = 12,
 ) -> RestoreReport:
     """Rebuild Droplets in another region, from their newest copies there.
 
@@ -82,27 +86,29 @@ def restore_droplets(
         tags: Further tags, separated by commas or spaces.
         max_droplets: If more than this would be created, create nothing and fail.
         wait: Whether to wait until the Droplets are active.
-        timeout_minutes: Time limit of the whole run, in minutes, at most a week. Droplets that are being created by
-            then continue, and the next run finds them.
+        timeout_minutes: Time limit of the whole run, in minutes, at most a week; it starts again after an approval.
+            Droplets that are being created by then continue, and the next run finds them.
         dry_run: Only check everything and report what would be created. Turn it off to create Droplets.
+        approve: Whether to show the plan in Prefect's UI and create Droplets only once a person has approved it there.
+            Needs dry_run off.
+        approval_timeout_hours: How many hours to wait for approval, at most a week. Then the run fails.
 
     Returns:
         The report, with one row per Droplet.
 
     Raises:
-        Incomplete: Some Droplets were not rebuilt, or more than `max_droplets` would be created; see its `report`.
+        Incomplete: Some Droplets were not rebuilt, more than `max_droplets` would be created, or the plan was not
+            approved; see its `report`.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
+    if approve:
+        check_can_be_asked(dry_run=dry_run)
     wish = Wish(
         RESTORE, size, tuple(ssh_keys or ()), vpc_uuid, name_suffix, copy_tags=copy_tags, tags=tuple(tags or ())
     )
     connection = connect()
-    with (
-        track_usage() as counter,
-        deadline(timeout_minutes * 60) as limit,
-        # One run at a time for each region, so that no two create the same Droplet.
-        nullcontext() if dry_run else locked(lambda: None, lambda _: [f"{RESTORE.tag}:{region}"]),
-    ):
+
+    def read_plan() -> RestorePlan:
         holdings = read_holdings(connection)
         sources = choose_sources(
             holdings,
@@ -114,14 +120,24 @@ def restore_droplets(
         )
         if not sources:
             raise InvalidArgument(_nothing_found(from_region, droplet_tag))
-        plan = plan_restore(sources, wish, read_surroundings(wish, holdings, connection))
-        creation = Creation(plan, connection, RESTORE, wait=wait)
-        if dry_run or len(plan.to_create) > max_droplets:
-            rows = planned_rows(plan)
-        else:
-            limit.lift()
-            creation.run_to_end(limit.seconds_left)
-            rows = created_rows(plan, creation.created, waited=wait)
+        return plan_restore(sources, wish, read_surroundings(wish, holdings, connection))
+
+    decision, approved, creation = Decision(), None, None
+    with track_usage() as counter:
+        if approve:
+            with deadline(timeout_minutes * 60):
+                plan = approved = read_plan()
+            if 0 < len(plan.to_create) <= max_droplets:
+                decision = ask_for_approval(plan, approval_timeout_hours)
+        if not decision.why_not:
+            with deadline(timeout_minutes * 60) as limit, nullcontext() if dry_run else _one_run_at_a_time(region):
+                plan = read_plan()
+                decision = decide_again(approved, plan) if approved else decision
+                if not (dry_run or decision.why_not or len(plan.to_create) > max_droplets):
+                    limit.lift()
+                    creation = Creation(plan, connection, RESTORE, wait=wait)
+                    creation.run_to_end(limit.seconds_left)
+    rows = created_rows(plan, creation.created, waited=wait) if creation else planned_rows(plan)
     for row in rows:
         announce_restored(row)
     report = RestoreReport(
@@ -130,9 +146,16 @@ def restore_droplets(
         dry_run=dry_run,
         max_droplets=max_droplets,
         usage=counter.usage,
-        interrupted=creation.interrupted,
+        why_not_carried_out=decision.why_not,
+        rejected=decision.rejected,
+        interrupted=creation.interrupted if creation else decision.interrupted,
     )
     return finish(report, RESTORE_KEY)
+
+
+def _one_run_at_a_time(region: str) -> AbstractContextManager[None]:
+    """Keep other runs from creating the same Droplets during the block."""
+    return locked(lambda: None, lambda _: [f"{RESTORE.tag}:{region}"])
 
 
 def _nothing_found(from_region: str | None, droplet_tag: str | None) -> str:

@@ -43,6 +43,10 @@ class Interrupted(Incomplete):
     """Ctrl-C ended the run early."""
 
 
+class Rejected(Incomplete):
+    """A person decided that the run ends without its work."""
+
+
 @task(task_run_name="publish {key}", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=2)
 def publish_table(key: str, rows: list[dict[str, str]], description: str) -> None:
     """Publish a table as an artifact.
@@ -70,6 +74,8 @@ def finish(report: ReportT, artifact_key: str) -> ReportT:
         get_run_logger().warning(note)
     if report.interrupted and report.failure:
         raise Interrupted(report)
+    if report.rejected:
+        raise Rejected(report)
     for problem in report.problems:
         get_run_logger().error("%s: %s", problem.image_and_regions, problem.error)
     if report.failure:
@@ -80,8 +86,8 @@ def finish(report: ReportT, artifact_key: str) -> ReportT:
 def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
     """Set the message of the run's final state to the report's summary or the error, and send the event and the pings.
 
-    From Python, the flow still returns the report or raises the exception. After Ctrl-C, the run is Cancelled, which
-    sends no notification. Goes under `@flow`.
+    From Python, the flow still returns the report or raises the exception. After Ctrl-C, or if its plan was rejected,
+    the run is Cancelled, which sends no notification. Goes under `@flow`.
     """
 
     @wraps(function)
@@ -94,7 +100,7 @@ def explains_result(function: Callable[P, ReportT]) -> Callable[P, ReportT]:
                 report = function(*args, **kwargs)
         except Incomplete as error:
             report = cast(ReportT, error.report)
-            ended = Cancelled if isinstance(error, Interrupted) else Failed
+            ended = Cancelled if isinstance(error, (Interrupted, Rejected)) else Failed
             state: State[Any] = ended(message=str(error), data=error)
         except KeyboardInterrupt as interruption:
             state = Cancelled(message=INTERRUPTED_MESSAGE, data=interruption)

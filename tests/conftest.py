@@ -30,6 +30,7 @@ LONGEST_FIRST = [
     "run_form",
     "drill_restore",
     "restore_droplets",
+    "restore_approval",
     "rebuilding",
     "prune_snapshots",
     "replicate_backups",

@@ -1,4 +1,4 @@
-"""The automations: they notify when a run has failed or died, or when no nightly run has completed."""
+"""The automations: they notify when a run has failed, died or waits for approval, or if no nightly run completes."""
 
 from __future__ import annotations
 
@@ -131,6 +131,19 @@ def automations(
             block=block,
             subject="Backups: an event has started no run",
             body="{{ event.payload.reason }}\n\nThe payload of backup.completed may contain image_ids and droplet_tag.",
+        ),
+        AutomationResource(
+            "A rebuild waits for approval",
+            "A run with `approve` has paused: it creates Droplets once a person has approved its plan.",
+            EventTrigger(
+                expect={"prefect.flow-run.Paused"},
+                match=RUNS,
+                match_related=OF_THESE_FLOWS,
+                posture=Posture.Reactive,
+            ),
+            block=block,
+            subject="Backups: {{ flow_run.name }} waits for approval",
+            body="Look at its plan: press Resume at {{ flow_run | ui_url }}",
         ),
         AutomationResource(
             "No copy of backups for a day",

@@ -146,12 +146,14 @@ class RunReport(BaseModel):
 
     Attributes:
         interrupted: Whether Ctrl-C ended the run early.
+        rejected: Whether a person decided that the run ends without its work.
     """
 
     model_config = ConfigDict(frozen=True)
 
     usage: Usage = Usage()
     interrupted: bool = False
+    rejected: bool = False
 
     @property
     @abstractmethod

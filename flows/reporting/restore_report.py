@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from math import fsum
@@ -88,12 +89,15 @@ class RestoreReport(RunReport):
         region: Slug of the region.
         dry_run: Whether the run was a dry run.
         max_droplets: How many Droplets the run was allowed to create.
+        why_not_carried_out: Why the plan was not carried out though it could be, such as that nobody approved it; empty
+            if it was.
     """
 
     rows: tuple[RestoreRow, ...] = ()
     region: str
     dry_run: bool = True
     max_droplets: int
+    why_not_carried_out: str = ""
 
     def having(self, *outcomes: RestoreOutcome) -> tuple[RestoreRow, ...]:
         """The rows with one of these outcomes."""
@@ -116,13 +120,15 @@ class RestoreReport(RunReport):
         parts = [f"{totals[each]} {each.replace('_', ' ')}" for each in RestoreOutcome if totals[each]]
         if self.too_many:
             parts.append(f"more than max_droplets ({self.max_droplets}), so none is created")
-        prefix = "Dry run, " if self.dry_run else ""
+        prefix = "Dry run, " if self.dry_run else "Nothing created, " if self.why_not_carried_out else ""
         whole = f"{count(len(self.rows), 'Droplet')} in {self.region}"
         return f"{prefix}{whole}: {', '.join(parts) or 'nothing to do'}{self._costs()}; {self.spent}"
 
     @property
     def failure(self) -> str:
         """What was not rebuilt, and why; empty on success."""
+        if self.why_not_carried_out:
+            return f"nothing was created: {self.why_not_carried_out}"
         if self.interrupted:
             restored = len(self.having(RestoreOutcome.RESTORED, RestoreOutcome.ALREADY_RESTORED))
             return f"{restored} of {len(self.rows)} Droplets restored. Run the command again to finish."
@@ -143,14 +149,17 @@ class RestoreReport(RunReport):
     def next_steps(self) -> tuple[str, ...]:
         """What to do once Droplets are restored."""
         restored = self.having(RestoreOutcome.RESTORED, RestoreOutcome.ALREADY_RESTORED)
-        return NEXT_STEPS if restored and not self.dry_run else ()
+        return NEXT_STEPS if restored and not (self.dry_run or self.why_not_carried_out) else ()
 
     def _costs(self) -> str:
         rows = self.having(RestoreOutcome.PLANNED, RestoreOutcome.RESTORED, RestoreOutcome.STARTED)
-        if not rows:
-            return ""
-        hourly, monthly = fsum(row.price_hourly for row in rows), fsum(row.price_monthly for row in rows)
-        return f", ${hourly:.3f} an hour, ${monthly:.2f} a month"
+        return f", {price_of(rows)}" if rows else ""
+
+
+def price_of(rows: Collection[RestoreRow]) -> str:
+    """Such as `$0.018 an hour, $12.00 a month`."""
+    hourly, monthly = fsum(row.price_hourly for row in rows), fsum(row.price_monthly for row in rows)
+    return f"${hourly:.3f} an hour, ${monthly:.2f} a month"
 
 
 def restore_table(report: RestoreReport) -> list[dict[str, str]]:

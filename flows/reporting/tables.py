@@ -17,9 +17,10 @@ from flows.reporting.report import (
     ReplicationReport,
     Row,
     RunReport,
+    count,
     gb,
 )
-from flows.reporting.restore_report import RestoreReport, restore_table
+from flows.reporting.restore_report import RestoreOutcome, RestoreReport, RestoreRow, price_of, restore_table
 from flows.reporting.snapshot_report import SnapshotReport, snapshot_table
 
 SIGNS = {
@@ -46,6 +47,8 @@ AUDIT_LEGEND = (
 )
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20
+# In the form that asks for approval.
+MOST_PLANNED = 100
 ID_AT_THE_END = re.compile(r"\\\((\d+)\\\)$")
 HOURS_TWO_DAYS = 48
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
@@ -85,8 +88,48 @@ def artifact_description(report: RunReport) -> str:
         return audit_description(report)
     if isinstance(report, ReplicationReport):
         return coverage_description(report)
-    notes = "\n".join(f"- {_escape(note)}" for note in report.next_steps) if isinstance(report, RestoreReport) else ""
-    return f"**{report.summary}**\n\n{notes}".strip()
+    paragraphs = [f"**{report.summary}**"]
+    if isinstance(report, RestoreReport):
+        if report.why_not_carried_out:
+            paragraphs.append(_escape(f"{report.why_not_carried_out[0].upper()}{report.why_not_carried_out[1:]}."))
+        paragraphs.append("\n".join(f"- {_escape(note)}" for note in report.next_steps))
+    return "\n\n".join(paragraphs).strip()
+
+
+def plan_markdown(rows: Sequence[RestoreRow]) -> str:
+    """Make the Markdown text that asks whether to create Droplets: the price, the Droplets, and what is in the way.
+
+    It is a list: Prefect's form is narrow, and would hide columns of a table.
+
+    Args:
+        rows: The rows of the plan, at least one of them planned.
+    """
+    planned = [row for row in rows if row.outcome == RestoreOutcome.PLANNED]
+    lines = [_planned_line(row) for row in planned[:MOST_PLANNED]]
+    if more := len(planned) - len(lines):
+        lines.append(f"and {more} more: a dry run lists them")
+    bad = [row for row in rows if row.error]
+    problems = [_escape(f"{row.droplet}: {row.error}") for row in bad[:MOST_REASONS]]
+    if more := len(bad) - len(problems):
+        problems.append(f"and {more} more")
+    paragraphs = [
+        f"**{count(len(planned), 'Droplet')} in {planned[0].region}, {price_of(planned)}:**",
+        _bullets(lines),
+        f"**{count(len(bad), 'Droplet')} cannot be rebuilt now:**" if bad else "",
+        _bullets(problems),
+    ]
+    return "\n\n".join(each for each in paragraphs if each)
+
+
+def _planned_line(row: RestoreRow) -> str:
+    made = f" of {row.image_created_at:%Y-%m-%d %H:%M}" if row.image_created_at else ""
+    why = f" ({row.why_size})" if row.why_size else ""
+    line = f": {row.size}{why}, ${row.price_monthly:.2f} a month, from image {row.image_id}{made}"
+    return f"**{_escape(row.name)}**{_escape(line)}"
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def coverage_markdown(report: ReplicationReport) -> list[dict[str, str]]:

@@ -79,7 +79,7 @@ class Screen:
         self.parameter(parameter).get_by_role("switch").click()
 
     def submit(self) -> None:
-        """Submit the run form."""
+        """Submit a form."""
         self.page.get_by_role("button", name="Submit", exact=True).click()
 
     def start_run(self) -> None:
@@ -99,6 +99,12 @@ class Screen:
         state = self.page.get_by_role("banner").get_by_text(ENDS)
         expect(state).to_be_visible(timeout=LONGEST_RUN_SECONDS * 1000)
         return state.inner_text()
+
+    def open_resume_form(self) -> None:
+        """Wait until a run is paused, and open the form that resumes it."""
+        paused = self.page.get_by_role("banner").get_by_text("Paused", exact=True)
+        expect(paused).to_be_visible(timeout=LONGEST_RUN_SECONDS * 1000)
+        self.page.get_by_role("button", name="Resume", exact=True).click()
 
     def open_tab(self, name: str) -> None:
         """Open a tab of the page."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 RESTORED = "restored-droplets"
 PARAMETERS = ["region", "from_region", "droplet_tag", "droplet_ids", "image_ids", "size", "ssh_keys", "vpc_uuid"]
 PARAMETERS += ["name_suffix", "copy_tags", "tags", "max_droplets", "wait", "timeout_minutes", "dry_run"]
+PARAMETERS += ["approve", "approval_timeout_hours"]
 
 
 def test_droplets_are_rebuilt_from_the_form_after_a_look_at_the_plan(screen: Screen, installed: Installation) -> None:
@@ -46,3 +47,25 @@ def test_droplets_are_rebuilt_from_the_form_after_a_look_at_the_plan(screen: Scr
     screen.shows("Point DNS records to the new addresses")
     restored = next(each for each in installed.sandbox.record.created if each.name == f"{lost.name}-restored")
     screen.shows(f"{restored.name} ({restored.droplet_id})")
+
+
+def test_a_run_shows_its_plan_in_the_form_that_resumes_it_and_carries_it_out(
+    screen: Screen, installed: Installation
+) -> None:
+    wanted = next(each for each in installed.sandbox.account.droplets.values() if each.name == "cache-01")
+    (image,) = add_snapshots(installed.sandbox, wanted, 0, regions=["blr1"])
+    screen.open_run_form("restore-droplets", "manual")
+    screen.choose("region", "Bangalore 1")
+    screen.take("image_ids", "Type or paste")
+    screen.fill("image_ids", str(image.id))
+    screen.switch("dry_run")
+    screen.switch("approve")
+    screen.start_run()
+    screen.open_resume_form()
+    screen.shows(re.compile(r"1 Droplet in blr1, \$[\d.]+ an hour, \$[\d.]+ a month:"))
+    screen.shows(re.compile(f"cache-01-restored: {wanted.size.slug}, .* from image {image.id} of "))
+    created = len(installed.sandbox.record.created)
+    screen.switch("Create these Droplets")
+    screen.submit()
+    assert screen.end_of_run() == "Completed"
+    assert [each.name for each in installed.sandbox.record.created[created:]] == ["cache-01-restored"]

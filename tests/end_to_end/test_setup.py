@@ -40,6 +40,7 @@ TOKEN = "dop_v1_" + "0123456789abcdef" * 4
 PING = "https://hc-ping.com/c0ffee00-5ec7-4e7a-b1ab-9d3f7a6e2b10"
 FAILED, SILENT, DIED = "A copy of backups has failed", "No copy of backups for a day", "A copy of backups has died"
 UNHEARD = "An event has started no run"
+WAITING = "A rebuild waits for approval"
 PARTS = [
     f"secret {TOKEN_BLOCK}",
     f"work pool {POOL}",
@@ -48,6 +49,7 @@ PARTS = [
     f"concurrency limit {DISTRIBUTED_LIMIT}",
     f"automation '{FAILED}'",
     f"automation '{UNHEARD}'",
+    f"automation '{WAITING}'",
     f"automation '{SILENT}'",
     f"automation '{DIED}'",
 ]
@@ -236,7 +238,7 @@ def test_setup_reports_what_it_has_created(story: Story) -> None:
     assert (document["name"], document["data"]) == (TOKEN_BLOCK, {"value": TOKEN})
     assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
     assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {MUTEX, DISTRIBUTED_LIMIT}
-    assert len(story.made["automations"]) == 4
+    assert len(story.made["automations"]) == 5
 
 
 def test_a_second_setup_reports_no_changes_and_makes_none(story: Story) -> None:

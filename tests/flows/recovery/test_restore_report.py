@@ -21,6 +21,7 @@ from flows.reporting.restore_report import (
     RestoreRow,
     restore_table,
 )
+from flows.reporting.tables import MOST_PLANNED, MOST_REASONS, artifact_description, plan_markdown
 from tasks.digitalocean import Droplet, Usage
 from tests.flows.images import NOW, image
 from tests.flows.recovery.recovery_examples import MEDIUM, SIZES, SMALL, droplet, source
@@ -255,3 +256,42 @@ def test_what_was_neither_created_nor_found_keeps_its_planned_row() -> None:
     planned = plan(source(1), source(2, "db", needed=False), source(3, "api", image=None, problem="no copy"))
     rows = created_rows(planned, {"prefect:restored:1": Created(NEW, 5.0, 40.0, active=True)}, waited=True)
     assert [each.outcome for each in rows] == [Outcome.RESTORED, Outcome.NOT_NEEDED, Outcome.FAILED]
+
+
+PLANNED = row(Outcome.PLANNED, name="web-01-restored", image_id=101, image_created_at=NOW)
+
+
+def test_a_plan_that_was_not_carried_out_says_so_first_and_counts_as_a_failure_without_next_steps() -> None:
+    stopped = report(PLANNED, row(Outcome.ALREADY_RESTORED), why_not_carried_out="nobody approved it")
+    assert stopped.summary.startswith("Nothing created, 2 Droplets in fra1: 1 planned, 1 already restored, $")
+    assert stopped.failure == "nothing was created: nobody approved it"
+    assert stopped.next_steps == ()
+    assert "\n\nNobody approved it." in artifact_description(stopped)
+
+
+def test_the_question_names_price_size_and_copy_of_each_droplet_and_what_cannot_be_rebuilt() -> None:
+    other = PLANNED.model_copy(update={"name": "db-01-restored", "why_size": "the original's size is not known"})
+    said = plan_markdown([PLANNED, other, FAILED, row(Outcome.NOT_NEEDED)]).replace("\\", "")
+    first, second = f"{SMALL}, $6.00", f"{SMALL} (the original's size is not known), $6.00"
+    assert said.splitlines() == [
+        "**2 Droplets in fra1, $0.018 an hour, $12.00 a month:**",
+        "",
+        f"- **web-01-restored**: {first} a month, from image 101 of {NOW:%Y-%m-%d %H:%M}",
+        f"- **db-01-restored**: {second} a month, from image 101 of {NOW:%Y-%m-%d %H:%M}",
+        "",
+        "**1 Droplet cannot be rebuilt now:**",
+        "",
+        "- db-01 (2): no available backup or snapshot of it is in fra1",
+    ]
+
+
+def test_the_question_about_a_thousand_droplets_states_the_whole_price_and_lists_the_first() -> None:
+    said = plan_markdown([PLANNED] * 1000 + [FAILED] * 1000)
+    assert said.startswith("**1000 Droplets in fra1, $9.000 an hour, $6000.00 a month:**")
+    assert said.count("web") == MOST_PLANNED
+    assert f"and {1000 - MOST_PLANNED} more: a dry run lists them" in said
+    assert said.endswith(f"and {1000 - MOST_REASONS} more")
+
+
+def test_names_in_the_question_are_not_markdown() -> None:
+    assert r"\_\[x\]" in plan_markdown([PLANNED.model_copy(update={"name": "_[x]"})])
