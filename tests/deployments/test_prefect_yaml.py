@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -91,3 +92,13 @@ def test_only_runs_started_by_events_use_the_limited_queue() -> None:
 def test_the_event_that_starts_a_run_is_the_one_that_is_sent() -> None:
     triggers = [trigger for deployment in DEPLOYMENTS for trigger in deployment.get("triggers", [])]
     assert [trigger["expect"] for trigger in triggers] == [[BACKUP_COMPLETED]]
+
+
+def test_the_example_of_different_plans_can_be_added_to_the_file() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "deployments" / "plans.md").read_text(), re.DOTALL)
+    both: list[dict[str, Any]] = YAML(typ="safe").load(TEXT + example)["deployments"]
+    titles = [title(deployment) for deployment in both]
+    assert len(titles) == len(set(titles)) > len(DEPLOYMENTS)
+    for deployment in both[len(DEPLOYMENTS) :]:
+        assert deployment["schedules"]
+        flows_here()[deployment["entrypoint"]].validate_parameters(deployment["parameters"])
