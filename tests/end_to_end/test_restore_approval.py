@@ -246,9 +246,9 @@ def test_a_waiting_command_survives_a_prefect_server_that_is_gone_for_a_while(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        until(lambda: waiting(prefect_view), within_seconds=60)
+        until(lambda: waiting(prefect_view), within_seconds=120)
         server.be("is gone")
-        until(lambda: server.refused > 2, within_seconds=60)
+        until(lambda: server.refused > 2, within_seconds=120)
         server.be("well")
         answer(prefect_view, create=True)
         output = run.communicate(timeout=300)[0]
