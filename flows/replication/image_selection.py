@@ -90,7 +90,8 @@ def newest_backups(inventory: Inventory, connection: Connection, newest: int = 1
         )
     if not selection.candidates and not inventory.unread:
         raise InvalidArgument(
-            f"none of {len(droplets)} Droplets has an available backup: enable backups in DigitalOcean's control panel"
+            f"none of {len(droplets)} Droplets has an available backup: "
+            "enable backups in DigitalOcean's control panel, or choose the source snapshots"
         )
     for source in selection.without_backups:
         get_run_logger().warning("Droplet %s has no available backup", source)

@@ -8,7 +8,7 @@ from math import fsum
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from flows.reporting.report import ReplicationReport, added_snapshots, count, gb, listed
+from flows.reporting.report import FEW_REGIONS, ReplicationReport, added_snapshots, count, gb, listed
 
 # Lines per kind of problem in a list.
 MOST_LINES = 10
@@ -148,7 +148,8 @@ class CoverageReport(ReplicationReport):
     @property
     def objective(self) -> str:
         """What is asked of a Droplet, such as `a copy in all 12 regions that is at most 26 h old`."""
-        where = f"all {len(self.regions)} regions" if len(self.regions) > 1 else ", ".join(self.regions)
+        few = len(self.regions) <= FEW_REGIONS
+        where = " and ".join(self.regions) if few else f"all {len(self.regions)} regions"
         age = f" that is at most {self.max_age_hours} h old" if self.max_age_hours is not None else ""
         wanted = [f"a copy in {where}{age}"]
         if self.max_age_hours is None and self.plans_known:
@@ -197,8 +198,10 @@ class CoverageReport(ReplicationReport):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings about regions, and about what could not be read."""
-        return (*super().notes, *self.unread)
+        """Warnings about regions and unprotected Droplets, and about what could not be read."""
+        unprotected = any(each.has(FindingKind.NO_BACKUPS) for each in self.droplets)
+        advice = "To protect Droplets without backups, run replicate_backups with the source snapshots."
+        return (*super().notes, *([advice] if unprotected else []), *self.unread)
 
     @property
     def failure(self) -> str:

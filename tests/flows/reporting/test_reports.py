@@ -363,13 +363,13 @@ WITH_PROBLEMS = coverage(
 @pytest.mark.parametrize(
     ("limits", "objective"),
     [
-        ({}, "a copy in all 2 regions and no overdue backup"),
-        ({"plans_known": False}, "a copy in all 2 regions"),
-        ({"max_age_hours": 26}, "a copy in all 2 regions that is at most 26 h old"),
+        ({}, "a copy in fra1 and nyc3 and no overdue backup"),
+        ({"plans_known": False}, "a copy in fra1 and nyc3"),
+        ({"max_age_hours": 26}, "a copy in fra1 and nyc3 that is at most 26 h old"),
         ({"max_age_hours": 26, "regions": ("fra1",)}, "a copy in fra1 that is at most 26 h old"),
         (
             {"max_days_unproven": 30},
-            "a copy in all 2 regions, no overdue backup and a restore proven within 30 days",
+            "a copy in fra1 and nyc3, no overdue backup and a restore proven within 30 days",
         ),
     ],
 )
