@@ -21,6 +21,7 @@ from deployments.sandbox import Behavior, Droplet, Fault, FaultKind, Image, Sand
 from flows.parameters import ContradictoryParameters
 from flows.replicate_backups import replicate_backups
 from flows.reporting.events import SNAPSHOTS_COMPLETED, SNAPSHOTS_FAILED
+from flows.reporting.report import gb
 from flows.reporting.snapshot_report import SnapshotReport
 from flows.results import Incomplete
 from flows.snapshot_droplets import SNAPSHOTS_KEY, snapshot_droplets
@@ -124,7 +125,7 @@ def test_each_completed_run_takes_a_snapshot_of_each_droplet_and_says_what_it_co
     assert {row.image_id for row in report.rows} == {image.id for image in own(sandbox)}
     assert all(image.tags == [MANAGED_TAG] for image in own(sandbox))
     gigabytes = sum(image.size_gigabytes for image in own(sandbox))
-    assert f"{gigabytes:,.1f}" in report.summary
+    assert f"added {gb(gigabytes)} of snapshots, " in report.summary
     assert f"${gigabytes * 0.06:,.2f} a month" in report.summary
     assert report.usage.requests == len(sandbox.record.requests)
     assert all(image.type != "snapshot" for image in images_of(sandbox, "backup"))
