@@ -50,7 +50,7 @@ class Approval(RunInput):
 
     @classmethod
     async def asave(cls, keyset: Keyset, flow_run_id: UUID | None = None) -> None:
-        """Save the form; what is saved already, by a request whose response was lost, is no error.
+        """Save the form, except for what an earlier request whose response was lost has saved.
 
         The schema comes last: without it, nobody can answer, so nobody answers before the plan is there.
         """
