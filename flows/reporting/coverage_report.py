@@ -8,10 +8,11 @@ from math import fsum
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from flows.reporting.report import FEW_REGIONS, ReplicationReport, added_snapshots, count, gb, listed
+from flows.reporting.report import ReplicationReport, added_snapshots, count, gb, listed
 
 # Lines per kind of problem in a list.
 MOST_LINES = 10
+BOTH = 2
 
 
 class FindingKind(StrEnum):
@@ -148,8 +149,8 @@ class CoverageReport(ReplicationReport):
     @property
     def objective(self) -> str:
         """What is asked of a Droplet, such as `a copy in all 12 regions that is at most 26 h old`."""
-        few = len(self.regions) <= FEW_REGIONS
-        where = " and ".join(self.regions) if few else f"all {len(self.regions)} regions"
+        several = len(self.regions) > BOTH
+        where = f"all {len(self.regions)} regions" if several else " and ".join(self.regions)
         age = f" that is at most {self.max_age_hours} h old" if self.max_age_hours is not None else ""
         wanted = [f"a copy in {where}{age}"]
         if self.max_age_hours is None and self.plans_known:
