@@ -12,7 +12,7 @@ by default, leases are in the server's memory (`PREFECT_SERVER_CONCURRENCY_LEASE
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
@@ -26,7 +26,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows.liveness import Heartbeat, current_heartbeat, is_dead, runs_in
-from flows.prefect_client import PREFECT_ERRORS, client_without_retries
+from flows.prefect_client import PREFECT_ERRORS, client_without_retries, retried
 from flows.prefect_settings import DEAD_AFTER, HEARTBEAT
 from tasks.api_task import run_blocking
 
@@ -38,8 +38,6 @@ LOCKED_LABEL = "digitalocean.claimed-images"
 # Much less than MUTEX_SECONDS.
 LONGEST_ATTEMPT_SECONDS = 20.0
 SECONDS_BETWEEN_ATTEMPTS = 5.0
-# Between attempts to release something, in seconds.
-PAUSES = (0.5, 1.0, 2.0)
 # Two heartbeats are missing.
 SILENT_AFTER = 3 * HEARTBEAT
 
@@ -135,7 +133,7 @@ class ImageLocks:
         """Release the locks; if that fails, they end with the run."""
         try:
             async with client_without_retries(LONGEST_ATTEMPT_SECONDS) as client:
-                await _retried(lambda: self._heartbeat.write(client, **{LOCKED_LABEL: ""}))
+                await retried(lambda: self._heartbeat.write(client, **{LOCKED_LABEL: ""}))
         except PREFECT_ERRORS as error:
             get_run_logger().warning("Could not release the locks on images; they end with this run: %s", error)
 
@@ -186,19 +184,7 @@ async def mutex(client: PrefectClient) -> AsyncIterator[None]:
     finally:
         # If it fails, the slot frees itself after a minute, and other runs wait that long.
         with suppress(*PREFECT_ERRORS):
-            await _retried(lambda: client.release_concurrency_slots([MUTEX], MUTEX_SLOTS, occupancy_seconds=1))
-
-
-async def _retried(call: Callable[[], Awaitable[object]]) -> None:
-    """Make a request that others wait for, again while the server is busy."""
-    for pause in PAUSES:
-        try:
-            await call()
-        except PREFECT_ERRORS:
-            await asyncio.sleep(pause)
-        else:
-            return
-    await call()
+            await retried(lambda: client.release_concurrency_slots([MUTEX], MUTEX_SLOTS, occupancy_seconds=1))
 
 
 async def _take(client: PrefectClient) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
@@ -13,6 +14,10 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 # What Prefect's client raises while the server is unavailable, overloaded or restarting.
 PREFECT_ERRORS = (httpx.HTTPError, ObjectNotFound, RuntimeError, TimeoutError)
+# Between attempts, in seconds.
+PAUSES = (0.5, 1.0, 2.0)
+
+ResultT = TypeVar("ResultT")
 
 
 @asynccontextmanager
@@ -35,3 +40,13 @@ async def client_without_retries(seconds: float) -> AsyncIterator[PrefectClient]
     """Open a client without retries, with the same time limit."""
     async with without_retries(seconds), get_client() as client:
         yield client
+
+
+async def retried(call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """Make a request that matters to other runs, again for some seconds while the server is busy."""
+    for pause in PAUSES:
+        try:
+            return await call()
+        except PREFECT_ERRORS:
+            await asyncio.sleep(pause)
+    return await call()

@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
 
 from flows.liveness import current_heartbeat, runs_matching
-from flows.prefect_client import PREFECT_ERRORS, client_without_retries
+from flows.prefect_client import PREFECT_ERRORS, client_without_retries, retried
 from flows.snapshots.planning import FINISH_WITHIN, TIME_FORMAT
 from tasks.api_task import run_blocking
 
@@ -48,7 +48,7 @@ def read_finished_runs(job: str) -> dict[datetime, bool]:
     if current_heartbeat.get() is None:
         return {}
     try:
-        return run_blocking(_read(job))
+        return run_blocking(retried(lambda: _read(job)))
     except PREFECT_ERRORS as error:
         get_run_logger().warning("Could not find out whether the last run that took snapshots completed: %s", error)
         return {}
@@ -65,7 +65,7 @@ def note_run_time(run_time: datetime, job: str) -> None:
             await heartbeat.write(client, **{RUN_LABEL: f"{run_time:{TIME_FORMAT}} {job}"})
 
     try:
-        run_blocking(write())
+        run_blocking(retried(write))
     except PREFECT_ERRORS as error:
         get_run_logger().warning("Could not note the time of the snapshots on this flow run: %s", error)
 
