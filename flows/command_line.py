@@ -13,7 +13,7 @@ from prefect.states import get_state_exception
 
 from flows.command_start import COULD_NOT_START, EXIT_STATUSES, INTERRUPTED, USAGE, raise_when_interrupted
 from flows.messages import say
-from flows.parameters import ContradictoryParameters
+from flows.parameters import ContradictoryParameters, several_credentials_of
 from flows.readiness import NotReady, make_ready_to_run
 from flows.reporting.terminal import print_json, print_report
 from flows.results import INTERRUPTED_MESSAGE, Incomplete, Interrupted
@@ -41,7 +41,7 @@ def command_of(flow: Flow[Any, Any]) -> cyclopts.App:
     def run(*, json: bool = False, **options: Any) -> int:
         parameters = read_options(flow, options)
         try:
-            make_ready_to_run()
+            make_ready_to_run(several_credentials_of(parameters.get("credentials")) or ())
         except NotReady as problem:
             say(str(problem))
             return COULD_NOT_START

@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.command_line import run_from_command_line
 from flows.names import images_run_name
-from flows.parameters import ImageIds, TimeoutMinutes
+from flows.parameters import ImageIds, OptionalCredentials, TimeoutMinutes
 from flows.replication.image_selection import Targets, named_images
 from flows.replication.run import replicate
 from flows.reporting.report import ReplicationReport
@@ -17,6 +17,7 @@ def convert_backups(
     image_ids: ImageIds,
     wait: bool = True,
     timeout_minutes: TimeoutMinutes = 360,
+    credentials: OptionalCredentials = None,
 ) -> ReplicationReport:
     """Convert the backups you name to snapshots, which are kept, and cost money, until you delete them.
 
@@ -26,6 +27,8 @@ def convert_backups(
         image_ids: IDs of backups, separated by commas or spaces. Snapshots are left as they are.
         wait: Whether to wait until the conversions have completed.
         timeout_minutes: Time limit of the whole run, in minutes, at most a week.
+        credentials: The account: the name of its block of the type DigitalOcean Credentials. If not given, the one
+            whose token is in the environment.
 
     Returns:
         The report, with one row per image.
@@ -37,6 +40,7 @@ def convert_backups(
     return replicate(
         lambda connection, _targets: named_images(image_ids, connection),
         lambda _connection: Targets(()),
+        credentials=credentials,
         wait=wait,
         timeout_minutes=timeout_minutes,
     )

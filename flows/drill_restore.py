@@ -4,11 +4,21 @@ from contextlib import nullcontext
 
 from prefect import flow
 
+from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
 from flows.names import drill_run_name
-from flows.parameters import DropletTag, HowMany, OptionalPort, Regions, Sample, SizeSlug, TimeoutMinutes
+from flows.parameters import (
+    DropletTag,
+    HowMany,
+    OptionalCredentials,
+    OptionalPort,
+    Regions,
+    Sample,
+    SizeSlug,
+    TimeoutMinutes,
+)
 from flows.recovery.destruction import Destruction, destroy_drills, not_destroyed
 from flows.recovery.drills import Choice, choose_drills
 from flows.recovery.isolation import isolate_drills, isolation_tag
@@ -19,7 +29,6 @@ from flows.recovery.recording import record_proofs
 from flows.recovery.trial import Trial, planned_rows
 from flows.reporting.drill_report import DrillReport
 from flows.results import explains_result, finish
-from tasks.connection import connect
 from tasks.digitalocean import InvalidArgument, deadline, track_usage
 
 DRILL_KEY = "restore-drill"
@@ -42,6 +51,7 @@ def drill_restore(
     max_droplets: HowMany = 5,
     isolate: bool = True,
     dry_run: bool = False,
+    credentials: OptionalCredentials = None,
 ) -> DrillReport:
     """Rebuild some Droplets from their copies in other regions, prove that they start, and destroy them again.
 
@@ -59,6 +69,8 @@ def drill_restore(
         max_droplets: If more than this would be created, create nothing and fail.
         isolate: Whether a cloud firewall isolates the new Droplets.
         dry_run: Only report which Droplets would be rebuilt, and where; change nothing.
+        credentials: The account: the name of its block of the type DigitalOcean Credentials. If not given, the one
+            whose token is in the environment.
 
     Returns:
         The report, with one row per Droplet.
@@ -67,13 +79,13 @@ def drill_restore(
         Incomplete: A Droplet was not proven, or not destroyed; see its `report`.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
-    connection = connect()
+    connection = open_account(credentials)
     wish = Wish(DRILL, size, name_suffix="-drill", tags=(isolation_tag(probe_port),) if isolate else ())
     with (
         track_usage() as counter,
         deadline(timeout_minutes * 60) as limit,
         # One drill at a time: each begins by destroying what earlier ones have left.
-        nullcontext() if dry_run else locked(lambda: None, lambda _: [DRILL.tag]),
+        nullcontext() if dry_run else locked(lambda: None, lambda _: [DRILL.tag], connection.account),
     ):
         earlier = Destruction({}) if dry_run else destroy_drills(connection)
         holdings = read_holdings(connection)
@@ -103,6 +115,7 @@ def drill_restore(
         unprotected=choice.unprotected,
         dry_run=dry_run,
         max_droplets=max_droplets,
+        account=connection.account,
         usage=counter.usage,
         interrupted=trial.interrupted,
     )

@@ -28,6 +28,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from flows.liveness import Heartbeat, current_heartbeat, is_dead, runs_in
 from flows.prefect_client import PREFECT_ERRORS, client_without_retries, retried
 from flows.prefect_settings import DEAD_AFTER, HEARTBEAT
+from tasks.accounts import for_account
 from tasks.api_task import run_blocking
 
 MUTEX = "digitalocean-image-actions"
@@ -60,7 +61,9 @@ def copies_key(droplet_id: int) -> LockKey:
 
 
 @contextmanager
-def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collection[LockKey]]) -> Iterator[ChoiceT]:
+def locked(
+    choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collection[LockKey]], account: str
+) -> Iterator[ChoiceT]:
     """Choose images, and keep other runs from changing them during the block.
 
     Locks nothing without a shared Prefect server, nor in a run that already holds locks.
@@ -69,6 +72,7 @@ def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collect
         choose: Reads the account and chooses. Called again after waiting for another run that changed it.
         to_change: Returns the IDs of the images to change, or other keys. Only these are locked, so that a run with
             nothing to do does not wait.
+        account: The account that they are in: runs of different accounts do not wait for each other.
 
     Yields:
         The choice.
@@ -77,7 +81,7 @@ def locked(choose: Callable[[], ChoiceT], to_change: Callable[[ChoiceT], Collect
     if _holding.get() or heartbeat is None:
         yield choose()
         return
-    locks = ImageLocks(heartbeat)
+    locks = ImageLocks(heartbeat, account)
     choice = choose()
     while (keys := to_change(choice)) and not run_blocking(locks.acquire(keys)):
         choice = choose()
@@ -97,10 +101,12 @@ class MutexTaken(Exception):
 
 
 class ImageLocks:
-    """One flow run's locks on images, which its heartbeat writes."""
+    """One flow run's locks on images of an account, which its heartbeat writes."""
 
-    def __init__(self, heartbeat: Heartbeat) -> None:
+    def __init__(self, heartbeat: Heartbeat, account: str) -> None:
         self._heartbeat = heartbeat
+        self._label = for_account(LOCKED_LABEL, account)
+        self._mutex = for_account(MUTEX, account)
 
     async def acquire(self, keys: Collection[LockKey]) -> bool:
         """Lock images, or wait until other runs have released them.
@@ -133,7 +139,7 @@ class ImageLocks:
         """Release the locks; if that fails, they end with the run."""
         try:
             async with client_without_retries(LONGEST_ATTEMPT_SECONDS) as client:
-                await retried(lambda: self._heartbeat.write(client, **{LOCKED_LABEL: ""}))
+                await retried(lambda: self._heartbeat.write(client, **{self._label: ""}))
         except PREFECT_ERRORS as error:
             get_run_logger().warning("Could not release the locks on images; they end with this run: %s", error)
 
@@ -152,11 +158,11 @@ class ImageLocks:
             holders = await self._holders(client, wanted, now)
             if holders or waited:
                 return holders, now
-            async with mutex(client):
+            async with mutex(client, self._mutex):
                 # Another run may have been faster.
                 holders = await self._holders(client, wanted, now)
                 if not holders:
-                    await self._heartbeat.write(client, **{LOCKED_LABEL: _written(wanted)})
+                    await self._heartbeat.write(client, **{self._label: _written(wanted)})
         return holders, now
 
     async def _holders(self, client: PrefectClient, wanted: frozenset[str], now: datetime | None) -> list[FlowRun]:
@@ -166,37 +172,37 @@ class ImageLocks:
             run
             async for run in runs_in(client, states)
             if run.id != self._heartbeat.flow_run_id
-            and not wanted.isdisjoint(_read(run.labels.get(LOCKED_LABEL)))
+            and not wanted.isdisjoint(_read(run.labels.get(self._label)))
             and (run.state_type == StateType.PAUSED or now is None or not is_dead(run, now))
         ]
 
 
 @asynccontextmanager
-async def mutex(client: PrefectClient) -> AsyncIterator[None]:
-    """Keep other runs from acquiring a lock during the block.
+async def mutex(client: PrefectClient, name: str) -> AsyncIterator[None]:
+    """Keep other runs of the account from acquiring a lock during the block.
 
     Raises:
         MutexTaken: Another run is acquiring a lock.
     """
-    await _take(client)
+    await _take(client, name)
     try:
         yield
     finally:
         # If it fails, the slot frees itself after a minute, and other runs wait that long.
         with suppress(*PREFECT_ERRORS):
-            await retried(lambda: client.release_concurrency_slots([MUTEX], MUTEX_SLOTS, occupancy_seconds=1))
+            await retried(lambda: client.release_concurrency_slots([name], MUTEX_SLOTS, occupancy_seconds=1))
 
 
-async def _take(client: PrefectClient) -> None:
+async def _take(client: PrefectClient, name: str) -> None:
     # Look first: a refused attempt would restart the time after which the slot frees itself.
     with suppress(ObjectNotFound):
-        limit = await client.read_global_concurrency_limit_by_name(MUTEX)
+        limit = await client.read_global_concurrency_limit_by_name(name)
         if limit.slot_decay_per_second and limit.active_slots:
             raise MutexTaken
     with suppress(ObjectAlreadyExists):  # another run created it at the same moment
-        await client.upsert_global_concurrency_limit_by_name(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND)
+        await client.upsert_global_concurrency_limit_by_name(name, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND)
     try:
-        await client.increment_concurrency_slots([MUTEX], MUTEX_SLOTS, "rate_limit")
+        await client.increment_concurrency_slots([name], MUTEX_SLOTS, "rate_limit")
     except httpx.HTTPStatusError as error:
         if error.response.status_code == httpx.codes.LOCKED:
             raise MutexTaken from error

@@ -50,8 +50,8 @@ def take_inventory(droplet_tag: str | None, connection: Connection) -> Inventory
     """
     with waiting_for("Reading Droplets and images", connection):
         # Images first: without the scope to read them, Droplets are listed without the IDs of their backups.
-        images = list_private_images(connection=connection)
-        droplets = list_droplets(droplet_tag, connection=connection)
+        images = list_private_images(credentials=connection)
+        droplets = list_droplets(droplet_tag, credentials=connection)
         if droplet_tag and not droplets:
             raise InvalidArgument(f"no Droplet has the tag {droplet_tag!r}")
         return with_unlisted_images(droplet_tag, droplets, images, connection)
@@ -82,7 +82,7 @@ def read_each(image_ids: Iterable[int], connection: Connection) -> SingleReads:
     unread: dict[int, str] = {}
     for image_id in image_ids:
         try:
-            images[image_id] = get_image(image_id, connection=connection)
+            images[image_id] = get_image(image_id, credentials=connection)
         except (Unauthorized, ScopeMissing):
             raise
         except APIError as error:

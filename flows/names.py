@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
 from prefect.runtime import flow_run
 from pydantic_core import PydanticCustomError
 
-from flows.parameters import ids_of, region_of, slugs_of, tag_of
+from flows.parameters import ids_of, region_of, several_credentials_of, slugs_of, tag_of
+from tasks.accounts import DEFAULT_ACCOUNT, UNSAVED_ACCOUNT
+from tasks.credentials import account_of
 
 # All flows of this project.
 FLOWS = (
@@ -28,6 +30,16 @@ MOST_NAMED = 3
 T = TypeVar("T")
 
 
+def account_in(parameters: Mapping[str, Any]) -> str:
+    """Name the account of a run by its parameters, also as Prefect's server stores them; several joined by commas."""
+    try:
+        credentials = several_credentials_of(parameters.get("credentials"))
+    except PydanticCustomError:
+        # Not a name: a block as Prefect's server stores it, or a mistake, which the run itself reports.
+        return UNSAVED_ACCOUNT
+    return ", ".join(map(account_of, credentials)) if credentials else DEFAULT_ACCOUNT
+
+
 def replication_run_name() -> str:
     """Such as `dr -> all regions, 2026-11-23 03:00`."""
     parameters = flow_run.parameters
@@ -37,24 +49,24 @@ def replication_run_name() -> str:
     what = " and ".join(str(each) for each in (tag, named) if each) or "all Droplets"
     where = "all regions" if regions is None else _some(regions, "regions")
     dry_run = " (dry run)" if parameters.get("dry_run") else ""
-    return f"{what} -> {where}, {_now()}{dry_run}"
+    return f"{_account()}{what} -> {where}, {_now()}{dry_run}"
 
 
 def images_run_name() -> str:
     """Such as `62137902, 62137903, 2026-11-23 03:00`."""
-    return f"{_images(flow_run.parameters)}, {_now()}"
+    return f"{_account()}{_images(flow_run.parameters)}, {_now()}"
 
 
 def coverage_run_name() -> str:
     """Such as `coverage of dr, 2026-11-23 03:00`."""
-    return f"coverage of {_droplets(flow_run.parameters)}, {_now()}"
+    return f"{_account()}coverage of {_droplets(flow_run.parameters)}, {_now()}"
 
 
 def pruning_run_name() -> str:
     """Such as `prune dr, 2026-11-23 03:00`."""
     parameters = flow_run.parameters
     dry_run = " (dry run)" if parameters.get("dry_run", True) else ""
-    return f"prune {_droplets(parameters)}, {_now()}{dry_run}"
+    return f"{_account()}prune {_droplets(parameters)}, {_now()}{dry_run}"
 
 
 def restore_run_name() -> str:
@@ -67,14 +79,14 @@ def restore_run_name() -> str:
     ]
     what = ", ".join(named) or _droplets(parameters)
     dry_run = " (dry run)" if parameters.get("dry_run", True) else ""
-    return f"restore {what} to {_read(region_of, parameters.get('region'))}, {_now()}{dry_run}"
+    return f"{_account()}restore {what} to {_read(region_of, parameters.get('region'))}, {_now()}{dry_run}"
 
 
 def drill_run_name() -> str:
     """Such as `restore drill of dr, 2026-11-23 03:00`."""
     parameters = flow_run.parameters
     dry_run = " (dry run)" if parameters.get("dry_run") else ""
-    return f"restore drill of {_droplets(parameters)}, {_now()}{dry_run}"
+    return f"{_account()}restore drill of {_droplets(parameters)}, {_now()}{dry_run}"
 
 
 def snapshots_run_name() -> str:
@@ -83,7 +95,13 @@ def snapshots_run_name() -> str:
     named = _read(ids_of, parameters["droplet_ids"]) if parameters.get("droplet_ids") is not None else None
     what = _droplets(parameters) if named is None else _some(named, "Droplets")
     dry_run = " (dry run)" if parameters.get("dry_run") else ""
-    return f"snapshots of {what}, {_now()}{dry_run}"
+    return f"{_account()}snapshots of {what}, {_now()}{dry_run}"
+
+
+def _account() -> str:
+    """Such as `prod: `; empty for the default account."""
+    account = account_in(flow_run.parameters)
+    return "" if account == DEFAULT_ACCOUNT else f"{account}: "
 
 
 def _droplets(parameters: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
 
+from tasks.credentials import DigitalOceanCredentials
 from tasks.digitalocean import InvalidArgument
 from tasks.digitalocean.models import TAG_PATTERN
 
@@ -46,6 +47,8 @@ LARGEST_ID = 10**15 - 1
 LONGEST_QUOTE = 40
 
 SPACE, SEPARATOR = r"[ \t\r\n]", r"[ ,\t\r\n]"
+# Prefect's rule for the names of blocks, but shorter than a token.
+BLOCK_NAME = "[a-z0-9-]{1,60}"
 SLUG, ID = "[A-Za-z][A-Za-z0-9-]{0,31}", "[1-9][0-9]{0,14}"
 # A region as in the form, such as `fra1 (Frankfurt 1)`, or only its slug.
 CHOICE = rf"{SLUG}(?: \([^()]*\))?"
@@ -57,6 +60,7 @@ def _one_or_more(pattern: str) -> str:
 
 
 REGIONS, IDS = _one_or_more(CHOICE), _one_or_more(ID)
+CREDENTIALS = f"^{SEPARATOR}*(?:{BLOCK_NAME}(?:{SEPARATOR}+{BLOCK_NAME})*{SEPARATOR}*)?$"
 REGION = f"^{SPACE}*{CHOICE}{SPACE}*$"
 TAG = f"^{SPACE}*(?:{TAG_PATTERN.pattern})?{SPACE}*$"
 # A key's ID, or its MD5 fingerprint: https://docs.digitalocean.com/reference/api/digitalocean/#tag/SSH-Keys
@@ -256,6 +260,37 @@ class Between:
         return {"type": "integer", "minimum": self.lowest, "maximum": self.highest}
 
 
+def credentials_of(value: object) -> DigitalOceanCredentials | str | None:
+    """Read the credentials of one account.
+
+    Args:
+        value: A block or its name; None or an empty text for the token in the environment.
+
+    Raises:
+        PydanticCustomError: It cannot be the name of a block.
+    """
+    several = several_credentials_of(value) or []
+    if len(several) > 1:
+        raise _refusal(f"expected the credentials of one account, not of {len(several)}")
+    return several[0] if several else None
+
+
+def several_credentials_of(value: object) -> list[DigitalOceanCredentials | str] | None:
+    """Read the credentials of any number of accounts: blocks, or names separated by commas or spaces."""
+    return [each for part in _parts(value) for each in _credentials_in(part)] or None
+
+
+def _credentials_in(part: object) -> list[DigitalOceanCredentials | str]:
+    if part is None:
+        return []
+    if isinstance(part, DigitalOceanCredentials):
+        return [part]
+    if not isinstance(part, str) or not re.search(CREDENTIALS, part):
+        # The value is not quoted: it may be a token.
+        raise _refusal("expected the name of a credentials block, of lowercase letters, digits and dashes; not a token")
+    return re.findall(BLOCK_NAME, part)
+
+
 def _parts(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
@@ -345,6 +380,27 @@ _OPTIONAL_REGION_SCHEMA = {
     ]
 }
 
+
+def _credentials_schema(*, several: bool) -> dict[str, object]:
+    """Make the schema of credentials: an object is a reference to a block, which Prefect replaces by the block."""
+    text = CREDENTIALS if several else f"^{SEPARATOR}*(?:{BLOCK_NAME}{SEPARATOR}*)?$"
+    items = {"type": ["null", "string", "object"], "pattern": text, "minProperties": 1}
+    nothing = {"title": "Token in the environment", "type": ["null", "object", "array"], "minProperties": 1}
+    limits = {} if several else {"maxItems": 1}
+    named = {"title": "Names of blocks" if several else "Name of a block", "type": "string", "pattern": text}
+    return {"anyOf": [{**nothing, "items": items, **limits}, named]}
+
+
+OptionalCredentials: TypeAlias = Annotated[
+    DigitalOceanCredentials | str | None,
+    BeforeValidator(credentials_of),
+    WithJsonSchema(_credentials_schema(several=False)),
+]
+SeveralCredentials: TypeAlias = Annotated[
+    list[DigitalOceanCredentials | str] | None,
+    BeforeValidator(several_credentials_of),
+    WithJsonSchema(_credentials_schema(several=True)),
+]
 Region: TypeAlias = Annotated[str, BeforeValidator(region_of), WithJsonSchema(_REGION_SCHEMA)]
 OptionalRegion: TypeAlias = Annotated[
     str | None, BeforeValidator(optional_region_of), WithJsonSchema(_OPTIONAL_REGION_SCHEMA)

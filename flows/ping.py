@@ -9,7 +9,7 @@ The URL is a secret: whoever has it can silence the alarm.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import copy_context
 from enum import StrEnum
 from queue import Empty, SimpleQueue
@@ -23,6 +23,8 @@ from prefect.runtime import deployment
 from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flows.names import account_in
+from tasks.accounts import for_account
 from tasks.digitalocean import ConfigurationError, Settings
 from tasks.digitalocean.http_client import USER_AGENT
 from tasks.digitalocean.settings import explain
@@ -87,7 +89,9 @@ def load_ping_url() -> SecretStr | None:
 
 
 def ping(signal: Signal, flow_run: FlowRun | None, body: str = "") -> None:
-    """Send a ping if a URL is set and the run is one of a deployment named `nightly`; log a warning if that fails.
+    """Send a ping if a URL is set and the run is one of a nightly deployment; log a warning if that fails.
+
+    These are the deployments named `nightly`, and those of other accounts, such as `nightly-prod`.
 
     Takes at most LONGEST_SECONDS, and never raises. Runs that another run has started as subflows send nothing.
 
@@ -106,7 +110,8 @@ def ping(signal: Signal, flow_run: FlowRun | None, body: str = "") -> None:
     else:
         if url is None:
             return
-        problem = _within(LONGEST_SECONDS, lambda: _send_if_nightly(url, signal, body))
+        nightly = {NIGHTLY, for_account(NIGHTLY, account_in(flow_run.parameters))}
+        problem = _within(LONGEST_SECONDS, lambda: _send_if_nightly(nightly, url, signal, body))
     if problem:
         name = f"{signal.name.lower()} ping"
         flow_run_logger(flow_run).warning("Could not send the %s, so the monitor may alarm: %s", name, problem)
@@ -133,10 +138,10 @@ def _within(seconds: float, work: Callable[[], str]) -> str:
         return f"no response within {seconds:g} s"
 
 
-def _send_if_nightly(url: SecretStr, signal: Signal, body: str) -> str:
-    """Send a ping if the current run is one of a deployment named `nightly`; returns what went wrong."""
+def _send_if_nightly(nightly: Collection[str], url: SecretStr, signal: Signal, body: str) -> str:
+    """Send a ping if the current run is one of a deployment with such a name; returns what went wrong."""
     try:
-        return _send(url_for(signal, url.get_secret_value()), body) if deployment.name == NIGHTLY else ""
+        return _send(url_for(signal, url.get_secret_value()), body) if deployment.name in nightly else ""
     except Exception as error:  # noqa: BLE001  # whatever it is, it must not fail the run
         # Not the message, which may contain the URL.
         return type(_root_cause(error)).__name__

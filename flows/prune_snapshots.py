@@ -5,12 +5,13 @@ from contextlib import nullcontext
 
 from prefect import flow, get_run_logger
 
+from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
 from flows.inventory import take_inventory
 from flows.names import pruning_run_name
-from flows.parameters import DropletTag, HowMany, Regions
+from flows.parameters import DropletTag, HowMany, OptionalCredentials, Regions
 from flows.replication.image_selection import choose_targets
 from flows.reporting.events import announce_deletion
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
@@ -20,7 +21,6 @@ from flows.retention.rule import RetentionRule
 from flows.retention.stock import Stock, decide, read_stock
 from flows.waiting import waiting_for
 from tasks.api_task import run_blocking
-from tasks.connection import connect
 from tasks.digitalocean import APIError, Connection, Forbidden, ScopeMissing, Unauthorized, track_usage
 from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.snapshots import delete_snapshot
@@ -45,6 +45,7 @@ def prune_snapshots(
     dry_run: bool = True,
     max_deletions: HowMany = 50,
     regions: Regions = None,
+    credentials: OptionalCredentials = None,
 ) -> PruningReport:
     """Delete old snapshots that this project made, and keep what recovery needs.
 
@@ -64,6 +65,8 @@ def prune_snapshots(
         max_deletions: If more than this would be deleted, delete nothing and fail: the rule may be wrong.
         regions: The regions that need the newest recovery point, separated by commas or spaces; all available ones if
             not given.
+        credentials: The account: the name of its block of the type DigitalOcean Credentials. If not given, the one
+            whose token is in the environment.
 
     Returns:
         The report, with one row per snapshot.
@@ -73,7 +76,7 @@ def prune_snapshots(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     rule = RetentionRule(keep_last, keep_daily, keep_weekly, keep_monthly, older_than_days)
-    connection = connect()
+    connection = open_account(credentials)
     with track_usage() as counter:
         targets = choose_targets(regions, connection).regions
 
@@ -85,7 +88,7 @@ def prune_snapshots(
             return [snapshot.id for snapshot in choice[1].to_delete]
 
         deletion = Deletion(connection)
-        with nullcontext(choose()) if dry_run else locked(choose, to_change) as (stock, plan):
+        with nullcontext(choose()) if dry_run else locked(choose, to_change, connection.account) as (stock, plan):
             delete = not dry_run and not plan.exceeds(max_deletions)
             with waiting_for("Deleting snapshots", connection) if delete else nullcontext():
                 rows = tuple(_rows(plan, stock, deletion if delete else None))
@@ -95,6 +98,7 @@ def prune_snapshots(
         dry_run=dry_run,
         max_deletions=max_deletions,
         price_per_gb_month=connection.settings.snapshot_price_per_gb_month,
+        account=connection.account,
         usage=counter.usage,
         interrupted=deletion.interrupted,
     )
@@ -143,7 +147,7 @@ class Deletion:
         try:
             if self._token_refused:
                 raise self._token_refused.for_request("DELETE", f"/v2/images/{image_id}")
-            deleted = run_blocking(delete_snapshot.run(image_id, connection=self._connection))
+            deleted = run_blocking(delete_snapshot.run(image_id, credentials=self._connection))
         except APIError as error:
             judged = self._judged(error)
             get_run_logger().error("Snapshot %d was not deleted: %s", image_id, judged)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -16,11 +17,14 @@ from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+from pydantic import SecretStr
 
 from flows import temporary_server
 from flows.command_start import loaded
 from flows.environment import certificates_problem
 from flows.ping import load_ping_url
+from tasks.connection import connect
+from tasks.credentials import DigitalOceanCredentials
 from tasks.digitalocean import ConfigurationError, load_settings
 
 # Not on the PATH of those who install this project with `uv tool`.
@@ -37,15 +41,19 @@ class NotReady(Exception):
     """A command cannot start; the message says why and what to do."""
 
 
-def make_ready_to_run() -> None:
+def make_ready_to_run(credentials: Sequence[DigitalOceanCredentials | str] = ()) -> None:
     """Make sure that a run can start, and start a temporary server if PREFECT_API_URL is not set.
 
+    Args:
+        credentials: The accounts that it works on; none for the token in the environment.
+
     Raises:
-        NotReady: A setting is missing or wrong, or the server does not answer.
+        NotReady: A setting or credentials are missing or wrong, or the server does not answer.
     """
     loaded()
     try:
-        load_settings()
+        # With credentials, the token in the environment does not matter.
+        load_settings(**({"token": SecretStr("unused")} if credentials else {}))
         load_ping_url()
     except ConfigurationError as error:
         raise NotReady(str(error)) from error
@@ -59,6 +67,11 @@ def make_ready_to_run() -> None:
         raise NotReady(
             "PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED disables the temporary server: set either"
         )
+    try:
+        for each in credentials:
+            connect(each)
+    except ConfigurationError as error:
+        raise NotReady(str(error)) from error
 
 
 def require_server() -> None:

@@ -10,6 +10,7 @@ from flows.parameters import (
     ContradictoryParameters,
     DropletTag,
     Newest,
+    OptionalCredentials,
     OptionalImageIds,
     Regions,
     Source,
@@ -43,6 +44,7 @@ def replicate_backups(
     image_ids: OptionalImageIds = None,
     prune: bool = False,
     source: Source = "backups",
+    credentials: OptionalCredentials = None,
 ) -> ReplicationReport:
     """Copy the newest backups of Droplets, or new snapshots, to every region, and wait until they have arrived.
 
@@ -65,6 +67,8 @@ def replicate_backups(
             `droplet_tag` if `image_ids` is given.
         source: `backups` copies the newest backups, which DigitalOcean makes. `snapshots` takes a snapshot of each
             Droplet and copies that, so that the backups stay backups.
+        credentials: The account: the name of its block of the type DigitalOcean Credentials. If not given, the one
+            whose token is in the environment.
 
     Returns:
         The report, with one row per image and region.
@@ -102,20 +106,23 @@ def replicate_backups(
     report = replicate(
         choose,
         lambda connection: choose_targets(regions, connection),
+        credentials=credentials,
         wait=wait,
         timeout_minutes=timeout_minutes,
         dry_run=dry_run,
     )
     if prune:
         with deadline(timeout_minutes * 60 - report.usage.seconds):
-            _prune(droplet_tag, regions, dry_run=dry_run)
+            _prune(droplet_tag, regions, credentials, dry_run=dry_run)
     return report
 
 
-def _prune(droplet_tag: str | None, regions: list[str] | None, *, dry_run: bool) -> None:
+def _prune(
+    droplet_tag: str | None, regions: list[str] | None, credentials: OptionalCredentials, *, dry_run: bool
+) -> None:
     """Run `prune_snapshots`, which skips Droplets whose newest recovery point is missing in a region."""
     try:
-        prune_snapshots(droplet_tag, regions=regions, dry_run=dry_run)
+        prune_snapshots(droplet_tag, regions=regions, dry_run=dry_run, credentials=credentials)
     except Exception as error:  # noqa: BLE001  # the copies have arrived; the pruning run has its own state
         get_run_logger().error("The copies have arrived, but old snapshots were not deleted: %s", error)
 

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from prefect import flow
 
+from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
@@ -13,6 +14,7 @@ from flows.parameters import (
     DropletTag,
     HowMany,
     NameSuffix,
+    OptionalCredentials,
     OptionalDropletIds,
     OptionalImageIds,
     OptionalRegion,
@@ -33,7 +35,6 @@ from flows.recovery.sources import choose_sources
 from flows.reporting.events import announce_restored
 from flows.reporting.restore_report import RestoreReport
 from flows.results import explains_result, finish
-from tasks.connection import connect
 from tasks.digitalocean import InvalidArgument, deadline, track_usage
 
 RESTORE_KEY = "restored-droplets"
@@ -64,6 +65,7 @@ def restore_droplets(
     dry_run: bool = True,
     approve: bool = False,
     approval_timeout_hours: ApprovalHours = 12,
+    credentials: OptionalCredentials = None,
 ) -> RestoreReport:
     """Rebuild Droplets in another region, from their newest copies there.
 
@@ -92,6 +94,8 @@ def restore_droplets(
         approve: Whether to show the plan in Prefect's UI and create Droplets only once a person has approved it there.
             Needs dry_run off.
         approval_timeout_hours: How many hours to wait for approval, at most a week. Then the run fails.
+        credentials: The account: the name of its block of the type DigitalOcean Credentials. If not given, the one
+            whose token is in the environment.
 
     Returns:
         The report, with one row per Droplet.
@@ -106,7 +110,7 @@ def restore_droplets(
     wish = Wish(
         RESTORE, size, tuple(ssh_keys or ()), vpc_uuid, name_suffix, copy_tags=copy_tags, tags=tuple(tags or ())
     )
-    connection = connect()
+    connection = open_account(credentials)
 
     def read_plan() -> RestorePlan:
         holdings = read_holdings(connection)
@@ -130,7 +134,10 @@ def restore_droplets(
             if 0 < len(plan.to_create) <= max_droplets:
                 decision = ask_for_approval(plan, approval_timeout_hours)
         if not decision.why_not:
-            with deadline(timeout_minutes * 60) as limit, nullcontext() if dry_run else _one_run_at_a_time(region):
+            with (
+                deadline(timeout_minutes * 60) as limit,
+                nullcontext() if dry_run else _one_run_at_a_time(region, connection.account),
+            ):
                 plan = read_plan()
                 decision = decide_again(approved, plan) if approved else decision
                 if not (dry_run or decision.why_not or len(plan.to_create) > max_droplets):
@@ -145,6 +152,7 @@ def restore_droplets(
         region=region,
         dry_run=dry_run,
         max_droplets=max_droplets,
+        account=connection.account,
         usage=counter.usage,
         why_not_carried_out=decision.why_not,
         rejected=decision.rejected,
@@ -153,9 +161,9 @@ def restore_droplets(
     return finish(report, RESTORE_KEY)
 
 
-def _one_run_at_a_time(region: str) -> AbstractContextManager[None]:
+def _one_run_at_a_time(region: str, account: str) -> AbstractContextManager[None]:
     """Keep other runs from creating the same Droplets during the block."""
-    return locked(lambda: None, lambda _: [f"{RESTORE.tag}:{region}"])
+    return locked(lambda: None, lambda _: [f"{RESTORE.tag}:{region}"], account)
 
 
 def _nothing_found(from_region: str | None, droplet_tag: str | None) -> str:

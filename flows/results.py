@@ -20,6 +20,7 @@ from flows.output import outlive_readers
 from flows.ping import Signal, ping
 from flows.reporting.report import RunReport
 from flows.reporting.tables import artifact_description, artifact_table
+from tasks.accounts import for_account
 from tasks.digitalocean import DigitalOceanError
 
 INTERRUPTED_MESSAGE = "Actions that have started continue at DigitalOcean. Run the command again to finish."
@@ -66,7 +67,8 @@ def finish(report: ReportT, artifact_key: str) -> ReportT:
         Incomplete: Some of the run's work failed.
     """
     try:
-        publish_table(artifact_key, artifact_table(report), artifact_description(report))
+        key = for_account(artifact_key, report.account)
+        publish_table(key, artifact_table(report), artifact_description(report))
     except Exception as error:  # noqa: BLE001  # a missing artifact must not fail the run
         get_run_logger().warning("Could not publish the artifact %s: %s", artifact_key, error)
     get_run_logger().info(report.summary)

@@ -4,11 +4,12 @@ from contextlib import nullcontext
 
 from prefect import flow
 
+from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
 from flows.names import snapshots_run_name
-from flows.parameters import DropletTag, Hours, OptionalDropletIds, TimeoutMinutes
+from flows.parameters import DropletTag, Hours, OptionalCredentials, OptionalDropletIds, TimeoutMinutes
 from flows.recovery.recording import record_droplets
 from flows.reporting.snapshot_report import SnapshotReport
 from flows.results import explains_result, finish
@@ -18,7 +19,6 @@ from flows.snapshots.planning import SnapshotChoice
 from flows.snapshots.rows import rows_of_gone
 from flows.snapshots.taking import Taking
 from flows.waiting import waiting_for
-from tasks.connection import connect
 from tasks.digitalocean import deadline, track_usage
 
 SNAPSHOTS_KEY = "droplet-snapshots"
@@ -38,6 +38,7 @@ def snapshot_droplets(
     wait: bool = True,
     timeout_minutes: TimeoutMinutes = 240,
     dry_run: bool = False,
+    credentials: OptionalCredentials = None,
 ) -> SnapshotReport:
     """Take a snapshot of each Droplet, and wait until they have been taken.
 
@@ -55,6 +56,8 @@ def snapshot_droplets(
         timeout_minutes: Time limit of the whole run, in minutes, at most a week. Snapshots in progress by then
             continue, and the next run adopts them.
         dry_run: Only report what would be done, and the cost; change nothing.
+        credentials: The account: the name of its block of the type DigitalOcean Credentials. If not given, the one
+            whose token is in the environment.
 
     Returns:
         The report, with one row per Droplet.
@@ -63,7 +66,7 @@ def snapshot_droplets(
         Incomplete: Some snapshots were not taken; its `report` says which and why.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
-    connection, began = connect(), None
+    connection, began = open_account(credentials), None
 
     def choose() -> SnapshotChoice:
         nonlocal began
@@ -76,13 +79,13 @@ def snapshot_droplets(
     with (
         track_usage() as counter,
         deadline(timeout_minutes * 60) as limit,
-        nullcontext(choose()) if dry_run else locked(choose, keys_to_lock) as choice,
+        nullcontext(choose()) if dry_run else locked(choose, keys_to_lock, connection.account) as choice,
     ):
         announce_snapshots(choice, connection)
         taking = Taking(choice.plan, connection, choice.listed, wait=wait)
         if not dry_run:
             record_droplets(choice.droplets, connection)
-            note_run_time(choice.plan.run_time, choice.job)
+            note_run_time(choice.plan.run_time, choice.job, connection.account)
             limit.lift()
             with waiting_for("Taking snapshots", connection):
                 taking.run_to_end(limit.seconds_left)
@@ -90,6 +93,7 @@ def snapshot_droplets(
         rows=(taking.planned_rows() if dry_run else taking.all_rows()) + rows_of_gone(choice),
         dry_run=dry_run,
         price_per_gb_month=connection.settings.snapshot_price_per_gb_month,
+        account=connection.account,
         usage=counter.usage,
         interrupted=taking.interrupted,
     )

@@ -5,7 +5,7 @@ from prefect import flow
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.names import replication_run_name
-from flows.parameters import ImageIds, Regions, TimeoutMinutes
+from flows.parameters import ImageIds, OptionalCredentials, Regions, TimeoutMinutes
 from flows.replication.image_selection import choose_targets, named_images
 from flows.replication.run import replicate
 from flows.reporting.report import ReplicationReport
@@ -25,6 +25,7 @@ def transfer_images(
     wait: bool = True,
     timeout_minutes: TimeoutMinutes = 360,
     dry_run: bool = False,
+    credentials: OptionalCredentials = None,
 ) -> ReplicationReport:
     """Copy the images you name to every region, and wait until they have arrived.
 
@@ -38,6 +39,8 @@ def transfer_images(
         timeout_minutes: Time limit of the whole run, in minutes, at most a week. Transfers in progress by then
             continue, and the next run adopts them.
         dry_run: Only report what would be done; change nothing.
+        credentials: The account: the name of its block of the type DigitalOcean Credentials. If not given, the one
+            whose token is in the environment.
 
     Returns:
         The report, with one row per image and region.
@@ -49,6 +52,7 @@ def transfer_images(
     return replicate(
         lambda connection, _targets: named_images(image_ids, connection),
         lambda connection: choose_targets(regions, connection),
+        credentials=credentials,
         wait=wait,
         timeout_minutes=timeout_minutes,
         dry_run=dry_run,

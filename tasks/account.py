@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from tasks.api_task import api_task
-from tasks.connection import connect
-from tasks.digitalocean import AccountInfo, Connection, SshKey, Vpc
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
+from tasks.digitalocean import AccountInfo, SshKey, Vpc
 
 
 @api_task(task_run_name="get account", repeats=False)
-async def get_account(*, connection: Connection | None = None) -> AccountInfo:
+async def get_account(*, credentials: Credentials = None) -> AccountInfo:
     """Read the account's limits.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/account_get
 
     Args:
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The account.
@@ -22,17 +23,17 @@ async def get_account(*, connection: Connection | None = None) -> AccountInfo:
     Raises:
         APIError: It cannot be read.
     """
-    return await (connection or connect()).client.get_account()
+    return await (await aconnect(credentials)).client.get_account()
 
 
 @api_task(task_run_name="list SSH keys", repeats=False)
-async def list_ssh_keys(*, connection: Connection | None = None) -> list[SshKey]:
+async def list_ssh_keys(*, credentials: Credentials = None) -> list[SshKey]:
     """List the team's SSH keys. The API allows 10 such requests a minute.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/sshKeys_list
 
     Args:
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The keys.
@@ -40,17 +41,17 @@ async def list_ssh_keys(*, connection: Connection | None = None) -> list[SshKey]
     Raises:
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_ssh_keys()
+    return await (await aconnect(credentials)).client.list_ssh_keys()
 
 
 @api_task(task_run_name="list VPCs", repeats=False)
-async def list_vpcs(*, connection: Connection | None = None) -> list[Vpc]:
+async def list_vpcs(*, credentials: Credentials = None) -> list[Vpc]:
     """List the private networks of all regions.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/vpcs_list
 
     Args:
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The networks.
@@ -58,4 +59,4 @@ async def list_vpcs(*, connection: Connection | None = None) -> list[Vpc]:
     Raises:
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_vpcs()
+    return await (await aconnect(credentials)).client.list_vpcs()

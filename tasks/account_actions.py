@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tasks.api_task import api_task
-from tasks.connection import connect
-from tasks.digitalocean import Action, APIError, Connection, Image, NotFound, ScopeMissing, Unauthorized
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
+from tasks.digitalocean import Action, APIError, Image, NotFound, ScopeMissing, Unauthorized
 from tasks.digitalocean.client import DigitalOceanClient
 
 SNAPSHOT = "snapshot"
@@ -33,7 +34,7 @@ class KnownActions:
 
 
 @api_task(task_run_name="list actions on images", repeats=False)
-async def list_actions_on(images: Sequence[Image], *, connection: Connection | None = None) -> KnownActions:
+async def list_actions_on(images: Sequence[Image], *, credentials: Credentials = None) -> KnownActions:
     """List the actions on some images, with few requests.
 
     Reads the account's feed back to the creation of the oldest image. If that would take more requests than reading
@@ -44,7 +45,7 @@ async def list_actions_on(images: Sequence[Image], *, connection: Connection | N
 
     Args:
         images: The images.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         Their actions, and the images whose actions cannot be read.
@@ -53,7 +54,7 @@ async def list_actions_on(images: Sequence[Image], *, connection: Connection | N
         Unauthorized: The token is wrong.
         ScopeMissing: The token lacks the scope to read images.
     """
-    client = (connection or connect()).client
+    client = (await aconnect(credentials)).client
     wanted = {image.id for image in images}
     oldest = min((image.created_at for image in images), default=None)
     feed = await _from_feed(client, oldest, "image", len(images)) if oldest and len(images) > 1 else None
@@ -77,7 +78,7 @@ async def list_actions_on(images: Sequence[Image], *, connection: Connection | N
 
 @api_task(task_run_name="list snapshot actions on Droplets", repeats=False)
 async def list_snapshot_actions_on(
-    droplet_ids: Collection[int], since: datetime, *, connection: Connection | None = None
+    droplet_ids: Collection[int], since: datetime, *, credentials: Credentials = None
 ) -> KnownActions:
     """List the actions that take snapshots of some Droplets, with few requests.
 
@@ -90,7 +91,7 @@ async def list_snapshot_actions_on(
     Args:
         droplet_ids: The Droplets.
         since: Actions that started earlier do not matter.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         Their actions, and the Droplets whose actions cannot be read.
@@ -99,7 +100,7 @@ async def list_snapshot_actions_on(
         Unauthorized: The token is wrong.
         ScopeMissing: The token lacks the scope to read Droplets.
     """
-    client, wanted = (connection or connect()).client, sorted(set(droplet_ids))
+    client, wanted = (await aconnect(credentials)).client, sorted(set(droplet_ids))
     feed = await _from_feed(client, since, "droplet", len(wanted)) if wanted else ([], ())
     if feed:
         return KnownActions([each for each in feed[0] if each.type == SNAPSHOT and each.resource_id in wanted])

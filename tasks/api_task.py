@@ -17,9 +17,12 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, get_run_context
 from prefect.exceptions import MissingContextError
 from prefect.tasks import exponential_backoff
+from prefect.utilities.annotations import unmapped
+from pydantic import SecretStr
 
-from tasks.connection import connect
-from tasks.digitalocean import APIError, Connection, Forbidden, start_in_background
+from tasks.connection import aconnect
+from tasks.credentials import DigitalOceanCredentials
+from tasks.digitalocean import APIError, Connection, Forbidden, load_settings, start_in_background
 from tasks.digitalocean.deadline import current_deadline
 from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.digitalocean.settings import MOST_RETRIES
@@ -81,7 +84,9 @@ class ApiTask(Task[P, R]):
         """
         if FlowRunContext.get() is None:
             return await self.directly(*args, **kwargs)
-        since = _connection_of(kwargs).client.server_clock.now()
+        # A block's name is looked up once, and the attempts below use the same connection.
+        connection = kwargs["credentials"] = await _connection_of(kwargs)
+        since = connection.client.server_clock.now()
         under_way = asyncio.ensure_future(cast(Awaitable[R], super().__call__(*args, **kwargs)))
         try:
             return await asyncio.shield(under_way)
@@ -112,8 +117,15 @@ class ApiTask(Task[P, R]):
 
         if not self.repeats:
             return await call()
-        client = _connection_of(kwargs).client
+        client = (await _connection_of(kwargs)).client
         return await client.repeating(call, when=lambda error: is_repeated(error, idempotent=self.idempotent))
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task for each element of its arguments, all with the same credentials."""
+        # A block is a pydantic model, which Prefect would take for a list.
+        if isinstance(kwargs.get("credentials"), DigitalOceanCredentials):
+            kwargs["credentials"] = unmapped(kwargs["credentials"])
+        return super().map(*args, **kwargs)
 
     def with_options(self, **options: Any) -> ApiTask[P, R]:
         """Make a copy with other Prefect options."""
@@ -122,8 +134,8 @@ class ApiTask(Task[P, R]):
         return copy
 
 
-def _connection_of(arguments: Mapping[str, Any]) -> Connection:
-    return arguments.get("connection") or connect()
+async def _connection_of(arguments: Mapping[str, Any]) -> Connection:
+    return await aconnect(arguments.get("credentials"))
 
 
 def _was_raised_in(function: Callable[..., Any], error: BaseException) -> bool:
@@ -168,7 +180,8 @@ def _is_retried(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> b
         return False
     if isinstance(error, Forbidden) and error.method != "GET" and task_run.run_count >= MOST_REFUSALS:
         return False
-    return task_run.run_count <= connect().settings.http_retry_max
+    # The token does not matter: it may come from a block.
+    return task_run.run_count <= load_settings(token=SecretStr("unused")).http_retry_max
 
 
 def api_task(

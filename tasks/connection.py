@@ -1,21 +1,81 @@
-"""The process's connection to the API, with a rate limit that all runs share through Prefect."""
+"""The process's connections to the API, one per account, with a rate limit that all runs share through Prefect."""
 
 from __future__ import annotations
 
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
-from tasks.digitalocean import Connection, Settings, connection_for, load_settings
-from tasks.distributed_rate_limit import DistributedRateLimit
+from tasks.accounts import UNSAVED_ACCOUNT, for_account
+from tasks.credentials import BLOCK_TYPE, Credentials, DigitalOceanCredentials, account_of
+from tasks.digitalocean import ConfigurationError, Connection, connection_for, load_settings, start_in_background
+from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, DistributedRateLimit
 
 
-def connect() -> Connection:
-    """Get the process's connection for the current settings in the environment.
+def connect(credentials: Credentials = None) -> Connection:
+    """Get the process's connection for an account, from sync code.
+
+    Args:
+        credentials: The account: a block, its name, or a connection, which is returned; None for the token in the
+            environment.
 
     Raises:
-        ConfigurationError: A setting is missing or wrong.
+        ConfigurationError: A setting is missing or wrong, or there is no such block.
     """
-    return connection_for(load_settings(), _distributed_limit)
+    if isinstance(credentials, str):
+        return start_in_background(aconnect(credentials)).result()
+    return _connection(credentials)
 
 
-def _distributed_limit(settings: Settings) -> DistributedRateLimit | None:
-    return DistributedRateLimit(settings.rate_limits) if PREFECT_API_URL.value() else None
+async def aconnect(credentials: Credentials = None) -> Connection:
+    """Do the same from async code."""
+    return _connection(await _load(credentials) if isinstance(credentials, str) else credentials)
+
+
+def _connection(credentials: DigitalOceanCredentials | Connection | None) -> Connection:
+    if isinstance(credentials, Connection):
+        return credentials
+    settings = credentials.settings() if credentials else load_settings()
+    account = account_of(credentials)
+
+    def distributed_limit() -> DistributedRateLimit | None:
+        if account == UNSAVED_ACCOUNT or not PREFECT_API_URL.value():
+            return None
+        return DistributedRateLimit(settings.rate_limits, for_account(DISTRIBUTED_LIMIT, account))
+
+    return connection_for(settings, account, distributed_limit)
+
+
+async def _load(name: str) -> DigitalOceanCredentials:
+    """Load a block.
+
+    Raises:
+        ConfigurationError: It does not exist, or cannot be read.
+    """
+    try:
+        async with get_client() as client:
+            try:
+                return await DigitalOceanCredentials.aload(name, client=client)
+            except ValueError as error:
+                # A ValidationError is one, too.
+                if not isinstance(error.__cause__, ObjectNotFound):
+                    raise
+                raise ConfigurationError(await _explain_missing(name, client)) from error
+    except ConfigurationError:
+        raise
+    except (httpx.HTTPError, RuntimeError, ValueError) as error:
+        # Not the message, which may quote the block.
+        raise ConfigurationError(
+            f"credentials {name!r}: Prefect's server cannot read the block {BLOCK_TYPE}/{name} ({type(error).__name__})"
+        ) from error
+
+
+async def _explain_missing(name: str, client: PrefectClient) -> str:
+    blocks = await client.read_block_documents_by_type(BLOCK_TYPE, include_secrets=False)
+    names = ", ".join(sorted(each.name for each in blocks if each.name))
+    advice = f"create it with `digitalocean-backups setup --account {name}`"
+    if not PREFECT_API_URL.value():
+        advice = "blocks are on a Prefect server: set PREFECT_API_URL to its address"
+    known = f"there are: {names}" if names else "there are none"
+    return f"credentials {name!r}: there is no such block ({known}); {advice}"

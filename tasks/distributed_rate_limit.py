@@ -44,6 +44,7 @@ class DistributedRateLimit:
 
     Args:
         limits: The token's limits. Only the shortest is shared; every response shows what is left of the longest.
+        name: Name of the bucket on Prefect's server.
         add: Adds requests, 0 or more, to the bucket and returns its level; None without a bucket. By default Prefect's.
         clock: The source of time; None for the system's.
     """
@@ -51,6 +52,7 @@ class DistributedRateLimit:
     def __init__(
         self,
         limits: Sequence[RateLimit],
+        name: str = DISTRIBUTED_LIMIT,
         add: Callable[[int], Awaitable[float | None]] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -59,7 +61,7 @@ class DistributedRateLimit:
         self._burst = burst_of(shortest)
         self._rate = requests_per_second(limits)
         self._seconds_between_reports = PART_BETWEEN_REPORTS * shortest.seconds
-        self._add = add or PrefectLeakyBucket().add
+        self._add = add or PrefectLeakyBucket(name).add
         self._clock = clock or Clock()
         self._level = 0.0
         self._level_at = self._clock.monotonic()
@@ -139,9 +141,14 @@ class DistributedRateLimit:
 
 
 class PrefectLeakyBucket:
-    """The leaky bucket on Prefect's server."""
+    """The leaky bucket on Prefect's server.
 
-    def __init__(self) -> None:
+    Args:
+        name: Name of the global concurrency limit.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._client: PrefectClient | None = None
 
     async def add(self, requests: int) -> float | None:
@@ -153,12 +160,12 @@ class PrefectLeakyBucket:
         # No retries: the next report makes up for a failed one.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             try:
-                limit = await self._client.read_global_concurrency_limit_by_name(DISTRIBUTED_LIMIT)
+                limit = await self._client.read_global_concurrency_limit_by_name(self._name)
             except ObjectNotFound:
                 # An update would still make the server write, which blocks other writers on SQLite.
                 return None
             if slots:
-                await self._client.increment_concurrency_slots([DISTRIBUTED_LIMIT], slots, "rate_limit")
+                await self._client.increment_concurrency_slots([self._name], slots, "rate_limit")
         return (limit.active_slots + slots) / SLOTS_PER_REQUEST
 
 

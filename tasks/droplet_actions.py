@@ -5,21 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 
 from tasks.api_task import api_task
-from tasks.connection import connect
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
 from tasks.digitalocean import Action, Connection, Image, TakeSnapshot
 from tasks.digitalocean.idempotency import StartedSnapshot, find_started_snapshot, take_snapshot_once
 from tasks.digitalocean.rate_limiter import Permit
 
 
 @api_task(task_run_name="list actions of Droplet {droplet_id}", repeats=False)
-async def list_droplet_actions(droplet_id: int, *, connection: Connection | None = None) -> list[Action]:
+async def list_droplet_actions(droplet_id: int, *, credentials: Credentials = None) -> list[Action]:
     """List the actions on a Droplet.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/dropletActions_list
 
     Args:
         droplet_id: The Droplet, at least 1.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         Its actions.
@@ -28,18 +29,18 @@ async def list_droplet_actions(droplet_id: int, *, connection: Connection | None
         NotFound: The Droplet does not exist.
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_droplet_actions(droplet_id)
+    return await (await aconnect(credentials)).client.list_droplet_actions(droplet_id)
 
 
 @api_task(task_run_name="list snapshots of Droplet {droplet_id}", repeats=False)
-async def list_snapshots_of_droplet(droplet_id: int, *, connection: Connection | None = None) -> list[Image]:
+async def list_snapshots_of_droplet(droplet_id: int, *, credentials: Credentials = None) -> list[Image]:
     """List the snapshots of a Droplet.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/droplets_list_snapshots
 
     Args:
         droplet_id: The Droplet, at least 1.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         Its snapshots.
@@ -48,18 +49,18 @@ async def list_snapshots_of_droplet(droplet_id: int, *, connection: Connection |
         NotFound: The Droplet does not exist.
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_snapshots_of(droplet_id)
+    return await (await aconnect(credentials)).client.list_snapshots_of(droplet_id)
 
 
 async def _find_started(
-    since: datetime, droplet_id: int, request: TakeSnapshot, *, connection: Connection, **_: object
+    since: datetime, droplet_id: int, request: TakeSnapshot, *, credentials: Connection, **_: object
 ) -> StartedSnapshot | None:
-    return await find_started_snapshot(connection.client, droplet_id, request, since)
+    return await find_started_snapshot(credentials.client, droplet_id, request, since)
 
 
 @api_task(task_run_name="start snapshot of Droplet {droplet_id}", find_done=_find_started)
 async def take_snapshot(
-    droplet_id: int, request: TakeSnapshot, *, connection: Connection | None = None, permit: Permit | None = None
+    droplet_id: int, request: TakeSnapshot, *, credentials: Credentials = None, permit: Permit | None = None
 ) -> StartedSnapshot:
     """Start a snapshot of a Droplet, exactly once.
 
@@ -72,7 +73,7 @@ async def take_snapshot(
     Args:
         droplet_id: The Droplet, at least 1.
         request: The snapshot; no other of the Droplet may have its name.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
         permit: A permit of its rate limiter, acquired for this request; None to acquire one.
 
     Returns:
@@ -86,4 +87,4 @@ async def take_snapshot(
         Unauthorized: The token is wrong.
         APIError: Any other error, once no retries are left.
     """
-    return await take_snapshot_once((connection or connect()).client, droplet_id, request, permit)
+    return await take_snapshot_once((await aconnect(credentials)).client, droplet_id, request, permit)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tasks.api_task import api_task
-from tasks.connection import connect
-from tasks.digitalocean import Connection, Firewall
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
+from tasks.digitalocean import Firewall
 
 
 @api_task(task_run_name="list firewalls", repeats=False)
-async def list_firewalls(*, connection: Connection | None = None) -> list[Firewall]:
+async def list_firewalls(*, credentials: Credentials = None) -> list[Firewall]:
     """List the cloud firewalls.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/firewalls_list
 
     Args:
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The firewalls.
@@ -24,11 +25,11 @@ async def list_firewalls(*, connection: Connection | None = None) -> list[Firewa
     Raises:
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_firewalls()
+    return await (await aconnect(credentials)).client.list_firewalls()
 
 
 @api_task(task_run_name="create firewall", idempotent=True)
-async def create_firewall(firewall: Mapping[str, object], *, connection: Connection | None = None) -> Firewall:
+async def create_firewall(firewall: Mapping[str, object], *, credentials: Credentials = None) -> Firewall:
     """Create a cloud firewall.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/firewalls_create
@@ -38,7 +39,7 @@ async def create_firewall(firewall: Mapping[str, object], *, connection: Connect
 
     Args:
         firewall: The request's body. The tags that it names must exist.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The firewall.
@@ -47,4 +48,4 @@ async def create_firewall(firewall: Mapping[str, object], *, connection: Connect
         APIError: The API refuses, for example because another firewall has the name, or it is not known whether it was
             created.
     """
-    return await (connection or connect()).client.create_firewall(firewall)
+    return await (await aconnect(credentials)).client.create_firewall(firewall)

@@ -10,7 +10,8 @@ from prefect.runtime import task_run
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.api_task import api_task
-from tasks.connection import connect
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
 from tasks.digitalocean import ActedOn, Action, Connection, ImageActionRequest, InvalidArgument
 from tasks.digitalocean.idempotency import find_applied, get_started_action, post_once
 from tasks.digitalocean.rate_limiter import Permit
@@ -19,7 +20,7 @@ REQUEST: TypeAdapter[ImageActionRequest] = TypeAdapter(ImageActionRequest)
 
 
 @api_task(task_run_name="get action {action_id} of {image_id}")
-async def get_image_action(image_id: int, action_id: int, *, connection: Connection | None = None) -> Action:
+async def get_image_action(image_id: int, action_id: int, *, credentials: Credentials = None) -> Action:
     """Read one action of an image.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_get
@@ -30,7 +31,7 @@ async def get_image_action(image_id: int, action_id: int, *, connection: Connect
     Args:
         image_id: The image, at least 1.
         action_id: The action, at least 1.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The action as it is now.
@@ -48,11 +49,11 @@ async def get_image_action(image_id: int, action_id: int, *, connection: Connect
             return get_image_action(image_id, action_id).status
         ```
     """
-    return await (connection or connect()).client.get_image_action(image_id, action_id)
+    return await (await aconnect(credentials)).client.get_image_action(image_id, action_id)
 
 
 @api_task(task_run_name="list actions of {image_id}", repeats=False)
-async def list_image_actions(image_id: int, *, connection: Connection | None = None) -> list[Action]:
+async def list_image_actions(image_id: int, *, credentials: Credentials = None) -> list[Action]:
     """List all actions on an image.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/imageActions_list
@@ -61,7 +62,7 @@ async def list_image_actions(image_id: int, *, connection: Connection | None = N
 
     Args:
         image_id: The image, at least 1.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         Its actions, in the API's order.
@@ -79,7 +80,7 @@ async def list_image_actions(image_id: int, *, connection: Connection | None = N
             return list_image_actions.map(image_ids).result()
         ```
     """
-    return await (connection or connect()).client.list_image_actions(image_id)
+    return await (await aconnect(credentials)).client.list_image_actions(image_id)
 
 
 def _post_name() -> str:
@@ -93,9 +94,9 @@ def _post_name() -> str:
 
 
 async def _find_started(
-    since: datetime, image_id: int, request: ImageActionRequest, *, connection: Connection, **_: object
+    since: datetime, image_id: int, request: ImageActionRequest, *, credentials: Connection, **_: object
 ) -> Action | None:
-    return await find_applied(connection.client, image_id, request, since)
+    return await find_applied(credentials.client, image_id, request, since)
 
 
 @api_task(task_run_name=_post_name, find_done=_find_started)
@@ -103,7 +104,7 @@ async def post_image_action(
     image_id: int,
     request: ImageActionRequest | dict[str, Any],
     *,
-    connection: Connection | None = None,
+    credentials: Credentials = None,
     permit: Permit | None = None,
 ) -> Action:
     """Start an action on an image, exactly once.
@@ -116,7 +117,7 @@ async def post_image_action(
     Args:
         image_id: The image, at least 1.
         request: `ConvertImage()` or `TransferImage(region="nyc3")`, or the same as a dictionary.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
         permit: A permit of its rate limiter, acquired for this request; None to acquire one.
 
     Returns:
@@ -145,12 +146,12 @@ async def post_image_action(
         raise InvalidArgument(
             f"image {image_id}: the request is not valid: {error.errors(include_url=False)[0]['msg']}"
         ) from None
-    return await post_once((connection or connect()).client, image_id, checked, permit)
+    return await post_once((await aconnect(credentials)).client, image_id, checked, permit)
 
 
 @api_task(task_run_name="wait for action {action_id} of {image_id}")
 async def wait_for_image_action(
-    image_id: int, action_id: int, timeout_minutes: float = 360, *, connection: Connection | None = None
+    image_id: int, action_id: int, timeout_minutes: float = 360, *, credentials: Credentials = None
 ) -> Action:
     """Wait until an action has ended.
 
@@ -162,7 +163,7 @@ async def wait_for_image_action(
         image_id: The image, at least 1.
         action_id: The action, at least 1.
         timeout_minutes: How long to wait; the action itself goes on.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The action, completed or errored.
@@ -179,7 +180,7 @@ async def wait_for_image_action(
             return wait_for_image_action(image_id, action.id)
         ```
     """
-    connection = connection or connect()
+    connection = await aconnect(credentials)
     action = await connection.run(get_started_action(connection.client, image_id, action_id))
     try:
         async with asyncio.timeout(timeout_minutes * 60):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from tasks.api_task import api_task
-from tasks.connection import connect
-from tasks.digitalocean import Connection, Image, NotFound
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
+from tasks.digitalocean import Image, NotFound
 
 
 @api_task(task_run_name="list images", repeats=False)
-async def list_private_images(*, connection: Connection | None = None) -> list[Image]:
+async def list_private_images(*, credentials: Credentials = None) -> list[Image]:
     """List the account's private images: backups, snapshots and custom images.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/images_list
 
     Args:
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The images.
@@ -22,18 +23,18 @@ async def list_private_images(*, connection: Connection | None = None) -> list[I
     Raises:
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_private_images()
+    return await (await aconnect(credentials)).client.list_private_images()
 
 
 @api_task(task_run_name="get image {image_id}")
-async def get_image(image_id: int, *, connection: Connection | None = None) -> Image | None:
+async def get_image(image_id: int, *, credentials: Credentials = None) -> Image | None:
     """Read one image.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/images_get
 
     Args:
         image_id: The image, at least 1.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The image; None if it does not exist.
@@ -43,6 +44,6 @@ async def get_image(image_id: int, *, connection: Connection | None = None) -> I
         APIError: It cannot be read.
     """
     try:
-        return await (connection or connect()).client.get_image(image_id)
+        return await (await aconnect(credentials)).client.get_image(image_id)
     except NotFound:
         return None

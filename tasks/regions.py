@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from tasks.api_task import api_task
-from tasks.connection import connect
-from tasks.digitalocean import Connection, Region
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
+from tasks.digitalocean import Region
 
 
 @api_task(task_run_name="list regions", repeats=False)
-async def list_regions(*, connection: Connection | None = None) -> list[Region]:
+async def list_regions(*, credentials: Credentials = None) -> list[Region]:
     """List all regions; `takes_images` shows which ones images can be transferred to.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/regions_list
 
     Args:
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The regions.
@@ -22,4 +23,4 @@ async def list_regions(*, connection: Connection | None = None) -> list[Region]:
     Raises:
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_regions()
+    return await (await aconnect(credentials)).client.list_regions()

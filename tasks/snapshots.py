@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from tasks.api_task import api_task
-from tasks.connection import connect
-from tasks.digitalocean import Connection, Snapshot
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
+from tasks.digitalocean import Snapshot
 from tasks.digitalocean.idempotency import delete_once
 
 
 @api_task(task_run_name="list snapshots", repeats=False)
-async def list_snapshots(*, connection: Connection | None = None) -> list[Snapshot]:
+async def list_snapshots(*, credentials: Credentials = None) -> list[Snapshot]:
     """List the account's snapshots of Droplets, including deleted Droplets.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/snapshots_list
 
     Args:
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The snapshots.
@@ -23,11 +24,11 @@ async def list_snapshots(*, connection: Connection | None = None) -> list[Snapsh
     Raises:
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_snapshots()
+    return await (await aconnect(credentials)).client.list_snapshots()
 
 
 @api_task(task_run_name="delete snapshot {image_id}")
-async def delete_snapshot(image_id: int, *, connection: Connection | None = None) -> bool:
+async def delete_snapshot(image_id: int, *, credentials: Credentials = None) -> bool:
     """Delete a snapshot, exactly once.
 
     Retried after a 429 or 403, or if no connection could be made. After a 404, a 5xx, an unexpected status, a malformed
@@ -37,7 +38,7 @@ async def delete_snapshot(image_id: int, *, connection: Connection | None = None
 
     Args:
         image_id: The snapshot, at least 1.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         True if this call deleted it, False if it was already gone.
@@ -48,4 +49,4 @@ async def delete_snapshot(image_id: int, *, connection: Connection | None = None
         Unauthorized: The token is wrong.
         APIError: Any other error, once no retries are left.
     """
-    return await delete_once((connection or connect()).client, image_id)
+    return await delete_once((await aconnect(credentials)).client, image_id)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.api_task import api_task
-from tasks.connection import connect
-from tasks.digitalocean import Connection, NotFound, UnprocessableEntity
+from tasks.connection import aconnect
+from tasks.credentials import Credentials
+from tasks.digitalocean import NotFound, UnprocessableEntity
 from tasks.digitalocean.client import DigitalOceanClient
 
 
 @api_task(task_run_name="tag images {tag}", idempotent=True)
-async def tag_images(tag: str, image_ids: Sequence[int], *, connection: Connection | None = None) -> frozenset[int]:
+async def tag_images(tag: str, image_ids: Sequence[int], *, credentials: Credentials = None) -> frozenset[int]:
     """Tag images in one request, and create the tag if it is missing.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/tags_assign_resources
@@ -21,7 +22,7 @@ async def tag_images(tag: str, image_ids: Sequence[int], *, connection: Connecti
     Args:
         tag: The tag.
         image_ids: The images.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The images that could not be tagged: deleted, or refused by the API.
@@ -30,7 +31,7 @@ async def tag_images(tag: str, image_ids: Sequence[int], *, connection: Connecti
         InvalidArgument: The tag is not valid; nothing was sent.
         APIError: Any other error, once no retries are left.
     """
-    client, wanted = (connection or connect()).client, list(image_ids)
+    client, wanted = (await aconnect(credentials)).client, list(image_ids)
     try:
         await client.tag_images(tag, wanted)
     except UnprocessableEntity:
@@ -43,13 +44,13 @@ async def tag_images(tag: str, image_ids: Sequence[int], *, connection: Connecti
 
 
 @api_task(task_run_name="list tags", repeats=False)
-async def list_tags(*, connection: Connection | None = None) -> list[str]:
+async def list_tags(*, credentials: Credentials = None) -> list[str]:
     """List the names of all tags, including those that nothing has.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/tags_list
 
     Args:
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Returns:
         The names.
@@ -57,24 +58,24 @@ async def list_tags(*, connection: Connection | None = None) -> list[str]:
     Raises:
         APIError: The list cannot be read.
     """
-    return await (connection or connect()).client.list_tags()
+    return await (await aconnect(credentials)).client.list_tags()
 
 
 @api_task(task_run_name="create tag", idempotent=True)
-async def create_tag(tag: str, *, connection: Connection | None = None) -> None:
+async def create_tag(tag: str, *, credentials: Credentials = None) -> None:
     """Create a tag, unless it exists.
 
     https://docs.digitalocean.com/reference/api/digitalocean/#operation/tags_create
 
     Args:
         tag: The tag.
-        connection: The API; None to connect with the settings in the environment.
+        credentials: The account: a block or its name; None for the token in the environment.
 
     Raises:
         InvalidArgument: The tag is not valid; nothing was sent.
         APIError: Any other error, once no retries are left.
     """
-    await (connection or connect()).client.create_tag(tag)
+    await (await aconnect(credentials)).client.create_tag(tag)
 
 
 async def _tag_existing(client: DigitalOceanClient, tag: str, image_ids: list[int]) -> frozenset[int]:

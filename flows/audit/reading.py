@@ -51,13 +51,13 @@ def read_account(inventory: Inventory, connection: Connection) -> Reading:
     notes: list[str] = []
     with waiting_for("Reading backup plans, volumes and proofs", connection):
         policies = _if_readable(
-            lambda: {each.droplet_id: each for each in list_backup_policies(connection=connection)},
+            lambda: {each.droplet_id: each for each in list_backup_policies(credentials=connection)},
             "backup plans are unknown, and so is whether backups are overdue",
             notes,
         )
         volumes = _if_readable(
             lambda: (
-                {each.id: each for each in list_volumes(connection=connection)}
+                {each.id: each for each in list_volumes(credentials=connection)}
                 if any(each.volume_ids for each in inventory.droplets)
                 else {}
             ),
@@ -96,7 +96,7 @@ def _if_readable(read: Callable[[], T], otherwise: str, notes: list[str]) -> T |
 
 
 def _last_proven(connection: Connection) -> dict[int, datetime]:
-    return last_proven(read_proofs(list_tags(connection=connection)))
+    return last_proven(read_proofs(list_tags(credentials=connection)))
 
 
 def _converted_images(inventory: Inventory, connection: Connection) -> frozenset[int | None]:
@@ -106,5 +106,5 @@ def _converted_images(inventory: Inventory, connection: Connection) -> frozenset
     unclear = newer_snapshots(inventory.droplets, inventory.images, tagged, managed_tag=tag)
     if not unclear:
         return frozenset()
-    actions = list_actions_on(unclear, connection=connection).actions
+    actions = list_actions_on(unclear, credentials=connection).actions
     return frozenset(each.resource_id for each in actions if ConvertImage().matches(each) and not each.errored)

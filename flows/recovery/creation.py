@@ -177,7 +177,7 @@ class Creation:
             if self._token_refused:
                 raise self._token_refused.for_request("POST", "/v2/droplets")
             self.created[step.marker].requested_at = self._now()
-            return await create_droplet.run(request, step.marker, connection=self._connection, permit=permit)
+            return await create_droplet.run(request, step.marker, credentials=self._connection, permit=permit)
 
     async def _send_again(self, step: Step, request: CreateDroplet) -> Droplet:
         """Repeat a refused request; if it is refused again and again, the token lacks the scope."""
@@ -196,7 +196,7 @@ class Creation:
 
     async def _destroy(self, droplet_id: int) -> None:
         """Destroy a Droplet, and wait until it is gone: by its marker, it would be found instead of a new one."""
-        await destroy_droplet.run(droplet_id, connection=self._connection)
+        await destroy_droplet.run(droplet_id, credentials=self._connection)
         while True:
             if await self._connection.client.find_droplet(droplet_id) is None:
                 return
@@ -239,7 +239,7 @@ class Creation:
     async def _poll_once(self) -> None:
         asked = dict(self._waiting)
         found = {
-            each.id: each for each in await list_droplets_tagged.run(self._purpose.tag, connection=self._connection)
+            each.id: each for each in await list_droplets_tagged.run(self._purpose.tag, credentials=self._connection)
         }
         for droplet_id, waiting in asked.items():
             droplet = found.get(droplet_id)
@@ -258,7 +258,7 @@ class Creation:
         elif droplet.active:
             waiting.set_result(droplet)
         else:
-            actions = await list_droplet_actions.run(droplet_id, connection=self._connection)
+            actions = await list_droplet_actions.run(droplet_id, credentials=self._connection)
             if any(action.type == "create" and action.errored for action in actions):
                 waiting.set_result(None)
 

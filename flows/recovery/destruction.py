@@ -67,7 +67,7 @@ def destroy_drills(connection: Connection, known: Collection[Droplet] = ()) -> D
     """
     with waiting_for("Destroying the drill's Droplets", connection):
         try:
-            tagged = [each for each in list_droplets(DRILL.tag, connection=connection) if DRILL.tag in each.tags]
+            tagged = [each for each in list_droplets(DRILL.tag, credentials=connection) if DRILL.tag in each.tags]
         except APIError as error:
             if not known:
                 raise
@@ -112,7 +112,7 @@ async def _destroy(droplet: Droplet, connection: Connection) -> datetime:
         raise NotOfADrill
     for attempt in range(1, MOST_ATTEMPTS + 1):
         try:
-            await destroy_droplet.run(droplet.id, connection=connection)
+            await destroy_droplet.run(droplet.id, credentials=connection)
             if await connection.client.find_droplet(droplet.id) is None:
                 break
         except (Unauthorized, ScopeMissing):

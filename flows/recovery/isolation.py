@@ -38,14 +38,14 @@ def isolate_drills(probe_port: int | None, connection: Connection) -> None:
     """
     tag = isolation_tag(probe_port)
     with waiting_for("Preparing the firewall", connection):
-        create_tag(tag, connection=connection)
-        if _is_isolated(list_firewalls(connection=connection), tag, probe_port):
+        create_tag(tag, credentials=connection)
+        if _is_isolated(list_firewalls(credentials=connection), tag, probe_port):
             return
         try:
-            create_firewall(_firewall(tag, probe_port), connection=connection)
+            create_firewall(_firewall(tag, probe_port), credentials=connection)
         except APIError:
             # It may have been created all the same, and then its name is taken.
-            if not _is_isolated(list_firewalls(connection=connection), tag, probe_port):
+            if not _is_isolated(list_firewalls(credentials=connection), tag, probe_port):
                 raise
 
 

@@ -61,33 +61,33 @@ async def _holdings(
     connection: Connection,
 ) -> tuple[list[Image], list[Droplet], list[Snapshot], Collection[str]]:
     return await asyncio.gather(
-        list_private_images.run(connection=connection),
-        list_droplets.run(connection=connection),
-        list_snapshots.run(connection=connection),
+        list_private_images.run(credentials=connection),
+        list_droplets.run(credentials=connection),
+        list_snapshots.run(credentials=connection),
         _tags(connection),
     )
 
 
 async def _surroundings(wish: Wish, connection: Connection) -> tuple[list[Size], AccountInfo, list[SshKey], list[Vpc]]:
     return await asyncio.gather(
-        list_sizes.run(connection=connection),
-        get_account.run(connection=connection),
+        list_sizes.run(credentials=connection),
+        get_account.run(credentials=connection),
         _ssh_keys(wish, connection),
         _vpcs(wish, connection),
     )
 
 
 async def _ssh_keys(wish: Wish, connection: Connection) -> list[SshKey]:
-    return await list_ssh_keys.run(connection=connection) if wish.ssh_keys else []
+    return await list_ssh_keys.run(credentials=connection) if wish.ssh_keys else []
 
 
 async def _vpcs(wish: Wish, connection: Connection) -> list[Vpc]:
-    return await list_vpcs.run(connection=connection) if wish.vpc_uuid else []
+    return await list_vpcs.run(credentials=connection) if wish.vpc_uuid else []
 
 
 async def _tags(connection: Connection) -> Collection[str]:
     try:
-        return await list_tags.run(connection=connection)
+        return await list_tags.run(credentials=connection)
     except (Unauthorized, ScopeMissing):
         raise
     except APIError as error:

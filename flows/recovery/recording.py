@@ -25,9 +25,9 @@ def record_droplets(droplets: Collection[Droplet], connection: Connection) -> No
     """
     with waiting_for("Recording Droplets", connection):
         try:
-            missing = missing_records(droplets, read_records(list_tags(connection=connection)))
+            missing = missing_records(droplets, read_records(list_tags(credentials=connection)))
             for tag in tags_for(missing, connection.client.server_clock.now()):
-                create_tag(tag, connection=connection)
+                create_tag(tag, credentials=connection)
         except APIError as error:
             get_run_logger().warning(
                 "Names, sizes and tags of %s are not recorded for a rebuild: %s", count(len(droplets), "Droplet"), error
@@ -43,7 +43,7 @@ def record_proofs(proofs: Collection[Proof], connection: Connection) -> str:
     with waiting_for("Recording the result", connection):
         try:
             for proof in proofs:
-                create_tag(proof.tag, connection=connection)
+                create_tag(proof.tag, credentials=connection)
         except APIError as error:
             return str(error)
     return ""

@@ -245,7 +245,7 @@ class Execution:
                         self._refusals.raise_if_token_refused(f"/v2/images/{image_id}/actions")
                         sent = self._now()
                         action = await post_image_action.run(
-                            image_id, request, connection=self._connection, permit=permit
+                            image_id, request, credentials=self._connection, permit=permit
                         )
                     self._refusals.accepted()
                     if isinstance(request, TransferImage):
@@ -299,8 +299,8 @@ class Execution:
         return None
 
     async def _state_of(self, image_id: int) -> ImageState:
-        image = await get_image.run(image_id, connection=self._connection)
-        actions = await list_image_actions.run(image_id, connection=self._connection) if image else []
+        image = await get_image.run(image_id, credentials=self._connection)
+        actions = await list_image_actions.run(image_id, credentials=self._connection) if image else []
         return ImageState(image, tuple(actions), self._connection.client.server_clock.now())
 
     async def _completes(self, plan: ImagePlan, request: ImageActionRequest, action: Action) -> bool:
@@ -314,7 +314,7 @@ class Execution:
             )
         except NotFound as error:
             # Either the action or the image is gone: the image's own state decides.
-            image = await get_image.run(plan.image.id, connection=self._connection)
+            image = await get_image.run(plan.image.id, credentials=self._connection)
             if image is None:
                 raise ImageDeleted(plan.image.id) from error
             if request.shown_by(image):
@@ -327,9 +327,9 @@ class Execution:
         tag = self._settings.managed_tag
         for tries in range(1, MOST_TRIES_WHILE_LOCKED + 1):
             try:
-                if not await tag_images.run(tag, [image_id], connection=self._connection):
+                if not await tag_images.run(tag, [image_id], credentials=self._connection):
                     return
-                if await get_image.run(image_id, connection=self._connection) is None:
+                if await get_image.run(image_id, credentials=self._connection) is None:
                     return  # reported in the rows of the copies
             except Exception as error:  # noqa: BLE001  # copies continue
                 logger.error("Image %d was converted but not tagged: %s", image_id, described(error))  # noqa: TRY400

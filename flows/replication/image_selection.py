@@ -54,7 +54,7 @@ def choose_targets(wanted: Sequence[str] | None, connection: Connection) -> Targ
     """
     try:
         with waiting_for("Reading the regions", connection):
-            known = list_regions(connection=connection)
+            known = list_regions(credentials=connection)
     except APIError as error:
         if not wanted or isinstance(error, Unauthorized):
             raise
@@ -82,7 +82,7 @@ def newest_backups(inventory: Inventory, connection: Connection, newest: int = 1
         raise InvalidArgument("the account has no Droplets")
     selection = choose_recovery_points(droplets, images, managed_tag=managed_tag, newest=newest)
     if unclear := newer_snapshots(droplets, images, selection, managed_tag=managed_tag):
-        actions = list_actions_on(unclear, connection=connection).actions
+        actions = list_actions_on(unclear, credentials=connection).actions
         conversions = [each for each in actions if ConvertImage().matches(each) and not each.errored]
         converted = {each.resource_id for each in conversions}
         selection = choose_recovery_points(
@@ -109,7 +109,7 @@ def named_images(image_ids: Sequence[int], connection: Connection) -> Selection:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
     with waiting_for("Reading the named images", connection):
         listed = (
-            {image.id: image for image in list_private_images(connection=connection)}
+            {image.id: image for image in list_private_images(credentials=connection)}
             if len(wanted) > MOST_SINGLE_READS
             else {}
         )

@@ -8,6 +8,7 @@ from functools import partial
 
 from prefect import get_run_logger
 
+from flows.accounts import open_account
 from flows.image_locks import LockKey, copies_key, locked
 from flows.replication.execution import Execution
 from flows.replication.image_selection import Targets
@@ -25,7 +26,7 @@ from flows.snapshots.taking import Taking
 from flows.waiting import waiting_for
 from tasks.account_actions import KnownActions, list_actions_on
 from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
-from tasks.connection import connect
+from tasks.credentials import Credentials
 from tasks.digitalocean import APIError, Connection, DeadlineExceeded, Forbidden, Unauthorized, deadline, track_usage
 from tasks.tags import tag_images
 
@@ -39,6 +40,7 @@ def replicate(
     choose_images: Callable[[Connection, Targets], Selection],
     choose_regions: Callable[[Connection], Targets],
     *,
+    credentials: Credentials,
     wait: bool,
     timeout_minutes: float,
     dry_run: bool = False,
@@ -48,6 +50,7 @@ def replicate(
     Args:
         choose_images: Reads the account and chooses the images, and the Droplets of which to take snapshots first.
         choose_regions: Chooses the regions; none to only convert backups to snapshots.
+        credentials: The account; None for the token in the environment.
         wait: Whether to wait until the actions have completed.
         timeout_minutes: Time limit of the run, including the time it reads and waits for other runs.
         dry_run: Whether to change nothing.
@@ -56,14 +59,18 @@ def replicate(
         Incomplete: Some copies did not arrive.
         DeadlineExceeded: The time limit was reached before there was a plan.
     """
-    connection, interrupted = connect(), False
+    connection, interrupted = open_account(credentials), False
     with track_usage() as counter, deadline(timeout_minutes * 60) as limit:
         targets = choose_regions(connection)
 
         def choose() -> Selection:
             return choose_images(connection, targets)
 
-        with nullcontext(choose()) if dry_run else locked(choose, partial(_to_lock, targets)) as selection:
+        with (
+            nullcontext(choose())
+            if dry_run
+            else locked(choose, partial(_to_lock, targets), connection.account) as selection
+        ):
             plan = _make_plan(selection, targets.regions, connection)
             taking = _announce_plan(plan, selection, connection)
             if dry_run:
@@ -72,7 +79,7 @@ def replicate(
             else:
                 untagged = _tag_before_conversion(plan, connection)
                 if choice := selection.snapshots:
-                    note_run_time(choice.plan.run_time, choice.job)
+                    note_run_time(choice.plan.run_time, choice.job, connection.account)
                 limit.lift()
                 execution = Execution(plan, connection, wait=wait, untagged=untagged, taking=taking)
                 try:
@@ -97,6 +104,7 @@ def replicate(
         added_gb=converted.added_gb + size_of_added(snapshots),
         added_unsized=converted.unsized_conversions + number_unsized(snapshots),
         price_per_gb_month=connection.settings.snapshot_price_per_gb_month,
+        account=connection.account,
         usage=counter.usage,
         interrupted=interrupted,
     )
@@ -108,7 +116,7 @@ def _make_plan(selection: Selection, regions: tuple[str, ...], connection: Conne
     incomplete, known = images_to_change(selection.candidates, regions), KnownActions()
     if incomplete:
         with waiting_for("Reading the actions on images", connection):
-            known = list_actions_on(incomplete, connection=connection)
+            known = list_actions_on(incomplete, credentials=connection)
     now = connection.client.server_clock.now()
     return plan_replication(selection.candidates, regions, known.actions, now, unread=known.unread)
 
@@ -153,7 +161,7 @@ def _tag_before_conversion(plan: ReplicationPlan, connection: Connection) -> fro
     untagged = [each.image.id for each in plan.images if each.converts and tag not in each.image.tags]
     try:
         with waiting_for("Tagging images", connection):
-            return tag_images(tag, untagged, connection=connection) if untagged else frozenset()
+            return tag_images(tag, untagged, credentials=connection) if untagged else frozenset()
     except (Unauthorized, Forbidden):
         raise
     except (APIError, DeadlineExceeded) as error:

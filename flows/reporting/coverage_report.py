@@ -132,6 +132,7 @@ class CoverageReport(ReplicationReport):
         of_deleted_gb: Their size.
         plans_known: Whether the backup plans could be read; if not, no backup is known to be overdue.
         unread: What could not be read, and what the report therefore leaves out.
+        unread_accounts: Why accounts could not be read, by name, in a report on several.
     """
 
     droplets: tuple[DropletAudit, ...] = ()
@@ -145,6 +146,7 @@ class CoverageReport(ReplicationReport):
     of_deleted_gb: float = 0.0
     plans_known: bool = True
     unread: tuple[str, ...] = ()
+    unread_accounts: dict[str, str] = Field(default_factory=dict)
 
     @property
     def objective(self) -> str:
@@ -187,7 +189,7 @@ class CoverageReport(ReplicationReport):
     @property
     def problem_lines(self) -> tuple[str, ...]:
         """The problems of all Droplets, one line per problem, the most urgent first."""
-        lines: list[str] = []
+        lines = [f"Account {name} is not in this report: {why}" for name, why in self.unread_accounts.items()]
         for kind in FindingKind:
             found = _lines_of(kind, self.droplets)
             more = len(found) - MOST_LINES
@@ -207,7 +209,7 @@ class CoverageReport(ReplicationReport):
     @property
     def failure(self) -> str:
         """Which objectives are missed, and where; empty if they are met or not set."""
-        missed = []
+        missed = [f"account {name} is not in this report: {why}" for name, why in self.unread_accounts.items()]
         if self.unproven:
             days = count(self.max_days_unproven or 0, "day")
             missed.append(f"no restore proven within {days} for {listed(self.unproven)}")

@@ -11,6 +11,7 @@ from prefect.events import emit_event
 from flows.reporting.pruning_report import PruningOutcome, PruningRow
 from flows.reporting.report import Outcome, Row
 from flows.reporting.restore_report import RestoreOutcome, RestoreRow
+from tasks.accounts import DEFAULT_ACCOUNT
 
 BACKUP_COMPLETED = "backup.completed"
 IMAGE_REPLICATED = "image.replicated"
@@ -56,14 +57,16 @@ def announce_restored(row: RestoreRow) -> None:
         _emit(DROPLET_RESTORED, f"digitalocean.droplet.{row.new_droplet_id}", row.name, payload)
 
 
-def announce_result(event: str, payload: Mapping[str, Any]) -> None:
+def announce_result(event: str, account: str, payload: Mapping[str, Any]) -> None:
     """Send the event of the end of a run.
 
     Args:
         event: Such as REPLICATION_COMPLETED.
+        account: The account it worked on.
         payload: What it did.
     """
-    _emit(event, ACCOUNT, "DigitalOcean account", dict(payload))
+    resource_id = ACCOUNT if account == DEFAULT_ACCOUNT else f"{ACCOUNT}.{account}"
+    _emit(event, resource_id, "DigitalOcean account", {**payload, "account": account})
 
 
 def _emit(

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from tasks.accounts import DEFAULT_ACCOUNT
 from tasks.digitalocean import Action, Usage
 
 
@@ -145,12 +146,14 @@ class RunReport(BaseModel):
     """What all reports have in common.
 
     Attributes:
+        account: Name of the account; `default` is the one whose token is in the environment.
         interrupted: Whether Ctrl-C ended the run early.
         rejected: Whether a person decided that the run ends without its work.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    account: str = DEFAULT_ACCOUNT
     usage: Usage = Usage()
     interrupted: bool = False
     rejected: bool = False

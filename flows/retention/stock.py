@@ -41,7 +41,7 @@ def read_stock(inventory: Inventory, connection: Connection) -> Stock:
     """Read the snapshots of the inventory's Droplets; without a tag, also those of deleted Droplets."""
     droplets = {droplet.id: droplet.name for droplet in inventory.droplets}
     with waiting_for("Reading snapshots", connection):
-        listed = list_snapshots(connection=connection)
+        listed = list_snapshots(credentials=connection)
     snapshots = [each for each in listed if not inventory.droplet_tag or each.resource_id in droplets]
     return Stock(
         snapshots,
@@ -87,7 +87,7 @@ def decide(
 
 def _has_action_in_progress(image_id: int, connection: Connection) -> bool:
     try:
-        return any(action.in_progress for action in list_image_actions(image_id, connection=connection))
+        return any(action.in_progress for action in list_image_actions(image_id, credentials=connection))
     except (Unauthorized, ScopeMissing):
         raise
     except APIError as error:

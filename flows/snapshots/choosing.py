@@ -55,11 +55,13 @@ def choose_snapshots(
     now = connection.client.server_clock.now()
     with waiting_for("Reading actions and snapshots", connection):
         # Actions first: a snapshot that is completed after they were read shows in the list of snapshots.
-        known = list_snapshot_actions_on([each.id for each in droplets], now - FINISH_WITHIN, connection=connection)
-        snapshots = list_snapshots(connection=connection)
+        known = list_snapshot_actions_on([each.id for each in droplets], now - FINISH_WITHIN, credentials=connection)
+        snapshots = list_snapshots(credentials=connection)
         sized = {each.resource_id for each in snapshots}
         backups = _backups(connection) if estimate and any(each.id not in sized for each in droplets) else []
-    holdings = Holdings(droplets, snapshots, known.actions, known.unread, backups, read_finished_runs(job))
+    holdings = Holdings(
+        droplets, snapshots, known.actions, known.unread, backups, read_finished_runs(job, connection.account)
+    )
     plan = plan_snapshots(
         holdings,
         connection.client.server_clock.now(),
@@ -86,7 +88,7 @@ def _droplets(
     droplet_tag: str | None, droplet_ids: Collection[int] | None, connection: Connection
 ) -> tuple[list[Droplet], dict[int, str]]:
     with waiting_for("Reading Droplets", connection):
-        found = list_droplets(droplet_tag, connection=connection)
+        found = list_droplets(droplet_tag, credentials=connection)
     if not found:
         raise InvalidArgument(
             f"no Droplet has the tag {droplet_tag!r}" if droplet_tag else "the account has no Droplets"
@@ -102,7 +104,7 @@ def _droplets(
 def _backups(connection: Connection) -> list[Image]:
     """List all images; none if they cannot be read, because they only serve an estimate."""
     try:
-        images: list[Image] = list_private_images(connection=connection)
+        images: list[Image] = list_private_images(credentials=connection)
     except APIError as error:
         get_run_logger().warning("Could not read the sizes of backups: %s", error)
         return []

@@ -21,6 +21,7 @@ from prefect.runtime import flow_run
 from flows.liveness import current_heartbeat, runs_matching
 from flows.prefect_client import PREFECT_ERRORS, client_without_retries, retried
 from flows.snapshots.planning import FINISH_WITHIN, TIME_FORMAT
+from tasks.accounts import for_account
 from tasks.api_task import run_blocking
 
 RUN_LABEL = "digitalocean.snapshots"
@@ -39,30 +40,31 @@ def job_of(droplet_tag: str | None, droplet_ids: Collection[int] | None) -> str:
     return f"{flow_run.flow_name} {(droplet_tag or 'all').lower()} {ids}"
 
 
-def read_finished_runs(job: str) -> dict[datetime, bool]:
+def read_finished_runs(job: str, account: str) -> dict[datetime, bool]:
     """Read whether the work of recent runs is finished, or none of this job's, by the time in their snapshots' names.
 
     Args:
         job: The job of the current run.
+        account: Its account; runs of other accounts do not count.
     """
     if current_heartbeat.get() is None:
         return {}
     try:
-        return run_blocking(retried(lambda: _read(job)))
+        return run_blocking(retried(lambda: _read(job, for_account(RUN_LABEL, account))))
     except PREFECT_ERRORS as error:
         get_run_logger().warning("Could not find out whether the last run that took snapshots completed: %s", error)
         return {}
 
 
-def note_run_time(run_time: datetime, job: str) -> None:
-    """Note on this flow run which time the names of its snapshots hold, and its job."""
+def note_run_time(run_time: datetime, job: str, account: str) -> None:
+    """Note on this flow run which time the names of its snapshots in an account hold, and its job."""
     heartbeat = current_heartbeat.get()
     if heartbeat is None:
         return
 
     async def write() -> None:
         async with client_without_retries(LONGEST_REQUEST_SECONDS) as client:
-            await heartbeat.write(client, **{RUN_LABEL: f"{run_time:{TIME_FORMAT}} {job}"})
+            await heartbeat.write(client, **{for_account(RUN_LABEL, account): f"{run_time:{TIME_FORMAT}} {job}"})
 
     try:
         run_blocking(retried(write))
@@ -70,18 +72,18 @@ def note_run_time(run_time: datetime, job: str) -> None:
         get_run_logger().warning("Could not note the time of the snapshots on this flow run: %s", error)
 
 
-async def _read(job: str) -> dict[datetime, bool]:
+async def _read(job: str, label: str) -> dict[datetime, bool]:
     async with client_without_retries(LONGEST_REQUEST_SECONDS) as client:
-        return await _finished(client, job)
+        return await _finished(client, job, label)
 
 
-async def _finished(client: PrefectClient, job: str) -> dict[datetime, bool]:
+async def _finished(client: PrefectClient, job: str, label: str) -> dict[datetime, bool]:
     since = datetime.now(UTC) - FINISH_WITHIN - LONGEST_WAIT
     recent = FlowRunFilter(start_time=FlowRunFilterStartTime(after_=since))
     finished: dict[datetime, bool] = {}
     async for run in runs_matching(client, recent, FLOWS):
         # The latest run with a time decides: it may have finished an earlier one.
-        time, own_job = _read_label(run.labels.get(RUN_LABEL))
+        time, own_job = _read_label(run.labels.get(label))
         if time:
             finished.setdefault(time, run.state_type == StateType.COMPLETED or own_job != job)
     return finished

@@ -139,12 +139,13 @@ class SnapshotFinder:
         if len(droplet_ids) < self._pages:
             try:
                 return {
-                    each: await list_snapshots_of_droplet.run(each, connection=self._connection) for each in droplet_ids
+                    each: await list_snapshots_of_droplet.run(each, credentials=self._connection)
+                    for each in droplet_ids
                 }
             except NotFound as error:
                 # The account's list still shows the snapshots of a Droplet that was destroyed.
                 logger.debug("Could not list the snapshots of a Droplet: %s", error)
-        listed = await list_snapshots.run(connection=self._connection)
+        listed = await list_snapshots.run(credentials=self._connection)
         self._pages = _pages_of(len(listed))
         found: dict[int, list[Image]] = {}
         for snapshot in listed:

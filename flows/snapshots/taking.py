@@ -262,7 +262,7 @@ class Taking:
                         self._refusals.raise_if_token_refused(f"/v2/droplets/{droplet_id}/actions")
                         sent = self._now()
                         started = await take_snapshot.run(
-                            droplet_id, step.request, connection=self._connection, permit=permit
+                            droplet_id, step.request, credentials=self._connection, permit=permit
                         )
                     self._refusals.accepted()
                     return Started(started.action, adopted=started.found)
@@ -295,7 +295,7 @@ class Taking:
         droplet_id = step.droplet.id
         if await self._connection.client.find_droplet(droplet_id) is None:
             raise DropletDeleted(droplet_id) from refusal
-        actions = await list_droplet_actions.run(droplet_id, connection=self._connection)
+        actions = await list_droplet_actions.run(droplet_id, credentials=self._connection)
         running = [each for each in actions if each.in_progress]
         if snapshot := next((each for each in running if step.request.matches(each)), None):
             return Started(snapshot, adopted=True)
@@ -308,7 +308,7 @@ class Taking:
             raise refusal
         await asyncio.sleep(self._settings.pause_after(tries))
         # What is pending may be an earlier request of this run, whose response was lost and which no list shows.
-        snapshots = await list_snapshots_of_droplet.run(droplet_id, connection=self._connection)
+        snapshots = await list_snapshots_of_droplet.run(droplet_id, credentials=self._connection)
         return Started(None) if any(each.name == step.name for each in snapshots) else None
 
     async def _tag_until_done(self) -> None:
@@ -331,7 +331,7 @@ class Taking:
         tag, left = self._settings.managed_tag, image_ids
         for tries in range(1, MOST_TAGGING_TRIES + 1):
             try:
-                left = sorted(await tag_images.run(tag, left, connection=self._connection))
+                left = sorted(await tag_images.run(tag, left, credentials=self._connection))
             except Exception as error:  # noqa: BLE001  # copies continue
                 logger.error("Could not tag snapshots: %s", described(error))  # noqa: TRY400
                 if isinstance(error, (Unauthorized, ScopeMissing)):

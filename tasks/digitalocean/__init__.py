@@ -1,5 +1,6 @@
 """The client for the DigitalOcean API; independent of Prefect."""
 
+from tasks.digitalocean.client import DigitalOceanClient
 from tasks.digitalocean.connection import Connection, connection_for, start_in_background
 from tasks.digitalocean.deadline import deadline
 from tasks.digitalocean.errors import (
@@ -58,6 +59,7 @@ __all__ = [
     "ConvertImage",
     "CreateDroplet",
     "DeadlineExceeded",
+    "DigitalOceanClient",
     "DigitalOceanError",
     "Droplet",
     "Firewall",

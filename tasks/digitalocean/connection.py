@@ -32,11 +32,13 @@ class Connection:
 
     Args:
         settings: Token, URL and limits.
+        account: Name of the account, for messages, locks and reports.
         distributed_limit: The limit shared with other processes; None for none.
     """
 
-    def __init__(self, settings: Settings, distributed_limit: DistributedLimit | None = None) -> None:
+    def __init__(self, settings: Settings, account: str, distributed_limit: DistributedLimit | None = None) -> None:
         self.settings = settings
+        self.account = account
         self.client = DigitalOceanClient(settings, distributed_limit=distributed_limit, loop=_loop())
         self.poller = ActionPoller(self.client)
 
@@ -52,23 +54,25 @@ def start_in_background(work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
     return asyncio.run_coroutine_threadsafe(work, _loop())
 
 
-_connections: dict[Settings, Connection] = {}
+_connections: dict[tuple[Settings, str], Connection] = {}
 
 
 def connection_for(
-    settings: Settings, distributed_limit: Callable[[Settings], DistributedLimit | None] = lambda _settings: None
+    settings: Settings, account: str, distributed_limit: Callable[[], DistributedLimit | None] = lambda: None
 ) -> Connection:
     """Get or create the process's connection for these settings.
 
     Args:
         settings: Token, URL and limits.
+        account: Name of the account.
         distributed_limit: Creates the limit that a new connection shares with other processes.
     """
     with _creating:
-        if settings not in _connections:
-            _connections[settings] = Connection(settings, distributed_limit(settings))
-            atexit.register(_close, _connections[settings])
-        return _connections[settings]
+        key = settings, account
+        if key not in _connections:
+            _connections[key] = Connection(settings, account, distributed_limit())
+            atexit.register(_close, _connections[key])
+        return _connections[key]
 
 
 def _loop() -> asyncio.AbstractEventLoop:

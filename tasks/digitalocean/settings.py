@@ -7,6 +7,7 @@ API. So the file is checked first.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeAlias
@@ -139,28 +140,29 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def load_settings(token: SecretStr | None = None) -> Settings:
+def load_settings(**given: object) -> Settings:
     """Read the settings from the environment and `.env`.
 
     Args:
-        token: The token, if it does not come from the environment.
+        **given: Settings that come from elsewhere, such as `token`.
 
     Returns:
         The settings.
 
     Raises:
         TokenMissing: Only the token is missing.
-        ConfigurationError: A variable or a line of `.env` is not valid; the message names it, but not its value.
+        ConfigurationError: A variable, a line of `.env` or a given setting is not valid; the message names it, but not
+            its value.
     """
     if problem := env_file_problem():
         raise ConfigurationError(problem)
     try:
-        return Settings(token=token) if token else Settings()
+        return Settings(**given)  # type: ignore[arg-type]  # validated here
     except ValidationError as error:
         # The token is the only setting without a default.
         only_missing = all(problem["type"] == "missing" for problem in error.errors(include_input=False))
         kind = TokenMissing if only_missing else ConfigurationError
-        raise kind(explain(error)) from None
+        raise kind(explain(error, given)) from None
 
 
 def env_file_problem() -> str:
@@ -193,12 +195,19 @@ def _sets_nothing(binding: Binding) -> bool:
     return binding.value is None and (binding.key or "").startswith(OURS)
 
 
-def explain(error: ValidationError) -> str:
-    """Say which settings are missing or wrong, without their values."""
+def explain(error: ValidationError, given: Collection[str] = ()) -> str:
+    """Say which settings are missing or wrong, without their values.
+
+    Args:
+        error: What pydantic found.
+        given: Names of settings that do not come from the environment.
+    """
     problems = []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         name = str(problem["loc"][0]).upper().removeprefix(PREFIX) if problem["loc"] else ""
-        if name in {"TOKEN", "ACCESS_TOKEN"} and problem["type"] == "missing":
+        if (field := "token" if name == "ACCESS_TOKEN" else name.lower()) in given:
+            problems.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
+        elif name in {"TOKEN", "ACCESS_TOKEN"} and problem["type"] == "missing":
             problems.append(
                 f"{PREFIX}TOKEN is not set: create an API token in DigitalOcean's control panel and put it into "
                 "the environment or .env; to try this project without one, run `make demo` or "

@@ -331,7 +331,7 @@ def test_a_droplet_that_cannot_be_destroyed_fails_the_drill_with_its_id_and_pric
 def destroy_after(meanwhile: Callable[[], object]) -> Destruction:
     """Destroy the Droplets that a drill has found, after something has happened to them."""
     connection = connect()
-    known = list_droplets(TAG, connection=connection)
+    known = list_droplets(TAG, credentials=connection)
     meanwhile()
     return destroy_drills(connection, known)
 

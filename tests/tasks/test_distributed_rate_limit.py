@@ -75,7 +75,7 @@ class Bucket:
 
 
 def process(add: Add, limit: RateLimit = MINUTE) -> DistributedRateLimit:
-    return DistributedRateLimit([RateLimit(limit.requests * 20, 3600), limit], add, TickingClock())
+    return DistributedRateLimit([RateLimit(limit.requests * 20, 3600), limit], add=add, clock=TickingClock())
 
 
 async def send_at_full_speed(shared: DistributedRateLimit, until: float, sent: list[float]) -> None:

@@ -115,7 +115,7 @@ async def select(connection: Connection, newest: int) -> Selection:
     images += [image for image in found if image]
     selection = choose_recovery_points(droplets, images, managed_tag=tag, newest=newest)
     if unclear := newer_snapshots(droplets, images, selection, managed_tag=tag):
-        actions = (await list_actions_on.directly(unclear, connection=connection)).actions
+        actions = (await list_actions_on.directly(unclear, credentials=connection)).actions
         converted = {each.resource_id for each in actions if ConvertImage().matches(each) and not each.errored}
         selection = choose_recovery_points(droplets, images, managed_tag=tag, newest=newest, converted=converted)
     return selection
@@ -132,7 +132,7 @@ async def plan_for(
     """Compute what is missing, from fresh looks."""
     targets = target_regions(await connection.client.list_regions(), regions)
     missing = images_to_change(candidates, targets)
-    known = await list_actions_on.directly(missing, connection=connection) if missing else KnownActions()
+    known = await list_actions_on.directly(missing, credentials=connection) if missing else KnownActions()
     now = datetime.fromtimestamp(connection.client.clock.unix(), UTC)
     return plan_replication(candidates, targets, known.actions, now, unread=known.unread)
 
@@ -149,7 +149,7 @@ async def taking_for(
     client = connection.client
     droplets = await client.list_droplets()
     since = client.server_clock.now() - FINISH_WITHIN
-    known = await list_snapshot_actions_on.directly([each.id for each in droplets], since, connection=connection)
+    known = await list_snapshot_actions_on.directly([each.id for each in droplets], since, credentials=connection)
     snapshots = await client.list_snapshots()
     plan = plan_snapshots(
         Holdings(droplets, snapshots, known.actions, known.unread, finished_runs=finished_runs or {}),
@@ -177,7 +177,7 @@ async def carry_out(
     """Do what a plan says, marking beforehand what is about to be converted."""
     tag = connection.settings.managed_tag
     unmarked = [each.image.id for each in plan.images if each.converts and tag not in each.image.tags]
-    untagged = await tag_images.directly(tag, unmarked, connection=connection) if unmarked else frozenset()
+    untagged = await tag_images.directly(tag, unmarked, credentials=connection) if unmarked else frozenset()
     execution = Execution(plan, connection, wait=wait, untagged=untagged, taking=taking)
     await execution.run(seconds)
     rows = [row for row in execution.rows() if row.region]

@@ -215,7 +215,7 @@ async def test_only_snapshot_actions_of_the_droplets_are_listed(hidden: frozense
     world.account.keep_busy(second, now, HOUR)
     world.account.take_snapshot(third, "by hand", now)
     since = world.client.server_clock.now() - timedelta(hours=6)
-    known = await list_snapshot_actions_on.directly([first.id, second.id], since, connection=connection_to(world))
+    known = await list_snapshot_actions_on.directly([first.id, second.id], since, credentials=connection_to(world))
     in_progress = [(each.id, each.resource_id) for each in known.actions if each.in_progress]
     assert in_progress == [(mine.id, first.id)]
     assert known.unread == {}
@@ -227,7 +227,7 @@ async def test_droplets_whose_actions_cannot_be_read_are_named_and_missing_ones_
     world.faults.add(Fault(FaultKind.UNAVAILABLE_HTML, "GET", f"/droplets/{first.id}/actions", times=None))
     since = world.client.server_clock.now()
     connection = connection_to(world, http_retry_max=1)
-    known = await list_snapshot_actions_on.directly([first.id, 4711], since, connection=connection)
+    known = await list_snapshot_actions_on.directly([first.id, 4711], since, credentials=connection)
     assert list(known.unread) == [first.id]
     assert "its actions cannot be read" in known.unread[first.id]
 
@@ -235,6 +235,6 @@ async def test_droplets_whose_actions_cannot_be_read_are_named_and_missing_ones_
 async def test_without_droplets_nothing_is_read() -> None:
     world = World()
     known = await list_snapshot_actions_on.directly(
-        [], world.client.server_clock.now(), connection=connection_to(world)
+        [], world.client.server_clock.now(), credentials=connection_to(world)
     )
     assert (known.actions, world.record.requests) == ([], [])
