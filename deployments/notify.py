@@ -32,6 +32,7 @@ def main(
     image_ids: list[ResourceId] | None = None,
     droplet_tag: TagName | None = None,
     droplet_id: ResourceId | None = None,
+    credentials: str | None = None,
 ) -> int:
     """Send the event `backup.completed` to the Prefect server at PREFECT_API_URL.
 
@@ -39,6 +40,7 @@ def main(
         image_ids: The backups that are complete.
         droplet_tag: Copy the newest backups of the Droplets with this tag; without it and image_ids, of all Droplets.
         droplet_id: The Droplet that was backed up, as the event's resource.
+        credentials: The account that the backups are in, by the name of its credentials block.
 
     Returns:
         Exit status: 0 if the event was sent, 1 if not, 3 if there is no server.
@@ -49,7 +51,7 @@ def main(
         say(str(problem))
         return COULD_NOT_START
     raise_when_interrupted()
-    payload: dict[str, Any] = {"image_ids": image_ids, "droplet_tag": droplet_tag}
+    payload: dict[str, Any] = {"image_ids": image_ids, "droplet_tag": droplet_tag, "credentials": credentials}
     event = Event(
         event=BACKUP_COMPLETED,
         resource=Resource({"prefect.resource.id": f"digitalocean.droplet.{droplet_id}" if droplet_id else ACCOUNT}),

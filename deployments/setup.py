@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from getpass import getpass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import httpx
 from cyclopts import App, Parameter
@@ -16,17 +19,24 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import SecretStr
 from rich.console import Console
 
+from deployments.server_resources.account_deployments import NightlyDeploymentResource
 from deployments.server_resources.automations import automations
 from deployments.server_resources.concurrency_limits import limits
+from deployments.server_resources.credentials_blocks import FORMER_TOKEN_BLOCK, CredentialsResource, settings_to_store
 from deployments.server_resources.deployment_limits import NoDeploymentLimitResource
-from deployments.server_resources.secret_blocks import PING_BLOCK, TOKEN_BLOCK, SecretResource
+from deployments.server_resources.secret_blocks import PING_BLOCK, SecretResource, read_block
 from deployments.server_resources.server_resource import MISSING, ServerResource, SetupError
 from deployments.server_resources.work_pool import WorkPoolResource, WorkQueueResource
+from flows.audit.accounts import SEVERAL_ACCOUNTS
 from flows.command_start import COULD_NOT_START, DONE, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
 from flows.messages import say
+from flows.parameters import BLOCK_NAME
 from flows.ping import load_ping_url
 from flows.readiness import NotReady, require_server
+from tasks.accounts import DEFAULT_ACCOUNT, UNSAVED_ACCOUNT, for_account
+from tasks.credentials import BLOCK_TYPE, DigitalOceanCredentials
 from tasks.digitalocean import ConfigurationError, TokenMissing, load_settings
+from tasks.digitalocean.settings import RateLimit
 
 NAME_WIDTH = 50
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,10 +56,35 @@ app = App(
 )
 
 
+def _check_account(_kind: object, name: str) -> None:
+    """Raise ValueError if a name cannot be that of an account."""
+    if not re.fullmatch(BLOCK_NAME, name) or name in {UNSAVED_ACCOUNT, SEVERAL_ACCOUNTS}:
+        raise ValueError(f"{name!r} cannot be the name of an account; expected lowercase letters, digits and dashes")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the environment and `.env` set.
+
+    Attributes:
+        token: The API token; None if it is not set.
+        ping_url: The URL for pings; None if it is not set.
+        settings: Further settings to store in the credentials block.
+        rate_limits: The token's.
+    """
+
+    token: SecretStr | None
+    ping_url: SecretStr | None
+    settings: Mapping[str, Any]
+    rate_limits: Sequence[RateLimit]
+
+
 @app.default
 def main(
     *,
     check: bool = False,
+    account: Annotated[str, Parameter(validator=_check_account)] = DEFAULT_ACCOUNT,
+    nightly: bool = False,
     notify: str | None = None,
     work_pool_type: Literal["process", "docker", "kubernetes"] = "process",
     event_runs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
@@ -61,6 +96,9 @@ def main(
 
     Args:
         check: Change nothing; list what is missing or differs, and exit with 1 if anything does.
+        account: Name of another account, such as prod, whose token is in DIGITALOCEAN_TOKEN. Its runs have the
+            parameter credentials set to this name.
+        nightly: Also create that account's nightly deployment, a copy of replicate-backups/nightly.
         notify: The block that notifies when copies fail or do not happen, such as slack-webhook/ops. Create it in
             Prefect's UI first. Without it, existing automations keep their actions.
         work_pool_type: Type of a new work pool.
@@ -70,9 +108,14 @@ def main(
         Exit status: 0 if everything is up to date, 1 if not, 3 if the token or the server is missing.
     """
     try:
-        resources = _required_resources(notify, work_pool_type, event_runs)
+        environment = _read_environment()
         require_server()
         raise_when_interrupted()
+        if account == DEFAULT_ACCOUNT:
+            resources = _resources(environment, notify, work_pool_type, event_runs)
+        else:
+            environment = asyncio.run(_with_limits_of(account, environment))
+            resources = _resources_of(account, environment, notify, work_pool_type, nightly=nightly)
         return asyncio.run(_apply_all(resources, change=not check))
     except (NotReady, ConfigurationError) as error:
         say(str(error))
@@ -84,27 +127,63 @@ def main(
     return PARTLY_FAILED
 
 
-def _required_resources(notify: str | None, work_pool_type: str, event_runs: int | None) -> list[ServerResource]:
-    """List what the server needs, in the order in which it can be created.
+def _read_environment() -> Environment:
+    """Read the settings to store.
 
     Raises:
         ConfigurationError: A setting is wrong, other than that the token is missing.
     """
-    token: SecretStr | None = None
     try:
         settings = load_settings()
-        token = settings.token
     except TokenMissing:
-        settings = load_settings(token=SecretStr("none"))
-    ping_url = load_ping_url()
+        settings, token = load_settings(token=SecretStr("none")), None
+    else:
+        token = settings.token
+    return Environment(token, load_ping_url(), settings_to_store(settings), settings.rate_limits)
+
+
+async def _with_limits_of(account: str, environment: Environment) -> Environment:
+    """Replace the rate limits by those of the account's block, unless the environment sets them."""
+    if "rate_limits" in environment.settings:
+        return environment
+    async with get_client() as client:
+        kept = await read_block(client, BLOCK_TYPE, account)
+    if kept is None:
+        return environment
+    return replace(environment, rate_limits=DigitalOceanCredentials(**kept).settings().rate_limits)
+
+
+def _resources(
+    environment: Environment, notify: str | None, work_pool_type: str, event_runs: int | None
+) -> list[ServerResource]:
+    """List what the server needs, in the order in which it can be created."""
+    credentials = CredentialsResource(
+        DEFAULT_ACCOUNT, environment.token, environment.settings, _ask_for_token, FORMER_TOKEN_BLOCK
+    )
+    ping_url = environment.ping_url
     return [
-        SecretResource(TOKEN_BLOCK, "token", token, _ask_for_token),
+        credentials,
         *([SecretResource(PING_BLOCK, "URL", ping_url)] if ping_url else []),
         WorkPoolResource(work_pool_type),
         WorkQueueResource(event_runs),
         NoDeploymentLimitResource(),
-        *limits(settings.rate_limits),
+        *limits(environment.rate_limits),
         *automations(notify),
+    ]
+
+
+def _resources_of(
+    account: str, environment: Environment, notify: str | None, work_pool_type: str, *, nightly: bool
+) -> list[ServerResource]:
+    """List what another account needs in addition."""
+    ping_url = environment.ping_url
+    return [
+        CredentialsResource(account, environment.token, environment.settings, _ask_for_token),
+        *([SecretResource(for_account(PING_BLOCK, account), "URL", ping_url, PING_BLOCK)] if ping_url else []),
+        WorkPoolResource(work_pool_type),
+        *limits(environment.rate_limits, account),
+        *automations(notify, account, nightly=nightly),
+        *([NightlyDeploymentResource(account)] if nightly else []),
     ]
 
 

@@ -13,13 +13,14 @@ from prefect.events.schemas.events import ResourceSpecification
 
 from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from flows.names import FLOWS
+from flows.ping import NIGHTLY
 from flows.prefect_settings import DEAD_AFTER
+from tasks.accounts import DEFAULT_ACCOUNT, for_account, tag_for
 
 # A day, plus two hours for a run that takes longer than the one before.
 LONGEST_SILENCE = timedelta(hours=26)
 RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 OF_THESE_FLOWS = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)})
-OF_THE_NIGHTLY = ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": "nightly"})
 HEARTBEAT = "prefect.flow-run.heartbeat"
 # As prefect.yaml names the trigger of replicate-backups/after-backup.
 EVENT_TRIGGER = "Copy backups as soon as they are complete"
@@ -96,86 +97,128 @@ class AutomationResource:
 
 
 def automations(
-    block: str | None, silence: timedelta = LONGEST_SILENCE, dead_after: timedelta = DEAD_AFTER
+    block: str | None,
+    account: str = DEFAULT_ACCOUNT,
+    *,
+    nightly: bool = True,
+    silence: timedelta = LONGEST_SILENCE,
+    dead_after: timedelta = DEAD_AFTER,
 ) -> list[AutomationResource]:
-    """List the automations.
+    """List the automations for the runs of an account. One is for all accounts: it ends dead runs.
 
     Args:
         block: The block that notifies, as `type/name`; None to notify no one.
+        account: The account.
+        nightly: Whether the account has a nightly deployment.
         silence: How long no nightly run may complete before a notification is sent.
         dead_after: How long a run may send no heartbeat before it is set to Crashed.
     """
-    hours = silence / timedelta(hours=1)
+    only_default = [_no_run(block)] if account == DEFAULT_ACCOUNT else []
     return [
-        AutomationResource(
-            "A copy of backups has failed",
-            "A run that copies, converts or reports has failed, crashed or timed out. See the run for what to do.",
-            EventTrigger(
-                expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
-                match=RUNS,
-                match_related=OF_THESE_FLOWS,
-                posture=Posture.Reactive,
-            ),
-            block=block,
-            subject="Backups: {{ flow_run.name }} {{ flow_run.state.name }}",
-            body="{{ flow_run.state.message }}\n\n{{ flow_run | ui_url }}",
-        ),
-        AutomationResource(
-            "An event has started no run",
-            "The payload of `backup.completed` is not valid, or a run could not be created.",
-            EventTrigger(
-                expect={"prefect.automation.action.failed"},
-                match=ResourceSpecification({"prefect.resource.name": EVENT_TRIGGER}),
-                posture=Posture.Reactive,
-            ),
-            block=block,
-            subject="Backups: an event has started no run",
-            body="{{ event.payload.reason }}\n\nThe payload of backup.completed may contain image_ids and droplet_tag.",
-        ),
-        AutomationResource(
-            "A rebuild waits for approval",
-            "A run with `approve` has paused: it creates Droplets once a person has approved its plan.",
-            EventTrigger(
-                expect={"prefect.flow-run.Paused"},
-                match=RUNS,
-                match_related=OF_THESE_FLOWS,
-                posture=Posture.Reactive,
-            ),
-            block=block,
-            subject="Backups: {{ flow_run.name }} waits for approval",
-            body="Look at its plan: press Resume at {{ flow_run | ui_url }}",
-        ),
-        AutomationResource(
-            "No copy of backups for a day",
-            f"No run of a deployment named nightly has completed within {hours:g} hours: the schedule is paused, no "
-            "worker is running, or every run fails.",
-            EventTrigger(
-                expect={"prefect.flow-run.Completed"},
-                match=RUNS,
-                match_related=OF_THE_NIGHTLY,
-                posture=Posture.Proactive,
-                within=silence,
-            ),
-            block=block,
-            subject="Backups: no nightly copy has completed",
-            body=f"No nightly run has completed within {hours:g} hours. Is a worker running? Is the schedule on?",
-        ),
-        AutomationResource(
-            "A copy of backups has died",
-            "A run whose process has died sends no heartbeats; without this automation it would be shown as running.",
-            EventTrigger(
-                after={HEARTBEAT},
-                expect={HEARTBEAT, *ENDS},
-                match=RUNS,
-                match_related=OF_THESE_FLOWS,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                within=dead_after,
-            ),
-            action=ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"Its process is gone: no heartbeat for {dead_after.total_seconds() / 60:g} minutes. "
-                "The next run copies what is still missing.",
-            ),
-        ),
+        _failed(account, block),
+        *only_default,
+        _waiting(account, block),
+        *([_silent(account, block, silence)] if nightly else []),
+        _died(dead_after),
     ]
+
+
+def _named(name: str, account: str) -> str:
+    return name if account == DEFAULT_ACCOUNT else f"{name} ({account})"
+
+
+def _of_account(account: str) -> list[ResourceSpecification]:
+    """Match the runs of this project that work on an account: they, or their deployment, have its tag."""
+    tag = f"prefect.tag.{tag_for(account)}"
+    return [OF_THESE_FLOWS, ResourceSpecification({"prefect.resource.role": "tag", "prefect.resource.id": tag})]
+
+
+def _failed(account: str, block: str | None) -> AutomationResource:
+    return AutomationResource(
+        _named("A copy of backups has failed", account),
+        "A run that copies, converts or reports has failed, crashed or timed out. See the run for what to do.",
+        EventTrigger(
+            expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
+            match=RUNS,
+            match_related=_of_account(account),
+            posture=Posture.Reactive,
+        ),
+        block=block,
+        subject="Backups: {{ flow_run.name }} {{ flow_run.state.name }}",
+        body="{{ flow_run.state.message }}\n\n{{ flow_run | ui_url }}",
+    )
+
+
+def _no_run(block: str | None) -> AutomationResource:
+    return AutomationResource(
+        "An event has started no run",
+        "The payload of `backup.completed` is not valid, or a run could not be created.",
+        EventTrigger(
+            expect={"prefect.automation.action.failed"},
+            match=ResourceSpecification({"prefect.resource.name": EVENT_TRIGGER}),
+            posture=Posture.Reactive,
+        ),
+        block=block,
+        subject="Backups: an event has started no run",
+        body="{{ event.payload.reason }}\n\n"
+        "The payload of backup.completed may contain image_ids, droplet_tag and credentials.",
+    )
+
+
+def _waiting(account: str, block: str | None) -> AutomationResource:
+    return AutomationResource(
+        _named("A rebuild waits for approval", account),
+        "A run with `approve` has paused: it creates Droplets once a person has approved its plan.",
+        EventTrigger(
+            expect={"prefect.flow-run.Paused"},
+            match=RUNS,
+            match_related=_of_account(account),
+            posture=Posture.Reactive,
+        ),
+        block=block,
+        subject="Backups: {{ flow_run.name }} waits for approval",
+        body="Look at its plan: press Resume at {{ flow_run | ui_url }}",
+    )
+
+
+def _silent(account: str, block: str | None, silence: timedelta) -> AutomationResource:
+    hours = silence / timedelta(hours=1)
+    nightly = for_account(NIGHTLY, account)
+    return AutomationResource(
+        _named("No copy of backups for a day", account),
+        f"No run of a deployment named {nightly} has completed within {hours:g} hours: the "
+        "schedule is paused, no worker is running, or every run fails.",
+        EventTrigger(
+            expect={"prefect.flow-run.Completed"},
+            match=RUNS,
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "deployment", "prefect.resource.name": nightly}
+            ),
+            posture=Posture.Proactive,
+            within=silence,
+        ),
+        block=block,
+        subject=_named("Backups: no nightly copy has completed", account),
+        body=f"No nightly run has completed within {hours:g} hours. Is a worker running? Is the schedule on?",
+    )
+
+
+def _died(dead_after: timedelta) -> AutomationResource:
+    return AutomationResource(
+        "A copy of backups has died",
+        "A run whose process has died sends no heartbeats; without this automation it would be shown as running.",
+        EventTrigger(
+            after={HEARTBEAT},
+            expect={HEARTBEAT, *ENDS},
+            match=RUNS,
+            match_related=OF_THESE_FLOWS,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            within=dead_after,
+        ),
+        action=ChangeFlowRunState(
+            state=StateType.CRASHED,
+            message=f"Its process is gone: no heartbeat for {dead_after.total_seconds() / 60:g} minutes. "
+            "The next run copies what is still missing.",
+        ),
+    )

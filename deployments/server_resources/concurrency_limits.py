@@ -11,6 +11,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
 from deployments.server_resources.server_resource import MISSING, if_exists
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND, MUTEX_SLOTS
+from tasks.accounts import DEFAULT_ACCOUNT, for_account
 from tasks.digitalocean.settings import RateLimit
 from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, MOST_SLOTS, slots_per_second
 
@@ -49,13 +50,14 @@ class LimitResource:
         await client.update_global_concurrency_limit(self.limit, GlobalConcurrencyLimitUpdate(active=True))
 
 
-def limits(rate_limits: Sequence[RateLimit]) -> list[LimitResource]:
-    """List the limits.
+def limits(rate_limits: Sequence[RateLimit], account: str = DEFAULT_ACCOUNT) -> list[LimitResource]:
+    """List the limits of an account.
 
     Args:
-        rate_limits: The token's.
+        rate_limits: Those of its token.
+        account: Its name.
     """
     return [
-        LimitResource(MUTEX, MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),
-        LimitResource(DISTRIBUTED_LIMIT, MOST_SLOTS, slots_per_second(rate_limits)),
+        LimitResource(for_account(MUTEX, account), MUTEX_SLOTS, MUTEX_DECAY_PER_SECOND),
+        LimitResource(for_account(DISTRIBUTED_LIMIT, account), MOST_SLOTS, slots_per_second(rate_limits)),
     ]

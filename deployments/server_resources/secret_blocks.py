@@ -1,9 +1,10 @@
-"""The API token and the ping URL, in Secret blocks, which Prefect stores encrypted."""
+"""The ping URLs, in Secret blocks, which Prefect stores encrypted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from prefect.blocks.system import Secret
@@ -13,7 +14,6 @@ from pydantic import SecretStr
 
 from deployments.server_resources.server_resource import MISSING, SetupError
 
-TOKEN_BLOCK = "digitalocean-token"  # noqa: S105  # the name of a block
 PING_BLOCK = "digitalocean-ping-url"
 
 
@@ -24,14 +24,14 @@ class SecretResource:
     Attributes:
         block: Its name.
         what: What it stores, in messages.
-        value: The secret to store; None to keep that of an existing block.
-        ask: Asks the user for the secret if there is neither; None if it is optional.
+        value: The secret to store.
+        other_block: Name of a block that must not contain the same; empty for none.
     """
 
     block: str
     what: str
-    value: SecretStr | None
-    ask: Callable[[], SecretStr] | None = None
+    value: SecretStr
+    other_block: str = ""
 
     @property
     def name(self) -> str:
@@ -40,27 +40,43 @@ class SecretResource:
 
     async def diff(self, client: PrefectClient) -> str:
         """Say what differs on the server; empty if nothing does."""
+        value = self.value.get_secret_value()
+        if self.other_block and await read_secret(client, self.other_block) == value:
+            raise SetupError(f"the {self.what} is already in the secret {self.other_block}: {self.block} needs another")
         kept = await read_secret(client, self.block)
         if kept is None:
             return MISSING
-        return f"{self.what} differs" if self.value and self.value.get_secret_value() != kept else ""
+        return f"{self.what} differs" if value != kept else ""
 
     async def apply(self, client: PrefectClient) -> None:
         """Store the secret."""
-        value = self.value or (self.ask() if self.ask else None)
-        if value:
-            await Secret(value=value.get_secret_value()).save(self.block, overwrite=True, client=client)
+        await Secret(value=self.value.get_secret_value()).save(self.block, overwrite=True, client=client)
 
 
-async def read_secret(client: PrefectClient, block: str) -> str | None:
+async def read_secret(client: PrefectClient, name: str) -> str | None:
     """Read the value of a Secret block; None if it does not exist.
 
     Raises:
         SetupError: The server cannot read it.
     """
+    data = await read_block(client, "secret", name)
+    return None if data is None else str(data["value"])
+
+
+async def read_block(client: PrefectClient, kind: str, name: str) -> Mapping[str, Any] | None:
+    """Read what a block contains; None if it does not exist.
+
+    Args:
+        client: Prefect's server.
+        kind: The slug of its type.
+        name: Its name.
+
+    Raises:
+        SetupError: The server cannot read it.
+    """
     try:
-        # Not `Secret.load`, which sends an event.
-        document = await client.read_block_document_by_name(block, "secret")
+        # Not `Block.load`, which sends an event.
+        document = await client.read_block_document_by_name(name, kind)
     except ObjectNotFound:
         return None
     except httpx.HTTPStatusError as error:
@@ -68,10 +84,10 @@ async def read_secret(client: PrefectClient, block: str) -> str | None:
             raise
         await _check_other_requests(client)
         raise SetupError(
-            f"Prefect's server cannot read the secret {block}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
+            f"Prefect's server cannot read the block {kind}/{name}; was PREFECT_SERVER_ENCRYPTION_KEY changed? "
             "See deployments/production/README.md, under Back-ups"
         ) from error
-    return str(document.data["value"])
+    return document.data
 
 
 async def _check_other_requests(client: PrefectClient) -> None:

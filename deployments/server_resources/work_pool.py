@@ -10,32 +10,36 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 
-from deployments.server_resources.secret_blocks import PING_BLOCK, TOKEN_BLOCK, read_secret
+from deployments.server_resources.secret_blocks import PING_BLOCK, read_block, read_secret
 from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from flows.prefect_settings import RUN_SETTINGS
+from tasks.accounts import DEFAULT_ACCOUNT
+from tasks.credentials import BLOCK_TYPE
 
 POOL = "digitalocean"
 EVENT_QUEUE = "events"
 # Keeps a burst of events from starting one process each.
 EVENT_RUNS = 2
 QUEUE_DESCRIPTION = "Runs that events start. Scheduled and manual runs use another queue, so that they always start."
-PING_URL = "DIGITALOCEAN_PING_URL"
+TOKEN, PING_URL = "DIGITALOCEAN_TOKEN", "DIGITALOCEAN_PING_URL"
 
 
-def _reference(block: str) -> str:
+def secret_reference(block: str) -> str:
     """Refer to a Secret block, whose value the worker fills in when it starts a run."""
     return f"{{{{ prefect.blocks.secret.{block} }}}}"
 
 
-ENVIRONMENT = {"DIGITALOCEAN_TOKEN": _reference(TOKEN_BLOCK), **RUN_SETTINGS}
-PINGING = {PING_URL: _reference(PING_BLOCK)}
+REFERENCES = {
+    TOKEN: f"{{{{ prefect.blocks.{BLOCK_TYPE}.{DEFAULT_ACCOUNT}.token }}}}",
+    PING_URL: secret_reference(PING_BLOCK),
+}
 
 
 @dataclass(frozen=True)
 class WorkPoolResource:
     """The work pool.
 
-    It refers to the block with the ping URL only if that exists: a worker cannot start a run if a block is missing.
+    It refers only to blocks that exist: a worker cannot start a run if one is missing.
 
     Attributes:
         type: Type of a new pool: process, docker or kubernetes. An existing pool keeps its type.
@@ -50,8 +54,8 @@ class WorkPoolResource:
         if pool is None:
             return MISSING
         environment, wanted = _environment(pool.base_job_template), await _wanted(client)
-        if _refers_to_missing_block(environment, wanted):
-            return f"refers to the missing secret {PING_BLOCK}, so no run can start"
+        if missing := _references_to_missing(environment, wanted):
+            return f"refers to a missing block in {' and '.join(missing)}, so no run can start"
         wrong = [name for name, value in wanted.items() if environment.get(name) != value]
         return f"does not set {' and '.join(wrong)}" if wrong else ""
 
@@ -99,11 +103,16 @@ class WorkQueueResource:
 
 async def _wanted(client: PrefectClient) -> dict[str, str]:
     """Choose the variables of the pool."""
-    return {**ENVIRONMENT, **PINGING} if await read_secret(client, PING_BLOCK) is not None else ENVIRONMENT
+    existing = {
+        TOKEN: await read_block(client, BLOCK_TYPE, DEFAULT_ACCOUNT) is not None,
+        PING_URL: await read_secret(client, PING_BLOCK) is not None,
+    }
+    return RUN_SETTINGS | {name: reference for name, reference in REFERENCES.items() if existing[name]}
 
 
-def _refers_to_missing_block(environment: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return PING_URL not in wanted and environment.get(PING_URL) == PINGING[PING_URL]
+def _references_to_missing(environment: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """List the variables that refer to blocks that do not exist."""
+    return [name for name, reference in REFERENCES.items() if name not in wanted and environment.get(name) == reference]
 
 
 async def _default_template(client: PrefectClient, kind: str) -> dict[str, Any]:
@@ -122,7 +131,7 @@ def _with_environment(template: dict[str, Any], wanted: Mapping[str, str]) -> di
     changed = deepcopy(template)
     variable = changed.setdefault("variables", {}).setdefault("properties", {}).setdefault("env", {"type": "object"})
     environment = _environment(template)
-    if _refers_to_missing_block(environment, wanted):
-        del environment[PING_URL]
+    for name in _references_to_missing(environment, wanted):
+        del environment[name]
     variable["default"] = {**environment, **wanted}
     return changed

@@ -13,10 +13,11 @@ from prefect import Flow
 from ruamel.yaml import YAML
 
 from deployments.server_resources.automations import EVENT_TRIGGER
-from deployments.server_resources.secret_blocks import PING_BLOCK, TOKEN_BLOCK
+from deployments.server_resources.secret_blocks import PING_BLOCK
 from deployments.server_resources.work_pool import EVENT_QUEUE, POOL
 from flows.names import FLOWS
 from flows.reporting.events import BACKUP_COMPLETED
+from tasks.credentials import BLOCK_TYPE
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "prefect.yaml").read_text()
@@ -60,7 +61,7 @@ def test_every_deployment_uses_the_pool_that_setup_creates_and_has_a_description
 
 
 def test_the_file_does_not_refer_to_the_blocks_with_secrets() -> None:
-    assert TOKEN_BLOCK not in TEXT
+    assert BLOCK_TYPE not in TEXT
     assert PING_BLOCK not in TEXT
 
 

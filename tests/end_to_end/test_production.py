@@ -27,6 +27,7 @@ from deployments.postgresql import PostgreSQL, PostgreSQLMissing
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Fault, FaultKind, Image, Sandbox
 from flows.temporary_server import LOOPBACK, free_port
+from tasks.credentials import BLOCK_TYPE
 from tests.end_to_end.accounts import (
     REGIONS,
     Operator,
@@ -362,7 +363,7 @@ def test_the_token_is_in_plain_text_neither_in_the_database_nor_in_a_log(
     # The run was let in, so the token had come to it.
     assert started(account)
     dump = dump_of(production.database)
-    assert "digitalocean-token" in dump
+    assert BLOCK_TYPE in dump
     assert str(run.id) in dump
     logs = [path.read_text() for path in production.home.glob("*.log")]
     assert len(logs) == 2

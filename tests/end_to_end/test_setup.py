@@ -26,11 +26,12 @@ from ruamel.yaml import YAML
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.server_resources.automations import HEARTBEAT, automations
 from deployments.server_resources.deployment_limits import NIGHTLY
-from deployments.server_resources.secret_blocks import PING_BLOCK, TOKEN_BLOCK
+from deployments.server_resources.secret_blocks import PING_BLOCK
 from deployments.server_resources.work_pool import EVENT_QUEUE, EVENT_RUNS, PING_URL, POOL
 from deployments.setup import main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
 from flows.temporary_server import free_port
+from tasks.accounts import DEFAULT_ACCOUNT
 from tasks.distributed_rate_limit import DISTRIBUTED_LIMIT, PrefectLeakyBucket
 from tests.end_to_end.prefect_server import PrefectView, client_for, until
 from tests.flows.test_prefect_settings import longest_silence_of_a_living_run
@@ -42,7 +43,7 @@ FAILED, SILENT, DIED = "A copy of backups has failed", "No copy of backups for a
 UNHEARD = "An event has started no run"
 WAITING = "A rebuild waits for approval"
 PARTS = [
-    f"secret {TOKEN_BLOCK}",
+    "credentials default",
     f"work pool {POOL}",
     f"work queue {EVENT_QUEUE}",
     f"concurrency limit {MUTEX}",
@@ -145,7 +146,7 @@ def story(server: Server) -> Story:
         without_token=server.set_up(token=""),
         impossible_token=server.set_up(token="two words"),
         still_empty=server.objects(),
-        bucket_before=server.do(PrefectLeakyBucket().add(1)),
+        bucket_before=server.do(PrefectLeakyBucket(DISTRIBUTED_LIMIT).add(1)),
         first=server.set_up(),
         made=server.objects(),
         second=server.set_up(),
@@ -198,7 +199,9 @@ def assert_that_it_says(done: subprocess.CompletedProcess[str], sentence: str, s
 @pytest.fixture(scope="module", autouse=True)
 def silence(prefect_view: PrefectView) -> Iterator[str]:
     """An automation that finds ten seconds without a nightly run too long; they pass during the other tests."""
-    (part,) = (each for each in automations(None, timedelta(seconds=10)) if each.automation.startswith("No copy"))
+    (part,) = (
+        each for each in automations(None, silence=timedelta(seconds=10)) if each.automation.startswith("No copy")
+    )
     short = replace(part, automation="No copy of backups for ten seconds")
 
     async def make() -> None:
@@ -235,7 +238,8 @@ def test_setup_reports_what_it_has_created(story: Story) -> None:
     assert story.first.returncode == 0, story.first.stderr
     assert verdicts(story.first.stdout) == dict.fromkeys(PARTS, "created")
     (document,) = story.made["block_documents"]
-    assert (document["name"], document["data"]) == (TOKEN_BLOCK, {"value": TOKEN})
+    assert document["name"] == DEFAULT_ACCOUNT
+    assert document["data"]["token"] == TOKEN
     assert [pool["name"] for pool in story.made["work_pools"]] == [POOL]
     assert {limit["name"] for limit in story.made["v2/concurrency_limits"]} == {MUTEX, DISTRIBUTED_LIMIT}
     assert len(story.made["automations"]) == 5
@@ -254,7 +258,7 @@ def test_a_check_of_a_complete_server_passes_without_a_token(story: Story) -> No
 
 def test_the_bucket_that_setup_creates_is_the_one_that_runs_use(server: Server, story: Story) -> None:
     assert story.bucket_before is None
-    level = server.do(PrefectLeakyBucket().add(100))
+    level = server.do(PrefectLeakyBucket(DISTRIBUTED_LIMIT).add(100))
     assert level is not None
     assert 0 < level <= 100
 
@@ -284,9 +288,9 @@ def test_an_invalid_setting_is_named(server: Server, story: Story) -> None:
 def test_a_new_token_replaces_the_stored_one(correct: Correct, server: Server) -> None:
     def kept() -> str:
         documents = server.objects()["block_documents"]
-        return next(str(each["data"]["value"]) for each in documents if each["name"] == TOKEN_BLOCK)
+        return next(str(each["data"]["token"]) for each in documents if each["name"] == DEFAULT_ACCOUNT)
 
-    assert correct(token=TOKEN[::-1])[f"secret {TOKEN_BLOCK}"] == "updated (token differs)"
+    assert correct(token=TOKEN[::-1])["credentials default"] == "updated (token differs)"
     assert kept() == TOKEN[::-1]
     correct()
     assert kept() == TOKEN

@@ -1,0 +1,89 @@
+"""The credentials blocks, one per account, which Prefect stores encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+from pydantic import SecretStr
+
+from deployments.server_resources.secret_blocks import read_block, read_secret
+from deployments.server_resources.server_resource import MISSING, SetupError
+from tasks.credentials import BLOCK_TYPE, DigitalOceanCredentials
+from tasks.digitalocean import Settings
+
+# Where version 0.3 kept the token.
+FORMER_TOKEN_BLOCK = "digitalocean-token"  # noqa: S105  # the name of a block
+# Fields of the block besides the token, which settings of the same name correspond to.
+FIELDS = ("api_url", "rate_limits")
+
+
+@dataclass(frozen=True)
+class CredentialsResource:
+    """The credentials block of an account.
+
+    Attributes:
+        account: The account, whose name is that of the block.
+        token: The token to store; None to keep that of an existing block.
+        settings: URL and limits to store: those that are set in the environment.
+        ask: Asks the user for the token if there is neither.
+        former_secret: Name of a Secret block with the token, to use if there is neither.
+    """
+
+    account: str
+    token: SecretStr | None
+    settings: Mapping[str, Any]
+    ask: Callable[[], SecretStr]
+    former_secret: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return f"credentials {self.account}"
+
+    async def diff(self, client: PrefectClient) -> str:
+        """Say what differs on the server; empty if nothing does."""
+        await self._check_unique(client)
+        kept = await read_block(client, BLOCK_TYPE, self.account)
+        if kept is None:
+            return MISSING
+        wanted = self._block(kept)
+        differing = ["token"] if wanted.token.get_secret_value() != kept["token"] else []
+        differing += [each for each in FIELDS if getattr(wanted, each) != kept.get(each)]
+        verb = "differs" if len(differing) == 1 else "differ"
+        return f"{' and '.join(differing)} {verb}" if differing else ""
+
+    async def apply(self, client: PrefectClient) -> None:
+        """Store the block, and register its type."""
+        kept = dict(await read_block(client, BLOCK_TYPE, self.account) or {})
+        if not self.token and "token" not in kept:
+            former = await read_secret(client, self.former_secret) if self.former_secret else None
+            kept["token"] = former or self.ask().get_secret_value()
+        await self._block(kept).save(self.account, overwrite=True, client=client)
+
+    def _block(self, kept: Mapping[str, Any]) -> DigitalOceanCredentials:
+        """Make the block from what was stored and what is to change."""
+        token = {"token": self.token} if self.token else {}
+        return DigitalOceanCredentials(**{**kept, **token, **self.settings})
+
+    async def _check_unique(self, client: PrefectClient) -> None:
+        """Make sure that the token to store is not that of another account.
+
+        Raises:
+            SetupError: It is.
+        """
+        if not self.token:
+            return
+        for document in await client.read_block_documents_by_type(BLOCK_TYPE):
+            if document.name != self.account and document.data.get("token") == self.token.get_secret_value():
+                raise SetupError(
+                    f"DIGITALOCEAN_TOKEN, in the environment or .env, is the token of account {document.name!r}: "
+                    f"set it to that of {self.account!r}"
+                )
+
+
+def settings_to_store(settings: Settings) -> dict[str, Any]:
+    """Choose the settings that belong into a credentials block: those that are set in the environment."""
+    return {each: getattr(settings, each) for each in FIELDS if each in settings.model_fields_set}
