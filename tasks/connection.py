@@ -47,6 +47,16 @@ def _connection(credentials: DigitalOceanCredentials | Connection | None) -> Con
     return connection_for(settings, account, distributed_limit)
 
 
+async def read_tokens(client: PrefectClient) -> dict[str, str]:
+    """Read the tokens in all credentials blocks, by name."""
+    try:
+        await client.read_block_type_by_slug(BLOCK_TYPE)
+    except ObjectNotFound:
+        return {}
+    blocks = await client.read_block_documents_by_type(BLOCK_TYPE)
+    return {each.name: str(each.data.get("token")) for each in blocks if each.name}
+
+
 async def _load(name: str) -> DigitalOceanCredentials:
     """Load a block.
 
@@ -72,8 +82,7 @@ async def _load(name: str) -> DigitalOceanCredentials:
 
 
 async def _explain_missing(name: str, client: PrefectClient) -> str:
-    blocks = await client.read_block_documents_by_type(BLOCK_TYPE, include_secrets=False)
-    names = ", ".join(sorted(each.name for each in blocks if each.name))
+    names = ", ".join(sorted(await read_tokens(client)))
     advice = f"create it with `digitalocean-backups setup --account {name}`"
     if not PREFECT_API_URL.value():
         advice = "blocks are on a Prefect server: set PREFECT_API_URL to its address"

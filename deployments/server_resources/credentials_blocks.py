@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from deployments.server_resources.secret_blocks import read_block, read_secret
 from deployments.server_resources.server_resource import MISSING, SetupError
+from tasks.connection import read_tokens
 from tasks.credentials import BLOCK_TYPE, DigitalOceanCredentials
 from tasks.digitalocean import Settings
 
@@ -76,10 +77,10 @@ class CredentialsResource:
         """
         if not self.token:
             return
-        for document in await client.read_block_documents_by_type(BLOCK_TYPE):
-            if document.name != self.account and document.data.get("token") == self.token.get_secret_value():
+        for account, token in (await read_tokens(client)).items():
+            if account != self.account and token == self.token.get_secret_value():
                 raise SetupError(
-                    f"DIGITALOCEAN_TOKEN, in the environment or .env, is the token of account {document.name!r}: "
+                    f"DIGITALOCEAN_TOKEN, in the environment or .env, is the token of account {account!r}: "
                     f"set it to that of {self.account!r}"
                 )
 

@@ -47,7 +47,10 @@ def _with_account(report: CoverageReport) -> CoverageReport:
     prefix = f"{report.account}: "
     return report.model_copy(
         update={
-            "droplets": tuple(each.model_copy(update={"droplet": prefix + each.droplet}) for each in report.droplets),
+            "droplets": tuple(
+                each.model_copy(update={"droplet": prefix + each.droplet, "account": report.account})
+                for each in report.droplets
+            ),
             "rows": tuple(each.model_copy(update={"source": prefix + each.source}) for each in report.rows),
             "without_backups": tuple(prefix + each for each in report.without_backups),
             "proven": {prefix + source: at for source, at in report.proven.items()},

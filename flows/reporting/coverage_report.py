@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from enum import StrEnum
 from math import fsum
@@ -9,6 +10,7 @@ from math import fsum
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from flows.reporting.report import ReplicationReport, added_snapshots, count, gb, listed
+from tasks.accounts import DEFAULT_ACCOUNT
 
 # Lines per kind of problem in a list.
 MOST_LINES = 10
@@ -62,7 +64,8 @@ class DropletAudit(BaseModel):
     """What protects a Droplet, and what does not.
 
     Attributes:
-        droplet: Its name and ID.
+        droplet: Its name and ID; in a report on several accounts, after the name of its account.
+        account: Name of its account.
         plan: The name of its backup plan; `own snapshots` if it has only snapshots that this project made, `none`, or
             `unknown`.
         schedule: The plan with the beginning of its window in UTC, such as `weekly SUN 20:00`.
@@ -83,6 +86,7 @@ class DropletAudit(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     droplet: str
+    account: str = DEFAULT_ACCOUNT
     droplet_id: int
     plan: str
     schedule: str = ""
@@ -167,7 +171,15 @@ class CoverageReport(ReplicationReport):
         """Such as `17 of 20 Droplets have a copy in all 12 regions and no overdue backup`."""
         meeting = sum(each.meets_objective for each in self.droplets)
         verb = "has" if meeting == 1 else "have"
-        return f"{meeting} of {count(len(self.droplets), 'Droplet')} {verb} {self.objective}"
+        return f"{meeting} of {count(len(self.droplets), 'Droplet')}{self._by_account} {verb} {self.objective}"
+
+    @property
+    def _by_account(self) -> str:
+        """Such as ` (prod 9 of 10, shop 8 of 10)`; empty in a report on one account."""
+        totals = Counter(each.account for each in self.droplets)
+        meeting = Counter(each.account for each in self.droplets if each.meets_objective)
+        parts = [f"{account} {meeting[account]} of {total}" for account, total in sorted(totals.items())]
+        return f" ({', '.join(parts)})" if len(parts) > 1 else ""
 
     @property
     def totals_text(self) -> str:

@@ -158,13 +158,13 @@ def coverage_description(report: ReplicationReport) -> str:
 
 def audit_table(report: CoverageReport) -> list[dict[str, str]]:
     """Make the table of an audit, the most urgent first; one row per Droplet, one column per region."""
-    rows: dict[int | None, dict[str, Row]] = {}
+    rows: dict[str, dict[str, Row]] = {}
     for row in report.rows:
-        rows.setdefault(row.droplet_id, {})[row.region or ""] = row
+        rows.setdefault(row.source, {})[row.region or ""] = row
     volumes = any(each.volumes for each in report.droplets)
     lines = []
     for audit in report.droplets:
-        own = rows.get(audit.droplet_id, {})
+        own = rows.get(audit.droplet, {})
         image_id = next((str(row.image_id) for row in own.values()), "no backups")
         line = {"Droplet": audit.droplet, "Image": image_id, "Backup plan": audit.schedule, "Newest": _newest(audit)}
         line |= {"Proven": _date(audit.proven_at)} if report.proven else {}

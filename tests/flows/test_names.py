@@ -10,8 +10,10 @@ from uuid import uuid4
 
 import pytest
 from prefect.context import FlowRunContext
+from pydantic import SecretStr
 
-from flows.names import coverage_run_name, images_run_name, pruning_run_name, replication_run_name
+from flows.names import account_in, coverage_run_name, images_run_name, pruning_run_name, replication_run_name
+from tasks.credentials import DigitalOceanCredentials
 
 
 def named(name: Callable[[], str], **parameters: Any) -> str:
@@ -67,3 +69,18 @@ def test_a_pruning_run_is_named_after_the_droplets_and_is_a_dry_run_by_default(
     parameters: dict[str, Any], expected: str
 ) -> None:
     assert named(pruning_run_name, **parameters) == expected
+
+
+def test_a_run_on_another_account_is_named_after_it_first() -> None:
+    block = DigitalOceanCredentials(token=SecretStr("dop_v1_0"))
+    assert named(replication_run_name, credentials="prod") == "prod: all Droplets -> all regions"
+    assert named(pruning_run_name, credentials="prod", dry_run=False) == "prod: prune all Droplets"
+    assert named(images_run_name, credentials=block, image_ids=[7]) == "unsaved: 7"
+    assert named(coverage_run_name, credentials="prod, shop") == "prod, shop: coverage of all Droplets"
+    assert named(coverage_run_name, credentials=["prod"], droplet_tag="dr") == "prod: coverage of dr"
+    assert named(replication_run_name, credentials="") == "all Droplets -> all regions"
+
+
+def test_a_block_as_the_server_stores_it_is_not_the_default_account() -> None:
+    assert account_in({"credentials": {"token": "**********"}}) == "unsaved"
+    assert account_in({}) == "default"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from prefect import Flow
 from prefect.exceptions import ParameterTypeError
 from prefect.utilities.schema_tools import validate
+from pydantic import SecretStr
 
 from flows.convert_backups import convert_backups
 from flows.drill_restore import drill_restore
@@ -19,7 +20,9 @@ from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
 from flows.report_coverage import report_coverage
 from flows.restore_droplets import restore_droplets
+from flows.snapshot_droplets import snapshot_droplets
 from flows.transfer_images import transfer_images
+from tasks.credentials import DigitalOceanCredentials
 from tasks.digitalocean.models import SLUG_PATTERN
 
 FLOWS: list[Flow[Any, Any]] = [
@@ -31,6 +34,7 @@ FLOWS: list[Flow[Any, Any]] = [
     image_action_history,
     restore_droplets,
     drill_restore,
+    snapshot_droplets,
 ]
 CHOICES = [f"{slug} ({name})" for slug, name in REGION_NAMES.items()]
 NOT_SLUGS = [
@@ -425,3 +429,60 @@ def test_every_parameter_has_a_help_text(flow: Flow[Any, Any]) -> None:
     assert properties
     for name, described in properties.items():
         assert described.get("description", "").strip(), name
+
+
+ON_ONE_ACCOUNT = [flow for flow in FLOWS if flow is not report_coverage]
+TOKEN = "dop_v1_" + "5ec7e7" * 8
+
+
+@pytest.mark.parametrize(
+    ("credentials", "read_as"),
+    [("prod", "prod"), (" prod-2 ", "prod-2"), (["prod"], "prod"), (None, None), ("", None), ([], None)],
+)
+def test_credentials_are_the_name_of_a_block(credentials: object, read_as: str | None) -> None:
+    for flow in ON_ONE_ACCOUNT:
+        assert read_with_ids(flow, credentials) == read_as
+        assert server_accepts(flow, **needed(flow), credentials=credentials)
+
+
+@pytest.mark.parametrize("bad", ["Prod", "prod_2", "prod/2", "prod shop", ["prod", "shop"], 7, True, TOKEN, "0a" * 32])
+def test_other_credentials_are_rejected_by_flow_and_server_and_never_quoted(bad: object) -> None:
+    for flow in ON_ONE_ACCOUNT:
+        assert not server_accepts(flow, **needed(flow), credentials=bad)
+        refusal = refusal_of(flow, **needed(flow), credentials=bad)
+        assert "credentials: expected" in refusal
+        assert TOKEN not in refusal
+        assert "0a" * 32 not in refusal
+
+
+def test_code_passes_the_block_itself() -> None:
+    block = DigitalOceanCredentials(token=SecretStr(TOKEN))
+    for flow in ON_ONE_ACCOUNT:
+        assert read_with_ids(flow, block) is block
+    assert read(report_coverage, credentials=[block, "prod"]) == {"credentials": [block, "prod"]}
+
+
+@pytest.mark.parametrize("given", ["prod, shop", "prod shop", ["prod", "shop"], ["prod,shop"]])
+def test_a_coverage_report_takes_several_accounts(given: object) -> None:
+    assert read(report_coverage, credentials=given) == {"credentials": ["prod", "shop"]}
+    assert server_accepts(report_coverage, credentials=given)
+
+
+NAMES = st.one_of(st.none(), st.integers(), st.sampled_from(["prod", "prod, shop", " a\n", "", TOKEN]), PRINTABLE)
+
+
+@settings(deadline=None)
+@given(credentials=st.one_of(NAMES, st.lists(NAMES, max_size=2)))
+def test_flow_and_server_agree_on_any_credentials(credentials: object) -> None:
+    for flow in (replicate_backups, report_coverage):
+        assert flow_accepts(flow, credentials=credentials) == server_accepts(flow, credentials=credentials)
+
+
+def needed(flow: Flow[Any, Any]) -> dict[str, Any]:
+    """The parameters that a flow requires."""
+    required = {"image_ids": [1], "region": "fra1"}
+    return {name: required[name] for name in schema_of(flow).get("required", [])}
+
+
+def read_with_ids(flow: Flow[Any, Any], credentials: object) -> object:
+    return read(flow, **needed(flow), credentials=credentials)["credentials"]
