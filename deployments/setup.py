@@ -56,10 +56,17 @@ app = App(
 )
 
 
-def _check_account(_kind: object, name: str) -> None:
-    """Raise ValueError if a name cannot be that of an account."""
+def check_account_name(_kind: object, name: str) -> None:
+    """Check the name of an account for cyclopts.
+
+    Raises:
+        ValueError: It cannot be one.
+    """
     if not re.fullmatch(BLOCK_NAME, name) or name in {UNSAVED_ACCOUNT, SEVERAL_ACCOUNTS}:
-        raise ValueError(f"{name!r} cannot be the name of an account; expected lowercase letters, digits and dashes")
+        raise ValueError(
+            f"expected a name of lowercase letters, digits and dashes, other than {UNSAVED_ACCOUNT} and "
+            f"{SEVERAL_ACCOUNTS}"
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Environment:
 def main(
     *,
     check: bool = False,
-    account: Annotated[str, Parameter(validator=_check_account)] = DEFAULT_ACCOUNT,
+    account: Annotated[str, Parameter(validator=check_account_name)] = DEFAULT_ACCOUNT,
     nightly: bool = False,
     notify: str | None = None,
     work_pool_type: Literal["process", "docker", "kubernetes"] = "process",

@@ -29,6 +29,7 @@ def secret_reference(block: str) -> str:
     return f"{{{{ prefect.blocks.secret.{block} }}}}"
 
 
+BLOCKS = {TOKEN: f"{BLOCK_TYPE}/{DEFAULT_ACCOUNT}", PING_URL: f"secret/{PING_BLOCK}"}
 REFERENCES = {
     TOKEN: f"{{{{ prefect.blocks.{BLOCK_TYPE}.{DEFAULT_ACCOUNT}.token }}}}",
     PING_URL: secret_reference(PING_BLOCK),
@@ -55,7 +56,7 @@ class WorkPoolResource:
             return MISSING
         environment, wanted = _environment(pool.base_job_template), await _wanted(client)
         if missing := _references_to_missing(environment, wanted):
-            return f"refers to a missing block in {' and '.join(missing)}, so no run can start"
+            return f"refers to the missing block {' and '.join(BLOCKS[name] for name in missing)}, so no run can start"
         wrong = [name for name, value in wanted.items() if environment.get(name) != value]
         return f"does not set {' and '.join(wrong)}" if wrong else ""
 

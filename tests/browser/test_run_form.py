@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr
+
 from deployments.sandbox import Droplet, Fault, FaultKind
 from deployments.sandbox.regions import Region
+from tasks.credentials import DigitalOceanCredentials
 from tests.browser.installation import Installation
 from tests.end_to_end.accounts import backups_of
 from tests.end_to_end.prefect_server import SHOWS_WITHIN_SECONDS, until
@@ -14,7 +18,17 @@ from tests.end_to_end.prefect_server import SHOWS_WITHIN_SECONDS, until
 if TYPE_CHECKING:
     from tests.browser.screen import Screen
 
-PARAMETERS = ["droplet_tag", "regions", "newest", "wait", "timeout_minutes", "dry_run", "image_ids", "source"]
+PARAMETERS = [
+    "droplet_tag",
+    "regions",
+    "newest",
+    "wait",
+    "timeout_minutes",
+    "dry_run",
+    "image_ids",
+    "source",
+    "credentials",
+]
 COVERAGE = "replication-coverage"
 CONTROL_PANEL = "https://cloud.digitalocean.com"
 
@@ -75,6 +89,23 @@ def test_snapshots_can_be_chosen_as_the_source(screen: Screen, installed: Instal
         re.compile(rf"Dry run, {len(droplets)} images in \d+ regions: \d+ planned; would add .* GB of snapshots, \$")
     )
     screen.shows("new snapshot")
+
+
+def test_another_account_is_chosen_by_the_name_of_its_block(screen: Screen, installed: Installation) -> None:
+    with temporary_settings({PREFECT_API_URL: f"{installed.ui}/api"}):
+        prod = DigitalOceanCredentials(token=SecretStr(installed.sandbox.token), api_url=installed.sandbox.url)
+        # The browser is driven from an event loop.
+        prod.save("prod", _sync=True)  # type: ignore[call-arg]  # added by Prefect's decorator
+    screen.open_run_form("replicate-backups", "manual")
+    assert screen.help_of("credentials").startswith("The account: the name of its block")
+    screen.take("credentials", "Name of a block")
+    screen.fill("credentials", "prod")
+    screen.switch("dry_run")
+    screen.start_run()
+    assert screen.end_of_run() == "Completed"
+    screen.shows(re.compile(r"prod: all Droplets -> all regions, .*\(dry run\)"))
+    screen.open_artifact(f"{COVERAGE}-prod")
+    screen.shows(re.compile(r"Dry run, \d images in \d+ regions"))
 
 
 def test_a_region_unknown_to_the_code_can_be_typed(screen: Screen, installed: Installation) -> None:

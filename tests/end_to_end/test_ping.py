@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from prefect import Flow, State
 from prefect.flow_engine import run_flow
+from pydantic import SecretStr
 
 import flows.ping
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from flows.prune_snapshots import prune_snapshots
 from flows.replicate_backups import replicate_backups
 from flows.report_coverage import report_coverage
+from tasks.credentials import DigitalOceanCredentials
 from tests.end_to_end.accounts import REGIONS, resize
 from tests.end_to_end.prefect_server import PrefectView
 from tests.end_to_end.test_command_line import command
@@ -90,6 +92,17 @@ def test_runs_of_other_deployments_and_from_python_send_nothing(told: Monitor, d
     assert deployed("manual", replicate_backups, regions=REGIONS).is_completed()
     assert replicate_backups(regions=REGIONS, return_state=True).is_completed()
     assert told.pings == []
+
+
+def test_the_nightly_run_of_another_account_pings_and_no_other_deployment_with_such_a_name(
+    told: Monitor, deployed: Deployed, sandbox: Sandbox
+) -> None:
+    DigitalOceanCredentials(token=SecretStr(sandbox.token), api_url=sandbox.url).save("prod", overwrite=True)
+    assert deployed("nightly-shop", report_coverage, credentials="prod").is_completed()
+    assert deployed("nightly-prod", report_coverage).is_completed()
+    assert told.pings == []
+    assert deployed("nightly-prod", report_coverage, credentials="prod").is_completed()
+    assert told.signals() == ["/start", ""]
 
 
 @pytest.mark.parametrize(("flow", "parameters"), [(replicate_backups, {"dry_run": True}), (prune_snapshots, {})])

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 from prefect.blocks.notifications import SlackWebhook
+from prefect.blocks.system import Secret
 from prefect.client.base import PrefectHttpxSyncClient
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
@@ -25,10 +26,11 @@ from ruamel.yaml import YAML
 
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.server_resources.automations import HEARTBEAT, automations
+from deployments.server_resources.credentials_blocks import FORMER_TOKEN_BLOCK
 from deployments.server_resources.deployment_limits import NIGHTLY
 from deployments.server_resources.secret_blocks import PING_BLOCK
 from deployments.server_resources.work_pool import EVENT_QUEUE, EVENT_RUNS, PING_URL, POOL
-from deployments.setup import main
+from deployments.setup import app, main
 from flows.image_locks import MUTEX, MUTEX_DECAY_PER_SECOND
 from flows.temporary_server import free_port
 from tasks.accounts import DEFAULT_ACCOUNT
@@ -296,6 +298,43 @@ def test_a_new_token_replaces_the_stored_one(correct: Correct, server: Server) -
     assert kept() == TOKEN
 
 
+def test_the_token_that_version_0_3_stored_in_a_secret_is_taken_over(
+    correct: Correct, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = [each for each in server.objects()["block_documents"] if each["name"] == DEFAULT_ACCOUNT]
+    server.http.delete(f"/block_documents/{block['id']}").raise_for_status()
+    with server.used_here():
+        Secret(value=TOKEN).save(FORMER_TOKEN_BLOCK)
+    assert correct(token="")["credentials default"] == "created"
+    documents = {each["name"]: each["data"] for each in server.objects()["block_documents"]}
+    assert documents[DEFAULT_ACCOUNT]["token"] == TOKEN
+
+
+def test_the_work_pool_does_not_refer_to_credentials_that_are_missing(correct: Correct, server: Server) -> None:
+    (block,) = [each for each in server.objects()["block_documents"] if each["name"] == DEFAULT_ACCOUNT]
+    server.http.delete(f"/block_documents/{block['id']}").raise_for_status()
+    checked = server.set_up("--check", token="")
+    assert "refers to the missing block digitalocean-credentials/default, so no run can start" in checked.stdout
+    # Another account needs no token of the default one.
+    assert server.set_up("--account", "prod", token=TOKEN[::-1]).returncode == 0
+    template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
+    assert "DIGITALOCEAN_TOKEN" not in template["variables"]["properties"]["env"]["default"]
+    correct()
+    template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
+    assert (
+        "digitalocean-credentials.default.token"
+        in template["variables"]["properties"]["env"]["default"]["DIGITALOCEAN_TOKEN"]
+    )
+
+
+@pytest.mark.parametrize("name", ["Prod", "prod_2", "unsaved", "several", "0a" * 32])
+def test_a_name_that_no_account_can_have_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app(["--account", name])
+    assert ended.value.code != 0
+    assert "expected a name of lowercase letters" in "".join(capsys.readouterr())
+
+
 def test_the_work_pool_keeps_variables_that_were_added_by_hand(correct: Correct, server: Server) -> None:
     def environment() -> dict[str, Any]:
         template = server.http.get(f"/work_pools/{POOL}").json()["base_job_template"]
@@ -376,7 +415,7 @@ def test_runs_get_the_ping_url_while_its_block_exists_and_start_without_it_once_
     assert server.command("prefect", "--no-prompt", "block", "delete", f"secret/{PING_BLOCK}").returncode == 0
     with pytest.raises(ObjectNotFound):
         environment_of_a_run(server)
-    problem = f"refers to the missing secret {PING_BLOCK}, so no run can start"
+    problem = f"refers to the missing block secret/{PING_BLOCK}, so no run can start"
     assert says(server.set_up("--check"), 1) == (None, problem)
     assert says(server.set_up()) == (None, f"updated ({problem})")
     assert PING_URL not in environment_of_a_run(server)
