@@ -15,7 +15,7 @@ from tasks.connection import read_tokens
 from tasks.credentials import BLOCK_TYPE, DigitalOceanCredentials
 from tasks.digitalocean import Settings
 
-# Where version 0.3 kept the token.
+# Where earlier versions kept the token.
 FORMER_TOKEN_BLOCK = "digitalocean-token"  # noqa: S105  # the name of a block
 # Fields of the block besides the token, which settings of the same name correspond to.
 FIELDS = ("api_url", "rate_limits")

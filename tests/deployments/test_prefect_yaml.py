@@ -95,8 +95,9 @@ def test_the_event_that_starts_a_run_is_the_one_that_is_sent() -> None:
     assert [trigger["expect"] for trigger in triggers] == [[BACKUP_COMPLETED]]
 
 
-def test_the_example_of_different_plans_can_be_added_to_the_file() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "deployments" / "plans.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", ["plans.md", "accounts.md"])
+def test_the_example_of_a_page_can_be_added_to_the_file(page: str) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "deployments" / page).read_text(), re.DOTALL)
     both: list[dict[str, Any]] = YAML(typ="safe").load(TEXT + example)["deployments"]
     titles = [title(deployment) for deployment in both]
     assert len(titles) == len(set(titles)) > len(DEPLOYMENTS)

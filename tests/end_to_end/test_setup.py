@@ -298,7 +298,7 @@ def test_a_new_token_replaces_the_stored_one(correct: Correct, server: Server) -
     assert kept() == TOKEN
 
 
-def test_the_token_that_version_0_3_stored_in_a_secret_is_taken_over(
+def test_the_token_that_earlier_versions_stored_in_a_secret_is_taken_over(
     correct: Correct, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (block,) = [each for each in server.objects()["block_documents"] if each["name"] == DEFAULT_ACCOUNT]
