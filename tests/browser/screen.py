@@ -49,7 +49,10 @@ class Screen:
 
     def help_of(self, parameter: str) -> str:
         """What the run form says about a parameter."""
-        return self.parameter(parameter).get_by_role("article").inner_text().strip()
+        text = self.parameter(parameter).get_by_role("article")
+        # The UI renders its Markdown some time after the form.
+        expect(text).not_to_be_empty()
+        return text.inner_text().strip()
 
     def take(self, parameter: str, alternative: str) -> None:
         """Choose one of the ways to fill a parameter in."""
