@@ -224,7 +224,7 @@ def bench_restore() -> list[Goal]:
 
 def bench_prefect() -> list[Goal]:
     """What a worker that waits, and nightly runs, send to Prefect's server."""
-    loads: list[Load] = []
+    conditions, loads = machine(), list[Load]()
     for droplets in (FEW, MANY):
         say(f"{droplets} Droplets with small images, as fast as life")
         with installation(droplets, _folder(f"{droplets} Droplets")) as installed:
@@ -237,7 +237,8 @@ def bench_prefect() -> list[Goal]:
         at_most("a worker that waits: API requests in its busiest minute", 30, idle.peak_requests, "{:.0f}".format),
         exactly("runs that did not complete", 0, sum(each.state != "COMPLETED" for each in runs)),
     ]
-    text = "\n\n".join([goals_table(goals), loads_table(loads), SENT_TO_PREFECT, kinds_table(loads)])
+    said = f"{SENT_TO_PREFECT} The machine: {conditions}."
+    text = "\n\n".join([goals_table(goals), loads_table(loads), said, kinds_table(loads)])
     write_section("What is sent to Prefect", "make bench-prefect", text)
     say(text)
     return goals
