@@ -58,7 +58,8 @@ class Screen:
     def fill(self, parameter: str, text: str) -> None:
         """Type into a parameter, and if it is a list, into a new item of it."""
         fields = self.parameter(parameter).locator("fieldset").first
-        text_field, new_item = fields.get_by_role("textbox"), fields.get_by_role("button", name="Add item")
+        text_field = fields.get_by_role("textbox").or_(fields.get_by_role("spinbutton"))
+        new_item = fields.get_by_role("button", name="Add item")
         expect(text_field.or_(new_item).first).to_be_visible()
         if new_item.is_visible():
             new_item.click()
