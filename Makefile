@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
-.PHONY: help install install-dev demo server setup deploy unit test bench bench-start bench-fleet bench-workers bench-restore torture torture-faults torture-all-else soak pictures check format lock clean
+.PHONY: help install install-dev demo server setup deploy unit test bench bench-start bench-fleet bench-workers bench-restore bench-prefect torture torture-faults torture-all-else soak pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ bench-workers: install-dev  ## the same with three processes on one token (a qua
 
 bench-restore: install-dev  ## how fast 1, 10 and 100 Droplets are rebuilt (four minutes)
 	$(BIN)/python -m tests.benchmarks --restore
+
+bench-prefect: install-dev  ## what a worker and its runs send to Prefect's server (twenty minutes)
+	$(BIN)/python -m tests.benchmarks --prefect
 
 torture: install-dev  ## faults of every kind and kills at every point of a run, and tests/RELIABILITY.md
 	@$(MAKE) --no-print-directory --jobs 2 torture-faults torture-all-else

@@ -15,6 +15,7 @@ from flows.parameters import Source
 from tasks.distributed_rate_limit import SLOTS_PER_REQUEST
 from tests.benchmarks.measure import ROOT, Measurement, measure
 from tests.benchmarks.picture import draw_requests
+from tests.benchmarks.prefect_requests import Load, installation, kinds_table, loads_table, measure_idle, measure_run
 from tests.benchmarks.restore import measure_restore, restores_table
 from tests.benchmarks.results import (
     FOLDER,
@@ -31,18 +32,31 @@ from tests.benchmarks.strategies import STRATEGIES, replay
 from tests.benchmarks.workers import SPEED, accuracy, share
 
 WORK = ROOT / ".bench"
-FEW, FLEET = 20, 1000
+FEW, MANY, FLEET = 20, 100, 1000
 FEW_SPEED, FLEET_SPEED = 20, 10
 QUOTA_GONE_FOR_SECONDS = 20 * 60
 HOURLY_LIMIT = 5000
 STARTS = 5
+SENT_TO_PREFECT = """\
+A worker of the work pool `digitalocean` with all deployments, their schedules paused, and one run of
+`replicate-backups/nightly` to 12 regions, on PostgreSQL. All of it reaches Prefect's server through a proxy that
+counts. The sandbox runs as fast as life, and no image is larger than 1 GB: a run then takes minutes instead of an hour,
+and no minute has fewer requests because of it. The counts of a run include those of its worker, and begin with the
+creation of the run.
+
+Prefect Cloud limits API requests, and events together with log lines, per minute and account
+([limits](https://docs.prefect.io/v3/concepts/rate-limits)). `/admin/version` and `/csrf-token` are not sent to it. To
+Prefect Cloud only, a worker also sends its own log lines, which are not counted here. Nor are a worker's heartbeats,
+which have a WebSocket of their own."""
 SNAPSHOTS = "this project, with snapshots as the source"
 
 app = cyclopts.App(name="python -m tests.benchmarks", version_flags=[])
 
 
 @app.default
-def main(*, fleet: bool = False, workers: bool = False, start: bool = False, restore: bool = False) -> int:
+def main(
+    *, fleet: bool = False, workers: bool = False, start: bool = False, restore: bool = False, prefect: bool = False
+) -> int:
     """Measure, and write RESULTS.md.
 
     Args:
@@ -50,12 +64,19 @@ def main(*, fleet: bool = False, workers: bool = False, start: bool = False, res
         workers: Measure several processes on one token.
         start: Measure the start of a command that brings its own Prefect server.
         restore: Measure how Droplets are rebuilt.
+        prefect: Measure what is sent to Prefect's server.
 
     Returns:
         Exit status: 0 if every goal was reached.
     """
     shutil.rmtree(WORK, ignore_errors=True)
-    chosen = [(fleet, bench_fleet), (workers, bench_workers), (start, bench_start), (restore, bench_restore)]
+    chosen = [
+        (fleet, bench_fleet),
+        (workers, bench_workers),
+        (start, bench_start),
+        (restore, bench_restore),
+        (prefect, bench_prefect),
+    ]
     bench = next((each for wanted, each in chosen if wanted), bench_few)
     goals = bench()
     missed = [goal for goal in goals if not goal.reached]
@@ -197,6 +218,28 @@ def bench_restore() -> list[Goal]:
     )
     text = f"{goals_table(goals)}\n\n{restores_table(runs)}\n\n{said}"
     write_section("Rebuilding Droplets", "make bench-restore", text)
+    say(text)
+    return goals
+
+
+def bench_prefect() -> list[Goal]:
+    """What a worker that waits, and nightly runs, send to Prefect's server."""
+    conditions, loads = machine(), list[Load]()
+    for droplets in (FEW, MANY):
+        say(f"{droplets} Droplets with small images, as fast as life")
+        with installation(droplets, _folder(f"{droplets} Droplets")) as installed:
+            if not loads:
+                loads.append(measure_idle(installed))
+            loads.append(measure_run(installed, f"{droplets} Droplets"))
+        say(loads_table(loads))
+    idle, *runs = loads
+    goals = [
+        at_most("a worker that waits: API requests in its busiest minute", 30, idle.peak_requests, "{:.0f}".format),
+        exactly("runs that did not complete", 0, sum(each.state != "COMPLETED" for each in runs)),
+    ]
+    said = f"{SENT_TO_PREFECT} The machine: {conditions}."
+    text = "\n\n".join([goals_table(goals), loads_table(loads), said, kinds_table(loads)])
+    write_section("What is sent to Prefect", "make bench-prefect", text)
     say(text)
     return goals
 

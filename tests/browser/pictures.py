@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from playwright.sync_api import Browser, FloatRect, Locator
 
-from deployments.sandbox import Fault, FaultKind
+from flows.temporary_server import free_port
 from tests.browser.chromium import chromium, find_chromium, page_at
 from tests.browser.installation import Installation, installation
 from tests.browser.screen import Screen
@@ -18,8 +19,11 @@ FOLDER = Path(__file__).parent / "pictures"
 HEIGHT = 1600
 # Such that what is cut out is about 1,100 wide: the menu is beside the form, and beside the table a list of details.
 FORM_WIDTH = 1340
-TABLE_WIDTH = 1660
-MARGIN = 16
+TABLE_WIDTH = 1720
+RUN_WIDTH = 1240
+SECONDS_UNTIL_COUNTED = 15
+# Less would touch the text; more would show what is beside it.
+MARGIN = 8
 
 
 def main() -> int:
@@ -39,6 +43,8 @@ def main() -> int:
         chromium(executable) as browser,
     ):
         take_run_form(browser, installed)
+        take_run(browser, installed)
+        take_drill(browser, installed)
         take_coverage(browser, installed)
         take_restore_form(browser, installed)
     return 0
@@ -58,25 +64,56 @@ def take_run_form(browser: Browser, installed: Installation) -> None:
         screen.end_of_run()
 
 
-def take_coverage(browser: Browser, installed: Installation) -> None:
-    """Show what a run did that found the copies of the one before, made others, and failed at one."""
-    account = installed.sandbox.account
-    droplet = next(each for each in account.droplets.values() if each.name == "web-01")
-    copied = next(
-        image for image in account.images.values() if image.droplet_id == droplet.id and "syd1" in image.regions
-    )
-    installed.sandbox.faults.add(Fault(FaultKind.ACTION_ERRORED, "POST", f"/images/{copied.id}/actions", times=None))
+def take_run(browser: Browser, installed: Installation) -> None:
+    """Show the page of a nightly run that has completed."""
+    with page_at(browser, installed.ui, RUN_WIDTH, HEIGHT) as page:
+        screen = Screen(page, installed.ui)
+        screen.open_run_form("replicate-backups", "nightly")
+        screen.start_run()
+        screen.end_of_run()
+        # Prefect's server counts task runs seconds after their end, and its page only once.
+        page.wait_for_timeout(SECONDS_UNTIL_COUNTED * 1000)
+        page.reload()
+        screen.shows("Finished in state")
+        # Of task runs that last milliseconds, the graph shows dots.
+        page.add_style_tag(content=".flow-run-graphs { display: none }")
+        logs = page.locator(".flow-run-logs")
+        cut_out(screen, "run.png", logs, page.get_by_role("banner"), logs)
+
+
+def take_drill(browser: Browser, installed: Installation) -> None:
+    """Show the evidence of a drill, in which Droplets are created as slowly as in life."""
+    account, port = installed.sandbox.account, free_port()
+    account.speed = 1
+    account.behavior = replace(account.behavior, reachable_droplets=True)
+    account.answering_ports = {port}
     with page_at(browser, installed.ui, TABLE_WIDTH, HEIGHT) as page:
         screen = Screen(page, installed.ui)
-        screen.open_run_form("replicate-backups", "manual")
+        screen.open_run_form("drill-restore", "manual")
+        screen.fill("sample", "3")
+        screen.take("probe_port", "int")
+        screen.fill("probe_port", str(port))
+        screen.start_run()
+        screen.end_of_run()
+        screen.open_artifact("restore-drill")
+        cut_out_artifact(screen, "drill.png")
+
+
+def take_coverage(browser: Browser, installed: Installation) -> None:
+    """Show who is protected after that run and that drill, and after a copy was lost."""
+    account = installed.sandbox.account
+    droplet = next(each for each in account.droplets.values() if each.name == "api-01")
+    newest = max((account.images[each] for each in droplet.image_ids), key=lambda image: image.created_at)
+    del newest.regions["fra1"]
+    with page_at(browser, installed.ui, TABLE_WIDTH, HEIGHT) as page:
+        screen = Screen(page, installed.ui)
+        screen.open_run_form("report-coverage", "weekly")
         screen.take("regions", "Choose")
-        screen.choose("regions", "Frankfurt", "London", "San Francisco 3", "Singapore", "Sydney")
+        screen.choose("regions", "Frankfurt", "Singapore")
         screen.start_run()
         screen.end_of_run()
         screen.open_artifact("replication-coverage")
-        screen.shows(str(copied.id))
-        table = page.get_by_role("table")
-        cut_out(screen, "coverage.png", table, page.get_by_role("article").first, table)
+        cut_out_artifact(screen, "coverage.png")
 
 
 def take_restore_form(browser: Browser, installed: Installation) -> None:
@@ -89,6 +126,12 @@ def take_restore_form(browser: Browser, installed: Installation) -> None:
         screen.choose("from_region", "New York 3")
         last = screen.parameter("droplet_tag")
         cut_out(screen, "restore-form.png", page.locator("form"), page.get_by_role("banner"), last)
+
+
+def cut_out_artifact(screen: Screen, name: str) -> None:
+    """Save a table and its description, without Prefect's list of details beside them."""
+    table = screen.page.get_by_role("table")
+    cut_out(screen, name, table, screen.page.get_by_role("article").first, table)
 
 
 def cut_out(screen: Screen, name: str, column: Locator, first: Locator, last: Locator) -> None:

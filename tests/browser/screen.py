@@ -34,10 +34,10 @@ class Screen:
         )
 
     def open_run_form(self, flow: str, deployment: str) -> None:
-        """Go from the list of deployments to the run form of one of them."""
-        self.page.goto(f"{self._ui}/deployments")
-        row = self.page.get_by_role("row").filter(has_text=flow).filter(has_text=deployment)
-        row.get_by_role("link", name=deployment, exact=True).click()
+        """Go from a deployment to its run form."""
+        # Not from the list of deployments: it is sorted by name, and shows no more than ten at first.
+        found = self.page.request.get(f"{self._ui}/api/deployments/name/{flow}/{deployment}").json()
+        self.page.goto(f"{self._ui}/deployments/deployment/{found['id']}")
         self.page.get_by_role("button", name="Run", exact=True).click()
         self.page.get_by_text("Custom run", exact=True).click()
         expect(self.page.get_by_role("heading", name="Parameters")).to_be_visible()
@@ -61,7 +61,8 @@ class Screen:
     def fill(self, parameter: str, text: str) -> None:
         """Type into a parameter, and if it is a list, into a new item of it."""
         fields = self.parameter(parameter).locator("fieldset").first
-        text_field, new_item = fields.get_by_role("textbox"), fields.get_by_role("button", name="Add item")
+        text_field = fields.get_by_role("textbox").or_(fields.get_by_role("spinbutton"))
+        new_item = fields.get_by_role("button", name="Add item")
         expect(text_field.or_(new_item).first).to_be_visible()
         if new_item.is_visible():
             new_item.click()
