@@ -9,22 +9,23 @@ import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from prefect import State, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
-from prefect.exceptions import Pause
-from prefect.flow_runs import apause_flow_run
-from prefect.input import RunInput
+from prefect.exceptions import ObjectNotFound
+from prefect.input import RunInput, keyset_from_paused_state
 from prefect.input.actions import acreate_flow_run_input, ensure_flow_run_id
 from prefect.input.run_input import Keyset
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Paused
 from prefect.utilities.urls import url_for
 from pydantic import Field
 
 from flows.parameters import ContradictoryParameters
+from flows.prefect_client import PREFECT_ERRORS, client_without_retries
 from flows.recovery.plan_changes import plan_changes
 from flows.recovery.preflight import RestorePlan
 from flows.recovery.rows import planned_rows
@@ -33,6 +34,7 @@ from flows.reporting.tables import plan_markdown
 from tasks.api_task import run_blocking
 
 SECONDS_BETWEEN_POLLS = 5
+LONGEST_POLL_SECONDS = 20.0
 # When the pause expires, Prefect's server sets the run to Failed with a message of its own. So it expires after the run
 # has ended itself, even if the server is away at that moment.
 EXPIRES_LATER = timedelta(hours=1)
@@ -133,26 +135,42 @@ async def _answer(plan: RestorePlan, timeout_seconds: float) -> Approval | None:
     form = Approval.with_initial_data(description=plan_markdown(planned_rows(plan)))
     try:
         async with asyncio.timeout(timeout_seconds):
-            try:
-                return await apause_flow_run(
-                    wait_for_input=form,
-                    timeout=int(timeout_seconds + EXPIRES_LATER.total_seconds()),
-                    poll_interval=SECONDS_BETWEEN_POLLS,
-                )
-            except Pause as already:
-                # The response to the pause was lost, and the repeated request is refused.
-                return await _answer_to_pause(form, cast(State[Any], already.state))
+            keyset = await _pause(timedelta(seconds=timeout_seconds) + EXPIRES_LATER)
+            await form.asave(keyset)
+            return await _answer_to_pause(form, keyset)
     except TimeoutError:
         return None
 
 
-async def _answer_to_pause(form: type[Approval], paused: State[Any]) -> Approval:
-    """Wait for the answer in a flow run that is paused already."""
-    keyset = cast(Keyset, paused.state_details.run_input_keyset)
-    await form.asave(keyset)
+async def _pause(longest: timedelta) -> Keyset:
+    """Set the flow run to Paused, and return the keys of its form."""
+    # A key of its own, because Prefect pauses a run only once for each key, and a run that is retried asks again.
+    paused: State[Any] = Paused(timeout_seconds=int(longest.total_seconds()), pause_key=str(uuid4()))
+    keyset = keyset_from_paused_state(paused)
+    paused.state_details.run_input_keyset = cast(dict[str, str], keyset)
     async with get_client() as client:
-        while True:
-            run = await client.read_flow_run(ensure_flow_run_id())
-            if run.state and run.state.is_running():
-                return await form.aload(keyset)
-            await asyncio.sleep(SECONDS_BETWEEN_POLLS)
+        # If the response is lost, the repeated request is refused, because the run is Paused already.
+        result = await client.set_flow_run_state(ensure_flow_run_id(), paused)
+    if not (result.state and result.state.is_paused()):
+        raise RuntimeError(f"the run could not be paused for approval: {result.details}")
+    return keyset
+
+
+async def _answer_to_pause(form: type[Approval], keyset: Keyset) -> Approval:
+    """Wait for the answer, however long Prefect's server is away meanwhile.
+
+    `prefect.flow_runs.apause_flow_run` waits as well, but with the retries of Prefect's client: it would not see the
+    answer for minutes after an outage, and would fail if the outage was longer than all retries.
+    """
+    while True:
+        try:
+            async with client_without_retries(LONGEST_POLL_SECONDS) as client:
+                run = await client.read_flow_run(ensure_flow_run_id())
+                if run.state and run.state.is_running():
+                    return await form.aload(keyset)
+        except ObjectNotFound:
+            # The run was deleted, so nobody can answer.
+            raise
+        except PREFECT_ERRORS as error:
+            get_run_logger().debug("Prefect's server does not answer: %s", str(error) or type(error).__name__)
+        await asyncio.sleep(SECONDS_BETWEEN_POLLS)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect import State
 from prefect.client.orchestration import PrefectClient
@@ -20,6 +21,7 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound
 from prefect.input import read_flow_run_input
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Paused, Running
@@ -255,6 +257,44 @@ def test_a_waiting_command_survives_a_prefect_server_that_is_gone_for_a_while(
     assert run.returncode == 0, output
     assert "Waiting up to 12 hours for approval: press Resume at http://" in output
     assert len(sandbox.record.created) == 2
+
+
+def test_a_waiting_run_survives_more_failed_polls_than_the_client_retries(
+    sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_flow_run = PrefectClient.read_flow_run
+    # Each stands for a request whose retries by Prefect's client have all failed.
+    failures = [httpx.ConnectError("the server is away")] * 10
+
+    async def read_or_fail(self: PrefectClient, flow_run_id: UUID) -> FlowRun:
+        if waiting(prefect_view) and failures:
+            raise failures.pop()
+        return await read_flow_run(self, flow_run_id)
+
+    def approve_after_the_outage() -> None:
+        until(lambda: not failures, within_seconds=120)
+        answer(prefect_view, create=True)
+
+    monkeypatch.setattr(PrefectClient, "read_flow_run", read_or_fail)
+    with once_waiting(prefect_view, approve_after_the_outage):
+        state = restore()
+    assert state.is_completed(), state.message
+    assert len(sandbox.record.created) == 2
+
+
+def test_a_waiting_run_that_is_deleted_ends_at_once(
+    sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_flow_run = PrefectClient.read_flow_run
+
+    async def read_deleted(self: PrefectClient, flow_run_id: UUID) -> FlowRun:
+        if waiting(prefect_view):
+            raise ObjectNotFound(RuntimeError("deleted"))
+        return await read_flow_run(self, flow_run_id)
+
+    monkeypatch.setattr(PrefectClient, "read_flow_run", read_deleted)
+    assert restore().is_failed()
+    assert changes(sandbox) == []
 
 
 @pytest.mark.parametrize(("before", "announced"), [(Paused(timeout_seconds=3600), 0), (Running(), 1)], ids=str)
