@@ -46,9 +46,10 @@ class Approval(RunInput):
 
     # Required, because Prefect fails a run that is resumed with an empty form.
     create: bool = Field(
-        title="Create these Droplets", description="Switch it on to approve. Off, the run ends and creates nothing."
+        title="Create these Droplets",
+        description="Turn it on to approve. If off, the run ends and creates nothing.",
     )
-    reason: str = Field("", title="Reason", description="If not: why. The run's result shows it.")
+    reason: str = Field("", title="Reason", description="Why you reject the plan. The run's result shows it.")
 
     @classmethod
     async def asave(cls, keyset: Keyset, flow_run_id: UUID | None = None) -> None:
@@ -87,11 +88,11 @@ def check_can_be_asked(*, dry_run: bool) -> None:
     """
     if dry_run:
         raise ContradictoryParameters(
-            "with approve, Droplets are created once the plan is approved: turn off either dry_run or approve"
+            "approve asks before it creates Droplets, and a dry run creates none: turn off either dry_run or approve"
         )
     if not PREFECT_API_URL.value():
         raise ContradictoryParameters(
-            "nobody can approve a plan on a temporary Prefect server: set PREFECT_API_URL, or turn off approve"
+            "approve needs a Prefect server in whose UI a person can answer: set PREFECT_API_URL, or turn off approve"
         )
 
 
@@ -126,7 +127,7 @@ def decide_again(approved: RestorePlan, now: RestorePlan) -> Decision:
     more = len(changes) - MOST_CHANGES_NAMED
     named = [*changes[:MOST_CHANGES_NAMED], *([f"and {more} more"] if more > 0 else [])]
     return Decision(
-        f"the plan has changed since it was approved ({'; '.join(named)}): look at the new one in another run"
+        f"the plan has changed since it was approved ({'; '.join(named)}): start another run to see the new one"
     )
 
 

@@ -22,9 +22,10 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
+from prefect.flow_engine import run_flow
 from prefect.input import read_flow_run_input
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelling, Paused, Running
+from prefect.states import AwaitingRetry, Cancelling, Paused, Running
 
 from deployments.prefect_server import clean_environment
 from deployments.sandbox import Sandbox
@@ -44,7 +45,9 @@ from tests.end_to_end.strained_server import strained_server
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = (DROPLET_RESTORED, RECOVERY_COMPLETED, RECOVERY_FAILED)
-NEEDS_A_SERVER = "nobody can approve a plan on a temporary Prefect server: set PREFECT_API_URL, or turn off approve"
+NEEDS_A_SERVER = (
+    "approve needs a Prefect server in whose UI a person can answer: set PREFECT_API_URL, or turn off approve"
+)
 
 
 @pytest.fixture
@@ -282,6 +285,17 @@ def test_a_waiting_run_survives_more_failed_polls_than_the_client_retries(
     assert len(sandbox.record.created) == 2
 
 
+def test_a_run_that_nobody_answered_asks_again_when_it_is_retried(sandbox: Sandbox, prefect_view: PrefectView) -> None:
+    run = prefect_view.run_of(restore(approval_timeout_hours=1 / 3600))
+    prefect_view.client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+    parameters = {**run.parameters, "approval_timeout_hours": 1}
+    with once_waiting(prefect_view, lambda: answer(prefect_view, create=True)):
+        flow_run = prefect_view.client.read_flow_run(run.id)
+        state = cast(State[Any], run_flow(restore_droplets, flow_run, parameters=parameters, return_type="state"))
+    assert state.is_completed(), state.message
+    assert len(sandbox.record.created) == 2
+
+
 def test_a_waiting_run_that_is_deleted_ends_at_once(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,7 +329,7 @@ def test_approve_is_refused_in_a_dry_run(sandbox: Sandbox) -> None:
     state = restore(dry_run=True)
     assert state.is_failed()
     assert state.message == (
-        "with approve, Droplets are created once the plan is approved: turn off either dry_run or approve"
+        "approve asks before it creates Droplets, and a dry run creates none: turn off either dry_run or approve"
     )
     assert sandbox.record.requests == []
 
