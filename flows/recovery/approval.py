@@ -65,6 +65,10 @@ class Approval(RunInput):
                     raise
 
 
+class NoLongerPaused(Exception):
+    """A run was cancelled, or ended in another way, while it waited for an answer."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """Whether a plan is carried out.
@@ -109,6 +113,8 @@ def ask_for_approval(plan: RestorePlan, timeout_hours: int) -> Decision:
     get_run_logger().info("Waiting up to %s for approval: press Resume at %s", hours, link)
     try:
         answer = run_blocking(_answer(plan, timeout_hours * 3600))
+    except NoLongerPaused as error:
+        return Decision(str(error), rejected=True)
     except KeyboardInterrupt:
         return Decision("the run was interrupted before the plan was approved", rejected=True, interrupted=True)
     if answer is None:
@@ -162,15 +168,21 @@ async def _answer_to_pause(form: type[Approval], keyset: Keyset) -> Approval:
 
     `prefect.flow_runs.apause_flow_run` waits as well, but with the retries of Prefect's client: it would not see the
     answer for minutes after an outage, and would fail if the outage was longer than all retries.
+
+    Raises:
+        NoLongerPaused: The run was cancelled or has ended. After an outage of half a minute, Prefect's worker no longer
+            ends the processes of cancelled runs ("Flow run cancellation disabled").
+        ObjectNotFound: The run was deleted, so nobody can answer.
     """
     while True:
         try:
             async with client_without_retries(LONGEST_POLL_SECONDS) as client:
-                run = await client.read_flow_run(ensure_flow_run_id())
-                if run.state and run.state.is_running():
+                state = (await client.read_flow_run(ensure_flow_run_id())).state
+                if state and state.is_running():
                     return await form.aload(keyset)
+                if state and (state.is_cancelling() or state.is_final()):
+                    raise NoLongerPaused(f"the run was set to {state.name} before the plan was approved")
         except ObjectNotFound:
-            # The run was deleted, so nobody can answer.
             raise
         except PREFECT_ERRORS as error:
             get_run_logger().debug("Prefect's server does not answer: %s", str(error) or type(error).__name__)

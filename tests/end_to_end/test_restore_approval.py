@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flow_engine import run_flow
 from prefect.input import read_flow_run_input
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import AwaitingRetry, Cancelling, Paused, Running
+from prefect.states import AwaitingRetry, Cancelling, Crashed, Paused, Running
 
 from deployments.prefect_server import clean_environment
 from deployments.sandbox import Sandbox
@@ -294,6 +294,23 @@ def test_a_run_that_nobody_answered_asks_again_when_it_is_retried(sandbox: Sandb
         state = cast(State[Any], run_flow(restore_droplets, flow_run, parameters=parameters, return_type="state"))
     assert state.is_completed(), state.message
     assert len(sandbox.record.created) == 2
+
+
+@pytest.mark.parametrize("set_to", [Cancelling(), Crashed()], ids=str)
+def test_a_waiting_run_that_is_cancelled_or_crashed_ends_even_if_no_worker_ends_its_process(
+    sandbox: Sandbox, prefect_view: PrefectView, set_to: State[Any]
+) -> None:
+    def set_state() -> None:
+        run = waiting(prefect_view)
+        assert run
+        prefect_view.client.set_flow_run_state(run.id, set_to, force=True)
+
+    with once_waiting(prefect_view, set_state):
+        state = restore()
+    assert state.is_cancelled()
+    assert state.message == f"nothing was created: the run was set to {set_to.name} before the plan was approved"
+    assert end_events(prefect_view, prefect_view.run_of(state)) == []
+    assert changes(sandbox) == []
 
 
 def test_a_waiting_run_that_is_deleted_ends_at_once(

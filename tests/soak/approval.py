@@ -8,7 +8,7 @@ from typing import Any
 from tests.end_to_end.accounts import changes
 from tests.end_to_end.rebuilding import have_copies
 from tests.soak.checks import check_alarms, check_went_through, ended, paused
-from tests.soak.history import ACCEPTED
+from tests.soak.history import ACCEPTED, PrefectApi, SeenState
 from tests.soak.plan import RECOGNISED_WITHIN, SEEN_WITHIN, SOON, Plan
 from tests.soak.rebuild import HOME, REGION, RESTORE, restored
 from tests.soak.stack import Stack
@@ -18,21 +18,22 @@ from tests.soak.watch import Watch
 APPROVAL_TIMEOUT = timedelta(hours=12)
 # Between an answer and the moment when a waiting run knows it, on two cores that are busy with others.
 ANSWER_SEEN_WITHIN = timedelta(minutes=2)
+ENDS = ("rejected", "cancelled", "approved")
 WHY_NOT = "nyc3 is back"
 
 
 def approval(watch: Watch, stack: Stack, plan: Plan) -> None:
-    """Two restores wait for a person while the server is away for five minutes; one is rejected, one approved later."""
+    """Three restores wait for a person while the server is away: one is then rejected, one cancelled, one approved."""
     api, sandbox, record = stack.api, stack.sandbox, stack.sandbox.record
     originals = {droplet.id: droplet.name for droplet in sandbox.account.droplets.values()}
     have_copies(sandbox, [REGION])
     parameters: dict[str, Any] = {"region": REGION, "from_region": HOME, "dry_run": False, "approve": True}
-    rejected, approved = (api.begin(RESTORE, **parameters) for _ in range(2))
-    runs = {rejected: "the restore that is rejected", approved: "the restore that is approved"}
+    runs = {api.begin(RESTORE, **parameters): f"the restore that is {end}" for end in ENDS}
+    rejected, cancelled, approved = runs
     for run_id, label in runs.items():
         paused(watch, api, label, run_id, SOON + SOON)
     # They pass through the server's memory, so the server must not go away before they have arrived.
-    watch.until("both pauses have triggered an automation", lambda: len(api.alarms()) >= len(runs), SOON)
+    watch.until("each pause has triggered an automation", lambda: len(api.alarms()) >= len(runs), SOON)
     watch.pause(plan.shortened(1).total_seconds())
 
     down_at = datetime.now(UTC)
@@ -42,7 +43,7 @@ def approval(watch: Watch, stack: Stack, plan: Plan) -> None:
     back_at = datetime.now(UTC)
     watch.say(f"the server was away for {(back_at - down_at) / timedelta(minutes=1):.1f} min")
     unlike = {label: api.state(run_id) for run_id, label in runs.items() if api.state(run_id).name != "Paused"}
-    watch.check(not unlike, "both restores still wait after the restart", unlike)
+    watch.check(not unlike, "all restores still wait after the restart", unlike)
     unnamed = [name for name in originals.values() if name.replace("-", r"\-") not in api.question(approved)]
     watch.check(not unnamed, "the form still shows the plan after the restart", unnamed)
     watch.check(
@@ -54,13 +55,10 @@ def approval(watch: Watch, stack: Stack, plan: Plan) -> None:
     answer = api.resume(rejected, create=False, reason=WHY_NOT)
     answered_at = datetime.now(UTC)
     watch.check(answer == ACCEPTED, "a rejection right after the restart is accepted", answer)
-    end = ended(watch, api, runs[rejected], rejected, RECOGNISED_WITHIN)
-    took = end.at - answered_at
-    watch.check(
-        took <= ANSWER_SEEN_WITHIN, f"the run ends within {ANSWER_SEEN_WITHIN.seconds} s of its rejection", took
-    )
-    watch.check(WHY_NOT in end.message, "its message gives the reason", end.message)
-    check_went_through(watch, api, runs[rejected], rejected, "Running", "Paused", "Running", "Cancelled")
+    seen = _check_ends_soon(watch, api, runs[rejected], rejected, answered_at, "Running", "Cancelled")
+    watch.check(WHY_NOT in seen.message, "its message gives the reason", seen.message)
+    api.cancel(cancelled)
+    _check_ends_soon(watch, api, runs[cancelled], cancelled, datetime.now(UTC), "Cancelling", "Cancelled")
     watch.check(not changes(sandbox), "nothing was created or changed until the approval", changes(sandbox))
 
     until = back_at + RECOGNISED_WITHIN / plan.quick
@@ -68,7 +66,7 @@ def approval(watch: Watch, stack: Stack, plan: Plan) -> None:
     state = api.state(approved)
     watch.check(
         state.name == "Paused",
-        f"the other one has waited for {(datetime.now(UTC) - state.at) // timedelta(minutes=1)} minutes, "
+        f"the third one has waited for {(datetime.now(UTC) - state.at) // timedelta(minutes=1)} minutes, "
         f"{(datetime.now(UTC) - back_at) // timedelta(minutes=1)} of them since the restart",
         state,
     )
@@ -83,3 +81,14 @@ def approval(watch: Watch, stack: Stack, plan: Plan) -> None:
     check_alarms(watch, api, asked=runs)
     sent = api.count_events("recovery.completed"), api.count_events("recovery.failed")
     watch.check(sent == (1, 0), "only the restore that was approved has sent the event of its end", sent)
+
+
+def _check_ends_soon(
+    watch: Watch, api: PrefectApi, label: str, run_id: str, answered_at: datetime, *names: str
+) -> SeenState:
+    """Wait until a run that waited has ended, and check that this is soon after the answer; returns its last state."""
+    end = ended(watch, api, label, run_id, RECOGNISED_WITHIN)
+    took = end.at - answered_at
+    watch.check(took <= ANSWER_SEEN_WITHIN, f"{label} ends within {ANSWER_SEEN_WITHIN.seconds} s of that", took)
+    check_went_through(watch, api, label, run_id, "Running", "Paused", *names)
+    return end

@@ -133,6 +133,10 @@ class PrefectApi:
         """Answer a run that has paused to ask a person, as the form in the UI does; returns the server's verdict."""
         return str(self._post(f"/flow_runs/{run_id}/resume", {"run_input": form})["status"])
 
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run as its page in the UI does."""
+        self._post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+
     def question(self, run_id: str) -> str:
         """Read what the form of a paused run says."""
         key = self.run(run_id)["state"]["state_details"]["run_input_keyset"]["description"]
