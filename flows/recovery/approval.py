@@ -181,7 +181,8 @@ async def _answer_to_pause(form: type[Approval], keyset: Keyset) -> Approval:
                 if state and state.is_running():
                     return await form.aload(keyset)
                 if state and (state.is_cancelling() or state.is_final()):
-                    raise NoLongerPaused(f"the run was set to {state.name} before the plan was approved")
+                    how = "cancelled" if state.is_cancelling() else f"set to {state.name}"
+                    raise NoLongerPaused(f"the run was {how} before the plan was approved")
         except ObjectNotFound:
             raise
         except PREFECT_ERRORS as error:

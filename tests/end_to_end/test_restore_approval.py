@@ -296,9 +296,9 @@ def test_a_run_that_nobody_answered_asks_again_when_it_is_retried(sandbox: Sandb
     assert len(sandbox.record.created) == 2
 
 
-@pytest.mark.parametrize("set_to", [Cancelling(), Crashed()], ids=str)
+@pytest.mark.parametrize(("set_to", "how"), [(Cancelling(), "cancelled"), (Crashed(), "set to Crashed")], ids=str)
 def test_a_waiting_run_that_is_cancelled_or_crashed_ends_even_if_no_worker_ends_its_process(
-    sandbox: Sandbox, prefect_view: PrefectView, set_to: State[Any]
+    sandbox: Sandbox, prefect_view: PrefectView, set_to: State[Any], how: str
 ) -> None:
     def set_state() -> None:
         run = waiting(prefect_view)
@@ -308,7 +308,7 @@ def test_a_waiting_run_that_is_cancelled_or_crashed_ends_even_if_no_worker_ends_
     with once_waiting(prefect_view, set_state):
         state = restore()
     assert state.is_cancelled()
-    assert state.message == f"nothing was created: the run was set to {set_to.name} before the plan was approved"
+    assert state.message == f"nothing was created: the run was {how} before the plan was approved"
     assert end_events(prefect_view, prefect_view.run_of(state)) == []
     assert changes(sandbox) == []
 
