@@ -177,7 +177,7 @@ def _waiting(account: str, block: str | None) -> AutomationResource:
         ),
         block=block,
         subject="Backups: {{ flow_run.name }} waits for approval",
-        body="Look at its plan: press Resume at {{ flow_run | ui_url }}",
+        body="To see its plan, press Resume at {{ flow_run | ui_url }}",
     )
 
 

@@ -187,7 +187,7 @@ def _problems_of_copies(
         return (Finding(kind=FindingKind.NO_BACKUPS, what=_why_no_backups(audit, unread=unread)),)
     found = []
     if audit.overdue_since:
-        what = f"backup overdue, none since the window that ended {_shown(audit.overdue_since)}"
+        what = f"backup overdue: none since the window that ended {_shown(audit.overdue_since)}"
         found.append(Finding(kind=FindingKind.OVERDUE, what=what))
     there = [each for each, age in audit.ages.items() if age is not None]
     if missing := [each for each in audit.ages if each not in there]:
@@ -208,7 +208,7 @@ def _why_no_backups(audit: DropletAudit, *, unread: bool) -> str:
     if unread:
         return "no backups that can be read"
     if audit.overdue_since:
-        return f"no backups, although the {audit.plan} window that ended {_shown(audit.overdue_since)} has passed"
+        return f"no backups, although a {audit.plan} window ended {_shown(audit.overdue_since)}"
     if audit.next_window_start:
         return f"no backups yet; the next window begins {_shown(audit.next_window_start)}"
     return "no backups and no snapshots made by this project"

@@ -52,7 +52,7 @@ def read_account(inventory: Inventory, connection: Connection) -> Reading:
     with waiting_for("Reading backup plans, volumes and proofs", connection):
         policies = _if_readable(
             lambda: {each.droplet_id: each for each in list_backup_policies(credentials=connection)},
-            "backup plans are unknown, and so is whether backups are overdue",
+            "backup plans, and whether backups are overdue, are unknown",
             notes,
         )
         volumes = _if_readable(
@@ -64,7 +64,7 @@ def read_account(inventory: Inventory, connection: Connection) -> Reading:
             "volumes are counted, but not named",
             notes,
         )
-        proven = _if_readable(lambda: _last_proven(connection), "proofs of restores are unknown", notes)
+        proven = _if_readable(lambda: _last_proven(connection), "when restores were last proven is unknown", notes)
     nothing = Stock((), {}, {})
     without = "snapshots of deleted Droplets, and those that no rule keeps, are not counted"
     stock = _if_readable(lambda: read_stock(inventory, connection), without, notes)

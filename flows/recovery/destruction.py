@@ -134,14 +134,14 @@ class NotOfADrill(Exception):
     """A Droplet lacks the tag of drills, or the marker of its image."""
 
     def __str__(self) -> str:
-        return f"it is not certain that a drill created it; if none did, remove the tag {DRILL.tag}"
+        return f"it may not have been created by a drill; if it was not, remove the tag {DRILL.tag}"
 
 
 class StillThere(Exception):
     """A Droplet was destroyed, but the API still lists it."""
 
     def __str__(self) -> str:
-        return "the API has accepted its destruction, but it still exists"
+        return "the API accepted the request to destroy it, but it still exists"
 
 
 def _marker(droplet: Droplet) -> str:

@@ -68,7 +68,7 @@ def _is_isolated(firewalls: Iterable[Firewall], tag: str, probe_port: int | None
     for each in applying:
         if each.outbound_rules or not all(_is_strict(rule, probe_port) for rule in each.inbound_rules):
             raise NotIsolated(
-                f"the firewall {each.name} ({each.id}) lets more through to drills than the probe port: delete it, or "
+                f"the firewall {each.name} ({each.id}) allows drills more traffic than the probe port: delete it, or "
                 "remove the drill's tag from it; nothing was created"
             )
     return any(tag in each.tags for each in applying)

@@ -33,7 +33,7 @@ def plan_changes(approved: RestorePlan, now: RestorePlan) -> list[str]:
     others = {step.source.label: step for step in now.steps if not step.to_create}
     changes = [change for marker, step in before.items() if (change := _change(step, after.get(marker), others))]
     return changes + [
-        f"{step.source.label}: was not in the plan" for marker, step in after.items() if marker not in before
+        f"{step.source.label}: was not in the approved plan" for marker, step in after.items() if marker not in before
     ]
 
 
@@ -47,12 +47,12 @@ def _change(old: Step, new: Step | None, others: Mapping[str, Step]) -> str:
 
 def _why_no_longer(step: Step | None) -> str:
     if step is None:
-        return "is no longer there"
+        return "no longer exists"
     if step.existing:
-        return f"is restored already, as Droplet {step.existing.id}"
+        return f"has already been restored, as Droplet {step.existing.id}"
     if step.left:
         return "the account's Droplet limit is reached"
-    return step.problem or "is in the region already"
+    return step.problem or "is already in the region"
 
 
 def _changed_fields(old: Step, new: Step) -> Iterator[str]:

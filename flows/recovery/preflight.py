@@ -138,11 +138,11 @@ def why_impossible(wish: Wish, region: str, there: Surroundings) -> str:
     """Say why no Droplet can be created in a region as wished; empty if nothing is known against it."""
     known = {str(key.id) for key in there.ssh_keys} | {key.fingerprint for key in there.ssh_keys}
     if unknown := [key for key in wish.ssh_keys if key.lower() not in known]:
-        return f"the team has no SSH key {', '.join(unknown)}"
+        return f"the account has no SSH key {', '.join(unknown)}"
     if wish.vpc_uuid:
         vpc = next((each for each in there.vpcs if each.id == wish.vpc_uuid.lower()), None)
         if vpc is None:
-            return f"there is no VPC {wish.vpc_uuid}"
+            return f"VPC {wish.vpc_uuid} does not exist"
         if vpc.region != region:
             return f"VPC {wish.vpc_uuid} is in {vpc.region}, not in {region}"
     return ""
@@ -192,7 +192,7 @@ def _one_per_marker(steps: Iterable[Step]) -> Iterator[Step]:
     for step in steps:
         image_id = step.source.image.id if step.source.image else 0
         used = images.setdefault(step.marker, image_id) if step.marker and not step.problem else image_id
-        why = f"image {image_id} is of a Droplet that is rebuilt from image {used}: name only one of them"
+        why = f"image {image_id} belongs to the same Droplet as image {used}: name only one of them"
         yield step if used == image_id else Step(step.source, problem=why)
 
 
@@ -216,7 +216,7 @@ def choose_size(source: Source, wish: Wish, sizes: Sequence[Size]) -> tuple[Size
     if known is None:
         why = f"size {asked} does not exist" if asked else "the original's size is not known"
     elif known.disk < least:
-        why = f"size {asked} has a disk of {known.disk} GB, and the image needs {least} GB"
+        why = f"size {asked} has a disk of {known.disk} GB, but the image needs {least} GB"
     else:
         why = f"size {asked} is not available in {source.region}"
     if wish.size:
@@ -224,7 +224,7 @@ def choose_size(source: Source, wish: Wish, sizes: Sequence[Size]) -> tuple[Size
     similar = [each for each in fitting.values() if known is None or each.memory >= known.memory]
     cheapest = min(similar or fitting.values(), key=lambda each: (each.price_monthly, each.slug), default=None)
     if cheapest is None:
-        return None, f"{why}, and no size in {source.region} has a disk of at least {least} GB"
+        return None, f"{why}, and no size available in {source.region} has a disk of at least {least} GB"
     return cheapest, f"{why}: chose the cheapest that fits"
 
 

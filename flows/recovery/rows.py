@@ -11,7 +11,7 @@ from tasks.digitalocean import Droplet
 
 NOT_REQUESTED = "the run ended before it was requested: the next run requests it"
 UNKNOWN = "the run ended while it was being requested: the next run finds it if it was created"
-STILL_CREATED = "it was still being created when the run ended: the next run finds it"
+STILL_CREATED = "it was still being created when the run ended: the next run picks it up"
 
 
 def planned_rows(plan: RestorePlan) -> tuple[RestoreRow, ...]:

@@ -161,8 +161,8 @@ def _source(droplet_id: int, images: Iterable[Image], region: str, holdings: Hol
 
 def _why_no_image(images: Iterable[Image], region: str) -> str:
     newest = max((image for image in images if image.available), key=lambda each: each.created_at, default=None)
-    elsewhere = f"; the newest one is in {listed(sorted(newest.regions))}" if newest and newest.regions else ""
-    return f"no available backup or snapshot of it is in {region}{elsewhere}"
+    elsewhere = f"; the newest is in {listed(sorted(newest.regions))}" if newest and newest.regions else ""
+    return f"it has no available backup or snapshot in {region}{elsewhere}"
 
 
 def _named(image_id: int, image: Image | None, region: str, owners: Mapping[int, int], holdings: Holdings) -> Source:

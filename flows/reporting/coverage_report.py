@@ -215,7 +215,7 @@ class CoverageReport(ReplicationReport):
     def notes(self) -> tuple[str, ...]:
         """Warnings about regions and unprotected Droplets, and about what could not be read."""
         unprotected = any(each.has(FindingKind.NO_BACKUPS) for each in self.droplets)
-        advice = "To protect Droplets without backups, run replicate_backups with the source snapshots."
+        advice = "To protect Droplets without backups, run replicate_backups with source set to snapshots."
         return (*super().notes, *([advice] if unprotected else []), *self.unread)
 
     @property

@@ -118,7 +118,7 @@ class DrillReport(RunReport):
         parts = []
         if self.not_destroyed:
             left = "; ".join(map(str, self.not_destroyed))
-            parts.append(f"destroy by hand what a drill has created, because it costs money: {left}")
+            parts.append(f"destroy these Droplets by hand, a drill created them and they cost money: {left}")
         if self.too_many and not self.dry_run:
             planned = count(self._number(DrillOutcome.PLANNED), "Droplet")
             parts.append(f"nothing was created: {planned} would be more than max_droplets ({self.max_droplets})")
@@ -130,7 +130,7 @@ class DrillReport(RunReport):
             )
         if self.not_recorded:
             parts.append(
-                f"what is proven could not be recorded, so the next drill proves it again: {self.not_recorded}"
+                f"the proofs could not be recorded, so the next drill repeats them: {self.not_recorded}"
             )
         return ". ".join(part[0].upper() + part[1:] for part in parts)
 
@@ -139,7 +139,7 @@ class DrillReport(RunReport):
         """A warning about Droplets that cannot be proven."""
         if not self.unprotected:
             return ()
-        return (f"Nothing to prove for {listed(self.unprotected)}: no copy is outside the Droplet's own region.",)
+        return (f"Cannot drill {listed(self.unprotected)}: no copy outside the Droplet's own region.",)
 
     def _number(self, outcome: DrillOutcome) -> int:
         return sum(row.outcome == outcome for row in self.rows)

@@ -102,7 +102,7 @@ class PruningReport(RunReport):
         if self.too_many and not self.dry_run:
             planned = len(self.having(PruningOutcome.PLANNED))
             return (
-                f"nothing was deleted: {planned} snapshots are more than max_deletions ({self.max_deletions}); "
+                f"nothing was deleted: {planned} snapshots exceed max_deletions ({self.max_deletions}); "
                 "check the plan, and raise max_deletions if it is right"
             )
         return ""

@@ -32,7 +32,7 @@ NEXT_STEPS = (
     "Reserved IPs cannot leave their region: use the new addresses, or create new reserved IPs.",
     "Cloud firewalls and load balancers follow tags; check those that name Droplets by ID.",
     "Volumes are not included: restore their data from your own backups.",
-    "cloud-init runs again on a new Droplet; the API does not return the original's user data and SSH keys.",
+    "cloud-init runs again on a new Droplet; the API does not return the original's user data or SSH keys.",
 )
 
 

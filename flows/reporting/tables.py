@@ -42,7 +42,7 @@ WHAT_TO_DO = "No manual repair needed: once the cause is fixed, the next run cop
 CONTROL_PANEL = "https://cloud.digitalocean.com"
 CONVERTED = "Converted"
 AUDIT_LEGEND = (
-    "✓ newest backup is there · ○ newest is missing, with the age of an older one that is there · ✗ misses the"
+    "✓ newest backup, with its age · ○ only an older backup, with its age · ✗ misses the"
     " objective · h hours, d days"
 )
 WHAT_WENT_WRONG = "What went wrong"

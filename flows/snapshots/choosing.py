@@ -49,7 +49,7 @@ def choose_snapshots(
         InvalidArgument: There are no Droplets, or none has the tag.
     """
     if droplet_ids is not None and not droplet_ids:
-        raise InvalidArgument("the list of Droplets is empty: name at least one Droplet ID, or leave it out for all")
+        raise InvalidArgument("droplet_ids is empty: name at least one Droplet, or leave it out for all Droplets")
     droplets, gone = _droplets(droplet_tag, droplet_ids, connection)
     job = job_of(droplet_tag, droplet_ids)
     now = connection.client.server_clock.now()

@@ -269,7 +269,7 @@ def _step(
     step = SnapshotStep(droplet, snapshot_name(droplet.name, run_time), estimated_gb=_estimated_gb(droplet, holdings))
     for each in own:
         time = run_time_of(each.name)
-        note = f"of the run of {time:%H:%M} UTC, which did not finish" if time in unfinished else young.why(each)
+        note = f"from the {time:%H:%M} UTC run, which did not finish" if time in unfinished else young.why(each)
         if note:
             return SnapshotStep(droplet, each.name, there=image_of(each), note=note)
     if why := holdings.unread.get(droplet.id):

@@ -223,7 +223,7 @@ class Taking:
         elif started.action and started.action == step.running and started.action.completed:
             logger.info("Droplet %s: a snapshot that was just taken is not listed, perhaps deleted", step.source)
         else:
-            raise SnapshotFailed(f"the action completed, but no snapshot named {step.name!r} is listed")
+            raise SnapshotFailed(f"the action completed, but the API lists no snapshot named {step.name!r}")
         self._awaited.add(droplet_id)
         return await self._snapshot_of(step, await self._start(step))
 

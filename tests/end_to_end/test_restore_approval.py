@@ -13,6 +13,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect import State
 from prefect.client.orchestration import PrefectClient
@@ -20,9 +21,11 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound
+from prefect.flow_engine import run_flow
 from prefect.input import read_flow_run_input
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelling, Paused, Running
+from prefect.states import AwaitingRetry, Cancelling, Crashed, Paused, Running
 
 from deployments.prefect_server import clean_environment
 from deployments.sandbox import Sandbox
@@ -42,7 +45,9 @@ from tests.end_to_end.strained_server import strained_server
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS = (DROPLET_RESTORED, RECOVERY_COMPLETED, RECOVERY_FAILED)
-NEEDS_A_SERVER = "nobody can approve a plan on a temporary Prefect server: set PREFECT_API_URL, or turn off approve"
+NEEDS_A_SERVER = (
+    "approve needs a Prefect server in whose UI a person can answer: set PREFECT_API_URL, or turn off approve"
+)
 
 
 @pytest.fixture
@@ -257,6 +262,72 @@ def test_a_waiting_command_survives_a_prefect_server_that_is_gone_for_a_while(
     assert len(sandbox.record.created) == 2
 
 
+def test_a_waiting_run_survives_more_failed_polls_than_the_client_retries(
+    sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_flow_run = PrefectClient.read_flow_run
+    # Each stands for a request whose retries by Prefect's client have all failed.
+    failures = [httpx.ConnectError("the server is away")] * 10
+
+    async def read_or_fail(self: PrefectClient, flow_run_id: UUID) -> FlowRun:
+        if waiting(prefect_view) and failures:
+            raise failures.pop()
+        return await read_flow_run(self, flow_run_id)
+
+    def approve_after_the_outage() -> None:
+        until(lambda: not failures, within_seconds=120)
+        answer(prefect_view, create=True)
+
+    monkeypatch.setattr(PrefectClient, "read_flow_run", read_or_fail)
+    with once_waiting(prefect_view, approve_after_the_outage):
+        state = restore()
+    assert state.is_completed(), state.message
+    assert len(sandbox.record.created) == 2
+
+
+def test_a_run_that_nobody_answered_asks_again_when_it_is_retried(sandbox: Sandbox, prefect_view: PrefectView) -> None:
+    run = prefect_view.run_of(restore(approval_timeout_hours=1 / 3600))
+    prefect_view.client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+    parameters = {**run.parameters, "approval_timeout_hours": 1}
+    with once_waiting(prefect_view, lambda: answer(prefect_view, create=True)):
+        flow_run = prefect_view.client.read_flow_run(run.id)
+        state = cast(State[Any], run_flow(restore_droplets, flow_run, parameters=parameters, return_type="state"))
+    assert state.is_completed(), state.message
+    assert len(sandbox.record.created) == 2
+
+
+@pytest.mark.parametrize(("set_to", "how"), [(Cancelling(), "cancelled"), (Crashed(), "set to Crashed")], ids=str)
+def test_a_waiting_run_that_is_cancelled_or_crashed_ends_even_if_no_worker_ends_its_process(
+    sandbox: Sandbox, prefect_view: PrefectView, set_to: State[Any], how: str
+) -> None:
+    def set_state() -> None:
+        run = waiting(prefect_view)
+        assert run
+        prefect_view.client.set_flow_run_state(run.id, set_to, force=True)
+
+    with once_waiting(prefect_view, set_state):
+        state = restore()
+    assert state.is_cancelled()
+    assert state.message == f"nothing was created: the run was {how} before the plan was approved"
+    assert end_events(prefect_view, prefect_view.run_of(state)) == []
+    assert changes(sandbox) == []
+
+
+def test_a_waiting_run_that_is_deleted_ends_at_once(
+    sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_flow_run = PrefectClient.read_flow_run
+
+    async def read_deleted(self: PrefectClient, flow_run_id: UUID) -> FlowRun:
+        if waiting(prefect_view):
+            raise ObjectNotFound(RuntimeError("deleted"))
+        return await read_flow_run(self, flow_run_id)
+
+    monkeypatch.setattr(PrefectClient, "read_flow_run", read_deleted)
+    assert restore().is_failed()
+    assert changes(sandbox) == []
+
+
 @pytest.mark.parametrize(("before", "announced"), [(Paused(timeout_seconds=3600), 0), (Running(), 1)], ids=str)
 def test_cancelling_a_waiting_run_sends_no_event_but_cancelling_its_work_does(
     prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch, before: State[Any], announced: int
@@ -275,7 +346,7 @@ def test_approve_is_refused_in_a_dry_run(sandbox: Sandbox) -> None:
     state = restore(dry_run=True)
     assert state.is_failed()
     assert state.message == (
-        "with approve, Droplets are created once the plan is approved: turn off either dry_run or approve"
+        "approve asks before it creates Droplets, and a dry run creates none: turn off either dry_run or approve"
     )
     assert sandbox.record.requests == []
 

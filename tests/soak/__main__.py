@@ -18,6 +18,7 @@ from pathlib import Path
 import cyclopts
 
 from tests.soak.account import real_time_sandbox
+from tests.soak.approval import approval
 from tests.soak.events import twelve_events
 from tests.soak.kills import both, run_or_worker
 from tests.soak.outages import outage, restart
@@ -65,6 +66,7 @@ LANES = [
     Lane({"snapshots": snapshots}, droplets=3),
     Lane({"undisturbed": undisturbed}, droplets=2),
     Lane({"restart": restart}, droplets=1),
+    Lane({"approval": approval}, droplets=2),
     Lane({"upgrade": upgrade}, droplets=2, version=EARLIER_VERSION),
 ]
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from deployments.sandbox import Image
 from tests.soak.account import lost, twice
-from tests.soak.history import BEFORE_RUNNING, PrefectApi, SeenState
+from tests.soak.history import BEFORE_RUNNING, Alarm, PrefectApi, SeenState
 from tests.soak.stack import Stack
 from tests.soak.watch import SeenRun, Watch
 
 EVENT_AUTOMATION = "Copy backups as soon as they are complete"
+APPROVAL_AUTOMATION = "A rebuild waits for approval"
 # Why Prefect refuses to set a run to Crashed that has ended.
 HAS_ENDED = "already in terminal state"
 # Prefect's server writes events down a few at a time.
@@ -52,6 +54,16 @@ def running(watch: Watch, api: PrefectApi, label: str, run_id: str, within: time
     watch.say(f"{label} is Running")
 
 
+def paused(watch: Watch, api: PrefectApi, label: str, run_id: str, within: timedelta) -> None:
+    """Wait until a run is Paused.
+
+    Raises:
+        TookTooLong: It is not.
+    """
+    watch.until(f"{label} is Paused", lambda: api.state(run_id).type == "PAUSED", within)
+    watch.say(f"{label} is Paused")
+
+
 def started(watch: Watch, api: PrefectApi, label: str, run_id: str, within: timedelta) -> None:
     """Wait until a run is Running or has been.
 
@@ -62,10 +74,15 @@ def started(watch: Watch, api: PrefectApi, label: str, run_id: str, within: time
     watch.say(f"{label} has started")
 
 
+def went_through(states: Sequence[SeenState], *expected: str) -> bool:
+    """Tell whether a run, from its start to its end, had these states and no others."""
+    names = tuple(state.name for state in states if state.type not in BEFORE_RUNNING)
+    return names == expected == tuple(state.name for state in states[-len(expected) :])
+
+
 def ran_without_a_break(states: Sequence[SeenState]) -> bool:
     """Tell whether a run had no state but Running from its start to its end, and is Completed."""
-    names = [state.name for state in states if state.type not in BEFORE_RUNNING]
-    return names == ["Running", "Completed"] and [state.name for state in states[-2:]] == names
+    return went_through(states, "Running", "Completed")
 
 
 def check_lived(watch: Watch, api: PrefectApi, label: str, run_id: str, at_least: timedelta = timedelta()) -> None:
@@ -85,6 +102,21 @@ def check_lived(watch: Watch, api: PrefectApi, label: str, run_id: str, at_least
     if whole and at_least:
         lasted = states[-1].at - states[-2].at
         watch.check(lasted >= at_least, f"{label} took at least {_minutes(at_least)}", _minutes(lasted))
+
+
+def check_went_through(watch: Watch, api: PrefectApi, label: str, run_id: str, *names: str) -> None:
+    """Check that a run had these states, and no others, from its start to its end.
+
+    Args:
+        watch: The scenario's.
+        api: Prefect's.
+        label: What the run is, in the scenario.
+        run_id: The run.
+        names: The names of the states, the last one being final.
+    """
+    states = api.states(run_id)
+    watch.runs.append(SeenRun(label, states, _longest_gap(api, run_id)))
+    watch.check(went_through(states, *names), f"{label} was {', then '.join(names)}", described(states))
 
 
 def check_all_lived(watch: Watch, api: PrefectApi, what: str, runs: Mapping[str, str]) -> None:
@@ -136,17 +168,31 @@ def check_account(watch: Watch, stack: Stack, images: Iterable[Image]) -> None:
     watch.check(not refused, "no request was answered with 429", refused)
 
 
-def check_alarms(watch: Watch, api: PrefectApi, died: Mapping[str, str] | None = None, events: int = 0) -> None:
-    """Check that each dead run has triggered an automation, and no other run has.
+def is_false(alarm: Alarm, died: Collection[str], asked: Collection[str]) -> bool:
+    """Tell whether an automation was triggered without a reason: a run that died or asked a person, or an event."""
+    if not alarm.run_id:
+        return alarm.automation != EVENT_AUTOMATION
+    return alarm.run_id not in (asked if alarm.automation == APPROVAL_AUTOMATION else died)
+
+
+def check_alarms(
+    watch: Watch,
+    api: PrefectApi,
+    died: Mapping[str, str] | None = None,
+    events: int = 0,
+    asked: Mapping[str, str] | None = None,
+) -> None:
+    """Check that each dead run has triggered an automation, each question to a person one, and no other run any.
 
     Args:
         watch: The scenario's.
         api: Prefect's.
         died: The dead runs and what they are called in the scenario.
         events: How many events `backup.completed` were sent.
+        asked: The runs that have paused once to ask a person, and what they are called in the scenario.
     """
     watch.pause(SECONDS_UNTIL_EVENTS_SHOW)
-    died = died or {}
+    died, asked = died or {}, asked or {}
     # The one that sets a dead run to Crashed is triggered again when it has done so, and for a run whose end the
     # server has on record but has not yet shown to its automations. Then it changes nothing and sends no notification.
     alarms = [alarm for alarm in api.alarms() if alarm.at >= watch.began and HAS_ENDED not in alarm.failure]
@@ -154,12 +200,16 @@ def check_alarms(watch: Watch, api: PrefectApi, died: Mapping[str, str] | None =
     false = [
         f"{alarm.automation} at {alarm.at:%H:%M:%S}, run {alarm.run_id or 'none'}"
         for alarm in alarms
-        if (alarm.run_id not in died if alarm.run_id else alarm.automation != EVENT_AUTOMATION)
+        if is_false(alarm, died, asked)
     ]
     watch.check(not false, "no automation was triggered falsely", false)
     if died:
         silent = [label for run_id, label in died.items() if run_id not in of_runs]
         watch.check(not silent, f"an automation was triggered for each of {_listed(died.values())}", silent)
+    if asked:
+        notified = Counter(alarm.run_id for alarm in alarms if alarm.automation == APPROVAL_AUTOMATION)
+        wrong = {label: notified[run_id] for run_id, label in asked.items() if notified[run_id] != 1}
+        watch.check(not wrong, f"{APPROVAL_AUTOMATION!r} was triggered once for each of {len(asked)} pauses", wrong)
     answered = sum(not alarm.run_id for alarm in alarms)
     if events:
         watch.check(answered == events, f"each of {events} events has triggered one run", answered)

@@ -12,6 +12,8 @@ import httpx
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 BEFORE_RUNNING = frozenset({"SCHEDULED", "PENDING"})
+# What Prefect's server says to an answer that it takes.
+ACCEPTED = "ACCEPT"
 RUN_PREFIX = "prefect.flow-run."
 MOST_EVENTS = 50
 MOST_LOG_LINES = 200
@@ -127,6 +129,23 @@ class PrefectApi:
     def state(self, run_id: str) -> SeenState:
         return self.states(run_id)[-1]
 
+    def resume(self, run_id: str, **form: Any) -> str:
+        """Answer a run that has paused to ask a person, as the form in the UI does; returns the server's verdict."""
+        return str(self._post(f"/flow_runs/{run_id}/resume", {"run_input": form})["status"])
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run as its page in the UI does."""
+        self._post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+
+    def question(self, run_id: str) -> str:
+        """Read what the form of a paused run says."""
+        key = self.run(run_id)["state"]["state_details"]["run_input_keyset"]["description"]
+        return str(self._get(f"/flow_runs/{run_id}/input/{key}"))
+
+    def pause_ends_at(self, run_id: str) -> datetime:
+        """Tell when the server ends the pause of a run, which then fails."""
+        return _moment(self.run(run_id)["state"]["state_details"]["pause_timeout"])
+
     def log(self, run_id: str) -> str:
         chosen = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": MOST_LOG_LINES}
         return "\n".join(line["message"] for line in self._post("/logs/filter", chosen))
@@ -167,6 +186,9 @@ class PrefectApi:
             )
             for each in self._events("prefect.automation.triggered")
         ]
+
+    def count_events(self, name: str) -> int:
+        return len(self._events(name))
 
     def heartbeat_gaps(self, run_id: str) -> list[timedelta]:
         """Tell how long a run was silent between two heartbeats."""

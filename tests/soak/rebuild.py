@@ -50,14 +50,14 @@ def rebuild(watch: Watch, stack: Stack, plan: Plan) -> None:
     check_died(watch, api, "the restore killed with its worker", restore, killed_at, RECOGNISED_WITHIN)
     ended(watch, api, "the restore that finishes its work", later, RECOGNISED_WITHIN + SEEN_WITHIN)
     check_lived(watch, api, "the restore that finishes its work", later)
-    watch.check(_restored(sandbox) == dict.fromkeys(originals, 1), "each Droplet is rebuilt once")
+    watch.check(restored(sandbox) == dict.fromkeys(originals, 1), "each Droplet is rebuilt once")
     watch.check(record.created_twice() == [], "no Droplet was created twice")
     watch.check(record.originals_destroyed() == [], "no original was destroyed")
     watch.requests = len(record.requests)
     check_alarms(watch, api, {drill: "the drill that is killed", restore: "the restore killed with its worker"})
 
 
-def _restored(sandbox: Sandbox) -> dict[int, int]:
+def restored(sandbox: Sandbox) -> dict[int, int]:
     """How many Droplets there are that were rebuilt from each original."""
     start = "prefect:restored:"
     tags = [tag for droplet in sandbox.account.droplets.values() for tag in droplet.tags if tag.startswith(start)]

@@ -17,6 +17,7 @@ SCENARIOS = {
     "events": "Twelve events within a second",
     "reboot": "A reboot, with runs in each state",
     "rebuild": "`kill -9` of a drill, then of a restore and its worker, with a region lost",
+    "approval": "The server is down for five minutes while three restores wait for approval",
     "snapshots": "Snapshots as the source: `kill -9` of a run and its worker, beside an undisturbed run",
     "upgrade": "An upgrade from the version before, with a run in flight and a slot stuck",
 }

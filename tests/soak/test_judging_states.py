@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.soak.__main__ import LANES
-from tests.soak.checks import ran_without_a_break
+from tests.soak.checks import APPROVAL_AUTOMATION, EVENT_AUTOMATION, is_false, ran_without_a_break, went_through
 from tests.soak.events import most_at_once
-from tests.soak.history import SeenState
+from tests.soak.history import Alarm, SeenState
 from tests.soak.table import SCENARIOS, section
 from tests.soak.watch import SeenRun, Watch
 
@@ -33,6 +33,34 @@ def history(*names: str, begins: float = 0) -> list[SeenState]:
 )
 def test_a_run_that_ran_until_it_was_completed_had_no_interruption(names: tuple[str, ...]) -> None:
     assert ran_without_a_break(history(*names))
+
+
+def test_a_run_that_asked_a_person_went_through_exactly_its_states() -> None:
+    expected = ("Running", "Paused", "Running", "Completed")
+    assert went_through(history("Scheduled", "Late", "Pending", *expected), *expected)
+    assert not went_through(history("Pending", "Running", "Completed"), *expected)
+    assert not went_through(history("Pending", "Running", "Paused", *expected), *expected)
+    assert not went_through(history("Pending", *expected[:-1], "Crashed"), *expected)
+    assert not went_through(history("Pending", "Running", "Paused", "Pending", "Running", "Completed"), *expected)
+    assert not went_through([], *expected)
+
+
+@pytest.mark.parametrize(
+    ("automation", "run_id", "false"),
+    [
+        (APPROVAL_AUTOMATION, "asked", False),
+        (APPROVAL_AUTOMATION, "died", True),
+        ("A copy of backups has died", "asked", True),
+        ("A copy of backups has died", "died", False),
+        ("A copy of backups has failed", "other", True),
+        (EVENT_AUTOMATION, "", False),
+        ("No copy of backups for a day", "", True),
+    ],
+)
+def test_an_automation_is_triggered_falsely_unless_its_run_has_given_it_a_reason(
+    automation: str, run_id: str, false: bool
+) -> None:
+    assert is_false(Alarm(automation, run_id, BEGINNING), died={"died"}, asked={"asked"}) is false
 
 
 @pytest.mark.parametrize(
