@@ -74,7 +74,8 @@ def restore_droplets(
 
     Args:
         region: The region to rebuild them in, such as fra1.
-        from_region: Rebuild only Droplets of this region, such as the one that is down. If not given, of all other regions.
+        from_region: Rebuild only Droplets of this region, such as the one that is down. If not given, of all other
+            regions.
         droplet_tag: Only Droplets with this tag; all if not given, except those that are in the region already.
         droplet_ids: Only the Droplets with these IDs, separated by commas or spaces, even if they are in the region
             already.

@@ -69,8 +69,8 @@ def read_account(inventory: Inventory, connection: Connection) -> Reading:
     without = "snapshots of deleted Droplets, and those that no rule keeps, are not counted"
     stock = _if_readable(lambda: read_stock(inventory, connection), without, notes)
     if policies is not None and (missing := [each for each in inventory.droplets if each.id not in policies]):
-        few = f"the backup plan of {len(missing)} of {len(inventory.droplets)} Droplets"
-        notes.append(f"The API's list of backup plans lacks {few}, or it cannot be read; it is shown as unknown.")
+        few = f"The backup plan of {len(missing)} of {len(inventory.droplets)} Droplets"
+        notes.append(f"{few} is missing from the API's list or cannot be read; it is shown as unknown.")
     account = Account(
         droplets=inventory.droplets,
         images=inventory.images,

@@ -33,7 +33,7 @@ def isolate_drills(probe_port: int | None, connection: Connection) -> None:
         connection: The API.
 
     Raises:
-        NotIsolated: Another firewall lets more through.
+        NotIsolated: Another firewall allows drills more traffic.
         APIError: The firewall cannot be created.
     """
     tag = isolation_tag(probe_port)
@@ -62,7 +62,7 @@ def _is_isolated(firewalls: Iterable[Firewall], tag: str, probe_port: int | None
     """Whether a firewall applies to a drill; firewalls add up, so each must be strict enough.
 
     Raises:
-        NotIsolated: One lets more through.
+        NotIsolated: One allows drills more traffic.
     """
     applying = [each for each in firewalls if {tag, DRILL.tag} & set(each.tags)]
     for each in applying:

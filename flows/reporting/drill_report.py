@@ -129,9 +129,7 @@ class DrillReport(RunReport):
                 f"{first.image_id} in {first.region}: {first.error})"
             )
         if self.not_recorded:
-            parts.append(
-                f"the proofs could not be recorded, so the next drill repeats them: {self.not_recorded}"
-            )
+            parts.append(f"the proofs could not be recorded, so the next drill repeats them: {self.not_recorded}")
         return ". ".join(part[0].upper() + part[1:] for part in parts)
 
     @property

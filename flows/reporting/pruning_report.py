@@ -81,7 +81,7 @@ class PruningReport(RunReport):
             if (rows := self.having(outcome))
         ]
         if self.left_alone:
-            parts.append(f"{self.left_alone} unmanaged left alone")
+            parts.append(f"{self.left_alone} left alone, which this project did not make")
         if self.too_many:
             none = "nothing would be" if self.dry_run else "nothing was"
             parts.append(f"more than max_deletions ({self.max_deletions}), so {none} deleted")

@@ -235,7 +235,7 @@ def test_another_firewall_that_lets_drills_out_stops_them_and_is_named(sandbox: 
     wide = Firewall("bb4b2611", "monitoring", 0, 0, outbound_rules=[allow_out("tcp")], tags=[TAG])
     account.add_firewall(wide)
     state = drill()
-    assert "the firewall monitoring (bb4b2611) lets more through to drills" in str(state.message)
+    assert "the firewall monitoring (bb4b2611) allows drills more traffic to drills" in str(state.message)
     assert sandbox.record.created == []
     assert sandbox.record.firewalls_created == []
 
@@ -298,7 +298,7 @@ def test_a_droplet_that_a_user_has_tagged_is_never_destroyed_and_the_run_says_so
         state = drill(regions=[region])
         assert state.is_failed()
         assert f"Droplet {mine.id}, {mine.name} ($" in str(state.message)
-        assert f"it is not certain that a drill created it; if none did, remove the tag {TAG}" in str(state.message)
+        assert f"it may not have been created by a drill; if it was not, remove the tag {TAG}" in str(state.message)
     assert changes(sandbox) == []
 
 
@@ -414,7 +414,7 @@ def test_a_proof_that_cannot_be_recorded_fails_the_drill_but_its_evidence_is_kep
     sandbox.account.behavior = Behavior(out_of_scope=frozenset({("POST", "/v2/tags")}))
     state = drill(isolate=False)
     assert state.is_failed()
-    assert str(state.message).startswith("What is proven could not be recorded, so the next drill proves it again: ")
+    assert str(state.message).startswith("The proofs could not be recorded, so the next drill repeats them: ")
     assert "tag:create" in str(state.message)
     (line,) = table_in(prefect_view.artifacts_of(prefect_view.run_of(state)), DRILL_KEY)
     assert line["Outcome"] == "proven"

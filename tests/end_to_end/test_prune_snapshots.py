@@ -185,7 +185,7 @@ def test_too_many_deletions_fail_with_the_plan_and_delete_nothing(sandbox: Sandb
     *_, third, fourth = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2, 3)
     state = prune_snapshots(**TWO, max_deletions=1, dry_run=False, return_state=True)
     assert state.is_failed()
-    assert str(state.message).startswith("nothing was deleted: 2 snapshots are more than max_deletions (1)")
+    assert str(state.message).startswith("nothing was deleted: 2 snapshots exceed max_deletions (1)")
     assert changes(sandbox) == []
     report = pruning_report_of(state)
     assert [row.image_id for row in report.rows if row.outcome == "to_delete"] == ids(third, fourth)
@@ -235,7 +235,7 @@ def test_unmanaged_snapshots_are_kept_and_only_counted(sandbox: Sandbox) -> None
     assert deleted(sandbox) == [old.id]
     assert {image.id for image in (*before, custom, newest)} <= sandbox.account.images.keys()
     assert outcomes(pruning_report_of(state)) == {newest.id: "kept", old.id: "deleted"}
-    assert f"{len(before)} unmanaged left alone" in str(state.message)
+    assert f"{len(before)} left alone, which this project did not make" in str(state.message)
 
 
 def test_a_held_snapshot_is_kept_in_addition_and_its_row_says_so(sandbox: Sandbox) -> None:

@@ -124,9 +124,9 @@ def test_more_droplets_than_allowed_create_nothing_and_fail_with_the_plan(
         ({"size": "s-1vcpu-1g"}, "size s-1vcpu-1g does not exist"),
         (
             {"size": "s-1vcpu-1gb"},
-            "size s-1vcpu-1gb has a disk of 25 GB, and the image needs 320 GB; sizes that fit: s-8",
+            "size s-1vcpu-1gb has a disk of 25 GB, but the image needs 320 GB; sizes that fit: s-8",
         ),
-        ({"ssh_keys": ["4711"]}, "the team has no SSH key 4711"),
+        ({"ssh_keys": ["4711"]}, "the account has no SSH key 4711"),
     ],
 )
 def test_what_cannot_be_created_is_found_before_anything_is_created(
@@ -223,7 +223,7 @@ def test_one_droplet_without_a_copy_stops_no_other(sandbox: Sandbox) -> None:
             image.regions.pop(AWAY, None)
     state = restore()
     assert outcomes(state) == {bare.id: "failed", good.id: "restored"}
-    first = f"{bare.name} ({bare.id}): no available backup or snapshot of it is in {AWAY}; the newest one is in "
+    first = f"{bare.name} ({bare.id}): it has no available backup or snapshot in {AWAY}; the newest is in "
     assert str(state.message).startswith(f"1 of 2 Droplets was not restored (first: {first}")
 
 
@@ -328,7 +328,7 @@ def test_a_run_that_reached_its_time_limit_is_finished_by_the_next_and_nothing_i
     assert first.is_failed()
     assert set(outcomes(first).values()) == {"timed_out"}
     assert str(first.message).startswith("2 of 2 Droplets were not restored (first: ")
-    assert "still being created when the run ended: the next run finds it" in str(first.message)
+    assert "still being created when the run ended: the next run picks it up" in str(first.message)
     (end,) = prefect_view.events_of(prefect_view.run_of(first), *EVENTS)
     assert (end.event, end.payload["message"]) == (RECOVERY_FAILED, first.message)
 

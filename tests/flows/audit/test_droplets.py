@@ -91,7 +91,7 @@ def test_a_new_droplet_is_told_when_its_first_window_begins() -> None:
 
 def test_an_overdue_backup_is_named_with_the_window_that_was_missed() -> None:
     found = audit([image(1, "backup", *REGIONS, days_old=2)], DAILY)
-    assert texts(found) == ["backup overdue, none since the window that ended 2026-11-22 04:00 UTC"]
+    assert texts(found) == ["backup overdue: none since the window that ended 2026-11-22 04:00 UTC"]
     assert not found.meets_objective
     assert found.newest_age_hours == 48
 

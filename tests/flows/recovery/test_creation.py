@@ -160,7 +160,7 @@ async def test_what_is_still_created_at_the_time_limit_is_left_for_the_next_run_
     rows = await restore(connection_to(world), seconds=10 * MINUTE)
     assert sorted(outcomes(rows)) == [RESTORED] * 3 + [TIMED_OUT]
     (late,) = [row for row in rows.values() if row.outcome == TIMED_OUT]
-    assert late.error == "it was still being created when the run ended: the next run finds it"
+    assert late.error == "it was still being created when the run ended: the next run picks it up"
     assert late.new_droplet_id in world.account.droplets
     assert world.record.destroyed == []
     connection = connection_to(world)

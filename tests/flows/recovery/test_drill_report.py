@@ -93,14 +93,14 @@ def test_all_that_is_not_destroyed_is_named_before_what_is_not_proven() -> None:
 
 def test_what_is_proven_but_not_recorded_is_a_failure() -> None:
     assert report(row(1), not_recorded="POST /v2/tags: 403").failure == (
-        "What is proven could not be recorded, so the next drill proves it again: POST /v2/tags: 403"
+        "The proofs could not be recorded, so the next drill repeats them: POST /v2/tags: 403"
     )
 
 
 def test_droplets_without_a_copy_are_named_in_a_warning_and_do_not_fail_the_drill() -> None:
     warned = report(row(1), unprotected=("db-01 (5)", "db-02 (6)"))
     assert warned.failure == ""
-    assert warned.notes == ("Nothing to prove for db-01 (5), db-02 (6): no copy is outside the Droplet's own region.",)
+    assert warned.notes == ("Cannot drill db-01 (5), db-02 (6): no copy outside the Droplet's own region.",)
 
 
 def test_the_table_shows_failures_first_and_the_evidence_of_each_droplet() -> None:

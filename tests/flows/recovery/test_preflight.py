@@ -123,7 +123,7 @@ def test_the_chosen_size_is_available_in_the_region_and_its_disk_is_large_enough
         (
             {"disk": 26},
             MEDIUM,
-            f"size {SMALL} has a disk of 25 GB, and the image needs 26 GB: chose the cheapest that fits",
+            f"size {SMALL} has a disk of 25 GB, but the image needs 26 GB: chose the cheapest that fits",
         ),
         ({"size": "c-2"}, MEDIUM, "size c-2 is not available in fra1: chose the cheapest that fits"),
         ({"size": "512mb"}, SMALL, "size 512mb does not exist: chose the cheapest that fits"),
@@ -143,26 +143,26 @@ def test_a_size_that_is_not_the_originals_is_explained(of_source: dict[str, Any]
         (
             {"disk": 100},
             {"size": MEDIUM},
-            f"size {MEDIUM} has a disk of 80 GB, and the image needs 100 GB; sizes that fit: {LARGE}",
+            f"size {MEDIUM} has a disk of 80 GB, but the image needs 100 GB; sizes that fit: {LARGE}",
         ),
         ({}, {"size": "c-2"}, f"size c-2 is not available in fra1; sizes that fit: {SMALL}, {MEDIUM}, {LARGE}"),
         (
             {"disk": 900},
             {"size": SMALL},
-            f"size {SMALL} has a disk of 25 GB, and the image needs 900 GB; sizes that fit: none",
+            f"size {SMALL} has a disk of 25 GB, but the image needs 900 GB; sizes that fit: none",
         ),
         ({}, {"size": "s-9vcpu"}, f"size s-9vcpu does not exist; sizes that fit: {SMALL}, {MEDIUM}, {LARGE}"),
         (
             {"disk": 900},
             {},
             (
-                f"size {SMALL} has a disk of 25 GB, and the image needs 900 GB, "
-                "and no size in fra1 has a disk of at least 900 GB"
+                f"size {SMALL} has a disk of 25 GB, but the image needs 900 GB, "
+                "and no size available in fra1 has a disk of at least 900 GB"
             ),
         ),
-        ({}, {"ssh_keys": (str(KEY.id), "7", "00" + ":00" * 15)}, "the team has no SSH key 7, 00" + ":00" * 15),
+        ({}, {"ssh_keys": (str(KEY.id), "7", "00" + ":00" * 15)}, "the account has no SSH key 7, 00" + ":00" * 15),
         ({}, {"vpc_uuid": ELSEWHERE}, f"VPC {ELSEWHERE} is in nyc3, not in fra1"),
-        ({}, {"vpc_uuid": VPC.replace("5", "6")}, f"there is no VPC {VPC.replace('5', '6')}"),
+        ({}, {"vpc_uuid": VPC.replace("5", "6")}, f"VPC {VPC.replace('5', '6')} does not exist"),
         ({"name": "web_01"}, {}, "'web_01-restored' is not a valid name: expected letters, digits, dots and dashes"),
         ({"name": ".web"}, {}, "'.web-restored' is not a valid name: expected letters, digits, dots and dashes"),
         ({}, {"name_suffix": "-"}, "'web-' is not a valid name: expected letters, digits, dots and dashes"),
@@ -241,7 +241,7 @@ def test_two_images_of_the_same_droplet_are_not_created_at_once() -> None:
     one, two = source(1), source(1, image=image(102))
     restore = plan(one, two, there=account(limit=LARGEST_ID))
     assert [step.source for step in restore.to_create] == [one]
-    assert restore.steps[1].problem == "image 102 is of a Droplet that is rebuilt from image 101: name only one of them"
+    assert restore.steps[1].problem == "image 102 belongs to the same Droplet as image 101: name only one of them"
 
 
 def test_prices_are_those_of_what_is_created() -> None:

@@ -39,7 +39,7 @@ def report(*rows: RestoreRow, **other: Any) -> RestoreReport:
     return RestoreReport(**{**usual, "rows": rows, **other})
 
 
-FAILED = row(Outcome.FAILED, droplet="db-01 (2)", error="no available backup or snapshot of it is in fra1")
+FAILED = row(Outcome.FAILED, droplet="db-01 (2)", error="it has no available backup or snapshot in fra1")
 LEFT = row(Outcome.LEFT, error="the account's Droplet limit is reached")
 
 
@@ -218,7 +218,7 @@ NEW = droplet(60, "web-restored", "fra1", public_ip="198.51.100.3", private_ip="
             Created(NEW, 5.0),
             True,
             Outcome.TIMED_OUT,
-            "it was still being created when the run ended: the next run finds it",
+            "it was still being created when the run ended: the next run picks it up",
         ),
         (
             Created(),
@@ -281,7 +281,7 @@ def test_the_question_names_price_size_and_copy_of_each_droplet_and_what_cannot_
         "",
         "**1 Droplet cannot be rebuilt now:**",
         "",
-        "- db-01 (2): no available backup or snapshot of it is in fra1",
+        "- db-01 (2): it has no available backup or snapshot in fra1",
     ]
 
 

@@ -64,8 +64,8 @@ def test_the_newest_available_image_in_the_region_is_chosen(images: list[Image],
         assert sources[7].problem == ""
     else:
         assert sources[7].image is None
-        assert sources[7].problem.startswith("no available backup or snapshot of it is in fra1")
-        assert ("the newest one is in" in sources[7].problem) == any(each.available and each.regions for each in images)
+        assert sources[7].problem.startswith("it has no available backup or snapshot in fra1")
+        assert ("the newest is in" in sources[7].problem) == any(each.available and each.regions for each in images)
 
 
 def test_snapshots_of_a_destroyed_droplet_are_its_recovery_points_with_what_was_recorded_of_it() -> None:
@@ -207,7 +207,7 @@ def test_sources_are_sorted_by_name() -> None:
 
 def test_an_unknown_droplet_id_has_a_problem() -> None:
     (source,) = chosen(ACCOUNT, droplet_ids=[99]).values()
-    assert (source.label, source.problem) == ("droplet-99 (99)", "no available backup or snapshot of it is in fra1")
+    assert (source.label, source.problem) == ("droplet-99 (99)", "it has no available backup or snapshot in fra1")
 
 
 def test_named_images_are_used_instead_of_the_newest() -> None:

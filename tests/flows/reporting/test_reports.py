@@ -236,7 +236,7 @@ def test_a_pruning_report_gives_the_number_and_size_per_outcome() -> None:
     )
     assert done.summary == (
         "4 snapshots of 2 Droplets: 1 kept (2.5 GB), 2 deleted (2.75 GB), 1 already gone (2.5 GB), "
-        "3 unmanaged left alone; 9 API requests, 0 answered with 429"
+        "3 left alone, which this project did not make; 9 API requests, 0 answered with 429"
     )
     assert done.failure == ""
 
@@ -270,7 +270,7 @@ def test_failed_pruning_says_how_many_snapshots_remain_and_the_first_reason() ->
 def test_pruning_fails_if_too_many_snapshots_would_go_but_a_dry_run_does_not() -> None:
     rows = [pruning_row(number, PruningOutcome.PLANNED) for number in range(3)]
     assert pruning(*rows, max_deletions=2).failure == (
-        "nothing was deleted: 3 snapshots are more than max_deletions (2); "
+        "nothing was deleted: 3 snapshots exceed max_deletions (2); "
         "check the plan, and raise max_deletions if it is right"
     )
     looked = pruning(*rows, max_deletions=2, dry_run=True)
