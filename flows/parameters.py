@@ -270,8 +270,8 @@ def credentials_of(value: object) -> DigitalOceanCredentials | str | None:
         PydanticCustomError: It cannot be the name of a block.
     """
     several = several_credentials_of(value) or []
-    if len(several) > 1:
-        raise _refusal(f"expected the credentials of one account, not of {len(several)}")
+    if (number := max(len(_parts(value)), len(several))) > 1:
+        raise _refusal(f"expected the credentials of one account, not of {number}")
     return several[0] if several else None
 
 

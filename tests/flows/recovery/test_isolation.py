@@ -98,9 +98,7 @@ def test_a_strict_firewall_on_all_drills_does_no_harm_but_does_not_replace_the_o
     ],
 )
 def test_a_firewall_that_lets_more_in_stops_the_drill(rule: object, tag: str) -> None:
-    with pytest.raises(
-        NotIsolated, match=r"^the firewall ours \(bb4b2611\) allows drills more traffic .*nothing was created$"
-    ):
+    with pytest.raises(NotIsolated, match=r"^the firewall ours \(bb4b2611\) allows .*nothing was created$"):
         is_isolated(PORT, made_for(PORT), firewall(inbound(), rule, tags=("other", tag)))
 
 

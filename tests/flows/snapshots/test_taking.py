@@ -343,7 +343,7 @@ async def test_a_snapshot_that_is_never_listed_fails_its_row_and_the_next_run_fi
     taking = await taking_for(connection_to(world))
     rows = await carry_out(taking)
     assert outcomes(rows) == every(world, Outcome.FAILED)
-    assert all("the action completed, but no snapshot named" in row.error for row in rows.values())
+    assert all("the action completed, but the API lists no snapshot named" in row.error for row in rows.values())
     assert world.clock.monotonic() < 2 * HOUR
     await asyncio.sleep(3 * HOUR)
     again = await take(world, finished_runs={taking.plan.run_time: False})
