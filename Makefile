@@ -35,7 +35,7 @@ unit: install-dev  ## the tests that need no Prefect server (a minute)
 test: export PYTHONDONTWRITEBYTECODE =
 # A module's tests share servers, so they stay together. Three at once, as they mostly wait, in the order of
 # tests/conftest.py: the longest modules first.
-test: install-dev  ## every test (minutes)
+test: install-dev  ## every test but the torture (ten minutes)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: install-dev  ## what a run costs, measured against the sandbox (twenty minutes)

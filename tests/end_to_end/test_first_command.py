@@ -106,24 +106,12 @@ def assert_that_it_could_not_start(done: subprocess.CompletedProcess[str], *part
     assert all(part in done.stderr for part in parts), done.stderr
 
 
-# On half a core
-
-
-@contextmanager
-def one_core_that_is_busy() -> Iterator[int]:
-    """A core that half belongs to another process."""
-    core = min(os.sched_getaffinity(0))
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
-        os.sched_setaffinity(busy.pid, {core})
-        try:
-            yield core
-        finally:
-            busy.kill()
+# On one core
 
 
 @dataclass(frozen=True)
 class FirstRun:
-    """The very first command, on half a core and on a terminal.
+    """The very first command, on a terminal and on one core, which it shares with the other tests.
 
     Attributes:
         status: Its exit status.
@@ -144,11 +132,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     (folder / "sitecustomize.py").write_text(WITNESS)
     witness, home = folder / "witnessed", folder / "home"
     home.mkdir()
-    with Sandbox(droplets=2) as sandbox, one_core_that_is_busy() as core:
+    core = min(os.sched_getaffinity(0))
+    with Sandbox(droplets=2) as sandbox:
         environment = newcomer(home, sandbox.environment())
         environment |= {"PYTHONPATH": f"{folder}:{ROOT}", "WITNESS": str(witness), "TERM": "xterm"}
         ours, its = pty.openpty()
-        # Started on the busy core, where it stays.
         run = ["taskset", "--cpu-list", str(core), sys.executable, "-m", "flows.replicate_backups", "--dry-run"]
         with subprocess.Popen(run, env=environment, cwd=folder, stdin=its, stdout=its, stderr=its) as process:
             os.close(its)
@@ -171,7 +159,7 @@ def read_terminal(terminal: int) -> Iterator[str]:
 
 
 @pytest.mark.skipif(not shutil.which("taskset"), reason="there is no taskset")
-class TestOnHalfACore:
+class TestOnOneCore:
     def test_it_succeeds_and_shows_nothing_alarming(self, first: FirstRun) -> None:
         assert first.status == 0, first.said
         assert "Dry run" in first.said
