@@ -31,9 +31,11 @@ deploy: install  ## every deployment, on the same server; after every change of 
 unit: install-dev  ## the tests that need no Prefect server (a minute)
 	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile unit --numprocesses 2 --dist worksteal tests/tasks tests/flows tests/deployments tests/test_virtual_time.py
 
+# Dozens of processes import the same modules.
+test: export PYTHONDONTWRITEBYTECODE =
 # A module's tests share servers, so they stay together. Three at once, as they mostly wait, in the order of
 # tests/conftest.py: the longest modules first.
-test: install-dev  ## every test (minutes)
+test: install-dev  ## every test but the torture (ten minutes)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: install-dev  ## what a run costs, measured against the sandbox (twenty minutes)
@@ -89,6 +91,7 @@ lock: install-dev  ## pin the newest dependencies that pyproject.toml allows
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find flows tasks deployments tests -name __pycache__ -prune -exec rm -r {} +
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.11" >&2; exit 1; }

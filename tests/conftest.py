@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from deployments.prefect_server import prefect_server
 from tests.end_to_end.migrated_database import copy_to, migrated_database
@@ -21,39 +23,44 @@ from tests.end_to_end.prefect_server import PrefectView, viewing
 from tests.virtual_time import run
 
 FOLDER = Path(__file__).parent
+BROWSER = "tests/browser/"
 # Of several processes, none is left with a long module in the end.
 LONGEST_FIRST = [
     "long_runs",
-    "snapshot_droplets",
     "production",
     "first_command",
     "run_form",
-    "drill_restore",
-    "restore_droplets",
-    "restore_approval",
-    "rebuilding",
-    "prune_snapshots",
-    "replicate_backups",
     "restore_form",
     "setup",
+    "drill_restore",
+    "replicate_backups",
+    "restore_droplets",
+    "prune_snapshots",
+    "snapshot_droplets",
+    "server",
+    "restore_approval",
     "secrecy",
+    "rebuilding",
+    "image_locks",
+    "report_coverage",
     "faults_together",
     "fault_matrix",
     "crashes",
+    "snapshot_crashes",
     "sixty_nights",
     "odd_responses_end_to_end",
     "command_line",
-    "image_locks",
-    "server",
     "prefect_under_strain",
-    "report_coverage",
     "events",
     "named_images",
     "two_runs_at_once",
+    "interrupted_runs",
     "distributed_rate_limit",
     "retention_in_the_long_run",
     "execution_stateful",
 ]
+# By default, events are stored after up to five seconds, and a test that looks for them would wait for that.
+PROMPT_EVENTS = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5"}
 # A busy machine is slow, and that is no failure.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("unit", settings.get_profile("default"), max_examples=20)
@@ -84,7 +91,7 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Ca
 def prefect_view(prefect_home: Callable[[str], Path]) -> Iterator[PrefectView]:
     """One Prefect server for the tests of this process, and a look at it; flows of this process run through it."""
     home = prefect_home("prefect")
-    with prefect_server(home) as address, pytest.MonkeyPatch.context() as patch:
+    with prefect_server(home, environment=PROMPT_EVENTS) as address, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
         patch.setenv("PREFECT_API_URL", f"{address}/api")
         prefect.context.refresh_global_settings_context()
@@ -105,6 +112,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder in {"browser", "end_to_end"}:
             item.add_marker(folder)
     items.sort(key=_rank)
+
+
+class _LoadFileAndBrowser(LoadFileScheduling):  # type: ignore[misc]
+    """Keeps a module's tests in one process, and those in the browser, which share an installation."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return BROWSER if nodeid.startswith(BROWSER) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Use the scheduler above for `--dist loadfile`, and xdist's own otherwise."""
+    return _LoadFileAndBrowser(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def _rank(item: pytest.Item) -> int:

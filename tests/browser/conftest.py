@@ -18,8 +18,8 @@ SCREEN = pytest.StashKey["Screen"]()
 FOLDER = pytest.StashKey[Path]()
 
 
-# Of the module and not of the session: Playwright's event loop would be in the way of the tests that follow.
-@pytest.fixture(scope="module")
+# Of this folder and not of the session: Playwright's event loop would be in the way of the tests that follow.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     pytest.importorskip("playwright", reason="Playwright is not installed: make install-dev installs it")
     from tests.browser.chromium import chromium, find_chromium  # noqa: PLC0415
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def installed(browser: Browser, prefect_home: Callable[[str], Path]) -> Iterator[Installation]:
     """One installation for all tests here."""
     with installation(prefect_home("installation")) as installed:

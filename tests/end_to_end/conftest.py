@@ -1,18 +1,29 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
+from prefect import Flow
 
 from deployments.sandbox import Behavior, Sandbox
+from flows.command_line import command_of
+from flows.usage_errors import run_command
 from tests.end_to_end.prefect_server import PrefectView
 
 # A gigabyte takes 0.05 to 0.1 seconds, a conversion less than that.
 SPEED = 1200
+
+
+class RunHere(Protocol):
+    """Runs the command of a flow in this process, where Prefect is imported already."""
+
+    def __call__(self, flow: Flow[Any, Any], *options: str) -> subprocess.CompletedProcess[str]: ...
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,3 +62,15 @@ def start_with_behavior(start: Callable[..., Sandbox]) -> Callable[..., Sandbox]
 @pytest.fixture
 def sandbox(start: Callable[..., Sandbox]) -> Sandbox:
     return start()
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunHere:
+    def run(flow: Flow[Any, Any], *options: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [flow.name, *options])
+        capsys.readouterr()
+        status = run_command(command_of(flow))
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(options, status, said.out, said.err)
+
+    return run

@@ -28,22 +28,35 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFil
 from prefect.logging.handlers import APILogHandler
 
 SHOWS_WITHIN_SECONDS = 90
+# A look at a Prefect server costs it up to 20 ms.
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 0.3
+# As a part of the time so far.
+PART_BETWEEN_LOOKS = 0.05
 
 T = TypeVar("T")
 
 
 def until(look: Callable[[], T], within_seconds: float) -> T:
-    """Look again and again until there is something to see."""
-    deadline = time.monotonic() + within_seconds
+    """Look again and again until there is something to see, less often the longer it takes: looking costs, too."""
+    began = time.monotonic()
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"nothing to be seen within {within_seconds} s"
-        time.sleep(0.05)
+        so_far = time.monotonic() - began
+        assert so_far < within_seconds, f"nothing to be seen within {within_seconds} s"
+        time.sleep(min(max(PART_BETWEEN_LOOKS * so_far, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS))
     return seen
 
 
 def client_for(api: str) -> PrefectHttpxSyncClient:
     """Connect to a Prefect server; requests are sent again while it is busy, which on SQLite it is at times."""
     return PrefectHttpxSyncClient(base_url=api, trust_env=False, raise_on_all_errors=False, timeout=60)
+
+
+def undo_setup(api: str) -> None:
+    """Delete deployments, and what setup has created, so that nothing of them acts on the runs of other tests."""
+    with client_for(api) as http:
+        for kind in ("deployments", "automations", "work_pools", "block_documents"):
+            for found in http.post(f"/{kind}/filter", json={}).raise_for_status().json():
+                http.delete(f"/{kind}/{found['name' if kind == 'work_pools' else 'id']}").raise_for_status()
 
 
 @dataclass(frozen=True)

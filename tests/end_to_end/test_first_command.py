@@ -28,6 +28,7 @@ from flows.readiness import NotReady, require_server
 from flows.temporary_server import free_port
 from tests.end_to_end.accounts import REGIONS, images_of, newest_backups, started
 from tests.end_to_end.prefect_server import PrefectView, until
+from tests.end_to_end.test_restore_approval import NEEDS_A_SERVER
 
 ROOT = Path(__file__).parents[2]
 STARTING = "PREFECT_API_URL is not set: starting a temporary Prefect server"
@@ -105,24 +106,12 @@ def assert_that_it_could_not_start(done: subprocess.CompletedProcess[str], *part
     assert all(part in done.stderr for part in parts), done.stderr
 
 
-# On half a core
-
-
-@contextmanager
-def one_core_that_is_busy() -> Iterator[int]:
-    """A core that half belongs to another process."""
-    core = min(os.sched_getaffinity(0))
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
-        os.sched_setaffinity(busy.pid, {core})
-        try:
-            yield core
-        finally:
-            busy.kill()
+# On one core
 
 
 @dataclass(frozen=True)
 class FirstRun:
-    """The very first command, on half a core and on a terminal.
+    """The very first command, on a terminal and on one core, which it shares with the other tests.
 
     Attributes:
         status: Its exit status.
@@ -143,11 +132,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     (folder / "sitecustomize.py").write_text(WITNESS)
     witness, home = folder / "witnessed", folder / "home"
     home.mkdir()
-    with Sandbox(droplets=2) as sandbox, one_core_that_is_busy() as core:
+    core = min(os.sched_getaffinity(0))
+    with Sandbox(droplets=2) as sandbox:
         environment = newcomer(home, sandbox.environment())
         environment |= {"PYTHONPATH": f"{folder}:{ROOT}", "WITNESS": str(witness), "TERM": "xterm"}
         ours, its = pty.openpty()
-        # Started on the busy core, where it stays.
         run = ["taskset", "--cpu-list", str(core), sys.executable, "-m", "flows.replicate_backups", "--dry-run"]
         with subprocess.Popen(run, env=environment, cwd=folder, stdin=its, stdout=its, stderr=its) as process:
             os.close(its)
@@ -170,7 +159,7 @@ def read_terminal(terminal: int) -> Iterator[str]:
 
 
 @pytest.mark.skipif(not shutil.which("taskset"), reason="there is no taskset")
-class TestOnHalfACore:
+class TestOnOneCore:
     def test_it_succeeds_and_shows_nothing_alarming(self, first: FirstRun) -> None:
         assert first.status == 0, first.said
         assert "Dry run" in first.said
@@ -190,14 +179,17 @@ class TestOnHalfACore:
         assert first.left == []
 
 
-def test_a_server_started_with_the_command_is_prefects_own_and_the_only_one(
+def test_a_server_started_with_the_command_is_prefects_own_and_the_only_one_and_nobody_can_approve_a_plan_on_it(
     home: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITNESS)
     witness = tmp_path / "witnessed"
     environment = newcomer(home, sandbox.environment(), {"WITNESS": str(witness)})
-    done = command({**environment, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, "flows.report_coverage")
-    assert done.returncode == 0, done.stderr
+    options = ["--region", REGIONS[0], "--no-dry-run", "--approve"]
+    done = command({**environment, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, "flows.restore_droplets", *options)
+    assert done.returncode == 2, done.stderr
+    assert NEEDS_A_SERVER in done.stderr
+    assert sandbox.record.requests == []
     assert sentences(done.stderr)[0].startswith(STARTING)
     assert "Stopping temporary server" in done.stderr
     assert sum("uvicorn" in line for line in witness.read_text().splitlines()) == 1
@@ -231,7 +223,6 @@ def test_invalid_options_are_reported_without_starting_a_server(home: Path, sand
     ("settings", "part"),
     [
         ({"DIGITALOCEAN_TOKEN": ""}, "DIGITALOCEAN_TOKEN is not set"),
-        ({"DIGITALOCEAN_RATE_LIMITS": "many"}, "DIGITALOCEAN_RATE_LIMITS"),
         ({"PREFECT_SERVER_EPHEMERAL_ENABLED": "false"}, "PREFECT_API_URL is not set"),
         ({"PREFECT_API_SSL_CERT_FILE": "/missing/certificates.pem"}, "PREFECT_API_SSL_CERT_FILE"),
     ],
@@ -248,8 +239,8 @@ def test_an_invalid_setting_is_named_in_a_sentence_before_a_server_is_started(
 @pytest.mark.parametrize(
     ("name", "value", "part"),
     [
+        # What else is wrong before Prefect is imported: tests/flows/test_environment.py.
         ("ALL_PROXY", "socks5://127.0.0.1:1", "ALL_PROXY"),
-        ("SSL_CERT_FILE", "/missing/certificates.pem", "SSL_CERT_FILE"),
         ("PREFECT_CLIENT_MAX_RETRIES", "many", "max_retries"),
     ],
 )
@@ -319,22 +310,21 @@ def test_the_address_of_a_prefect_server_is_accepted(prefect_view: PrefectView) 
     require_server()
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1/api", "", "http://[::1"])
-@pytest.mark.parametrize(
-    "line", ["flows.report_coverage", "deployments.setup --check", "deployments.setup", "deployments.notify"]
-)
-def test_every_command_reports_a_missing_server_in_a_sentence(
-    home: Path, sandbox: Sandbox, address: str, line: str
-) -> None:
-    environment = newcomer(home, sandbox.environment(), {"PREFECT_API_URL": address})
-    assert_that_it_could_not_start(command(environment, *line.split()), "PREFECT_API_URL")
+@pytest.mark.parametrize("module", COMMANDS)
+def test_every_command_reports_a_missing_server_in_a_sentence(home: Path, sandbox: Sandbox, module: str) -> None:
+    environment = newcomer(home, sandbox.environment(), {"PREFECT_API_URL": "http://127.0.0.1:1/api"})
+    assert_that_it_could_not_start(command(environment, module), "PREFECT_API_URL")
     assert sandbox.record.requests == []
 
 
-def test_commands_that_need_a_server_and_make_deploy_ask_for_its_address(home: Path) -> None:
+@pytest.mark.parametrize("module", ["deployments.setup", "deployments.notify"])
+def test_a_command_that_needs_a_server_asks_for_its_address(home: Path, module: str) -> None:
     environment = newcomer(home, {"DIGITALOCEAN_TOKEN": "t"})
-    for line in ("deployments.setup --check", "deployments.setup", "deployments.notify"):
-        assert_that_it_could_not_start(command(environment, *line.split()), "PREFECT_API_URL is not set")
+    assert_that_it_could_not_start(command(environment, module), "PREFECT_API_URL is not set")
+
+
+def test_make_deploy_asks_for_the_address_of_a_server_and_deploys_nothing(home: Path) -> None:
+    environment = newcomer(home, {"DIGITALOCEAN_TOKEN": "t"})
     make = ["make", "--directory", str(ROOT), "--old-file", "install", f"BIN={Path(sys.executable).parent}", "deploy"]
     done = subprocess.run(make, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0

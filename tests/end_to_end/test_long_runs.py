@@ -17,7 +17,7 @@ from deployments.prefect_server import clean_environment
 from deployments.sandbox import Sandbox
 from deployments.server_resources.automations import automations
 from tests.end_to_end.accounts import newest_backups
-from tests.end_to_end.prefect_server import PrefectView, until
+from tests.end_to_end.prefect_server import PrefectView, undo_setup, until
 from tests.end_to_end.worker import PS, worker
 from tests.soak.account import lost, stretch
 from tests.soak.history import PrefectApi
@@ -53,13 +53,6 @@ async def shorten_alarm() -> None:
         await alarm.apply(client)
 
 
-async def delete_automations() -> None:
-    async with get_client() as client:
-        for part in automations(None):
-            for found in await client.read_automations_by_name(part.automation):
-                await client.delete_automation(found.id)
-
-
 @pytest.fixture
 def server(prefect_view: PrefectView, account: Sandbox, tmp_path: Path) -> Iterator[Deployed]:
     """A server with the deployment, on which a run counts as dead after a short time while the test lasts."""
@@ -76,7 +69,7 @@ def server(prefect_view: PrefectView, account: Sandbox, tmp_path: Path) -> Itera
         asyncio.run(shorten_alarm())
         yield Deployed(api, environment)
     finally:
-        asyncio.run(delete_automations())
+        undo_setup(environment["PREFECT_API_URL"])
         api.close()
 
 

@@ -14,8 +14,6 @@ from prefect.events import Event
 from tests.end_to_end.prefect_server import SHOWS_WITHIN_SECONDS, PrefectView, until
 
 ROOT = Path(__file__).resolve().parents[2]
-# Nothing listens there on any machine.
-NO_SERVER = "http://127.0.0.1:1/api"
 
 
 def notify(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -60,21 +58,17 @@ def test_the_event_arrives_with_the_droplet_the_images_and_the_tag(prefect_view:
 
 
 @pytest.mark.parametrize(
-    ("options", "environment", "status", "sentence"),
+    ("options", "sentence"),
     [
-        (["--image-ids", "web"], {}, 2, "image-ids"),
-        (["--image-ids", "0"], {}, 2, "greater than or equal to 1"),
-        (["--droplet-tag", "no tag!"], {}, 2, "droplet-tag"),
-        (["--droplet", "7"], {}, 2, "--droplet"),
-        ([], {"PREFECT_API_URL": ""}, 3, "PREFECT_API_URL is not set"),
-        ([], {"PREFECT_API_URL": NO_SERVER}, 3, f"{NO_SERVER} does not answer"),
+        (["--image-ids", "web"], "image-ids"),
+        (["--image-ids", "0"], "greater than or equal to 1"),
+        (["--droplet-tag", "no tag!"], "droplet-tag"),
+        (["--droplet", "7"], "--droplet"),
     ],
 )
-def test_invalid_options_and_missing_servers_are_explained_with_an_exit_status(
-    options: list[str], environment: dict[str, str], status: int, sentence: str
-) -> None:
-    done = notify(*options, **environment)
-    assert done.returncode == status, done.stdout + done.stderr
+def test_invalid_options_are_explained_with_an_exit_status(options: list[str], sentence: str) -> None:
+    done = notify(*options)
+    assert done.returncode == 2, done.stdout + done.stderr
     # In a box, lines are broken anywhere.
     said = " ".join((done.stdout + done.stderr).replace("│", " ").split())
     assert sentence.lower() in said.lower()

@@ -44,8 +44,8 @@ from tests.end_to_end.accounts import (
     report_of,
     resize,
 )
+from tests.end_to_end.conftest import RunHere
 from tests.end_to_end.prefect_server import PrefectView
-from tests.end_to_end.test_command_line import command
 from tests.end_to_end.test_what_prefect_shows import table_in
 
 # Each snapshot that is asked for as 0 days old is newer than all of its Droplet's backups.
@@ -162,14 +162,14 @@ def test_snapshots_that_no_rule_keeps_are_deleted_once_and_reported_and_a_second
     assert (only.event, only.payload["image_ids"]) == (PRUNING_COMPLETED, [])
 
 
-def test_on_the_command_line_only_no_dry_run_deletes(sandbox: Sandbox) -> None:
+def test_on_the_command_line_only_no_dry_run_deletes(sandbox: Sandbox, run_here: RunHere) -> None:
     *kept, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
-    looked = command("prune_snapshots", *TWO_OPTIONS)
+    looked = run_here(prune_snapshots, *TWO_OPTIONS)
     assert looked.returncode == 0, looked.stderr
     assert "Dry run, 3 snapshots of 1 Droplet: 2 kept (5 GB, $0.30 a month), 1 to delete (2.5 GB" in looked.stdout
     assert all(str(each.id) in looked.stdout for each in (*kept, old))
     assert changes(sandbox) == []
-    done = command("prune_snapshots", *TWO_OPTIONS, "--no-dry-run")
+    done = run_here(prune_snapshots, *TWO_OPTIONS, "--no-dry-run")
     assert done.returncode == 0, done.stderr
     assert deleted(sandbox) == [old.id]
 

@@ -14,8 +14,8 @@ from flows.replication.run import COVERAGE_KEY
 from flows.report_coverage import report_coverage
 from flows.reporting.coverage_report import CoverageReport, FindingKind
 from tests.end_to_end.accounts import DAY, REGIONS, add_snapshots, backups_of, changes, newest_backups, report_of
+from tests.end_to_end.conftest import RunHere
 from tests.end_to_end.prefect_server import PrefectView
-from tests.end_to_end.test_command_line import command
 from tests.end_to_end.test_what_prefect_shows import table_in
 
 # Days in separate months, and so in separate weeks: the default rule keeps these and nothing older.
@@ -301,9 +301,9 @@ def test_the_snapshots_of_deleted_droplets_are_in_the_costs(sandbox: Sandbox) ->
     assert "3 snapshots made by this project: 7.5 GB, $0.45 a month (including 1 of deleted Droplets" in report.summary
 
 
-def test_as_json_the_output_is_the_report_and_the_status_the_same(sandbox: Sandbox) -> None:
+def test_as_json_the_output_is_the_report_and_the_status_the_same(sandbox: Sandbox, run_here: RunHere) -> None:
     add_snapshots(sandbox, droplets_of(sandbox)[0], 0)
-    done = command("report_coverage", "--json", "--regions", *REGIONS, "--max-age-hours", "24")
+    done = run_here(report_coverage, "--json", "--regions", *REGIONS, "--max-age-hours", "24")
     assert done.returncode == 1
     report = json.loads(done.stdout)
     assert report["headline"] == "1 of 2 Droplets has a copy in all 3 regions that is at most 24 h old"
@@ -312,11 +312,11 @@ def test_as_json_the_output_is_the_report_and_the_status_the_same(sandbox: Sandb
     assert "Failed: 3 of 6 copies are missing or too old" in done.stderr
 
 
-def test_a_missed_objective_exits_with_1_and_prints_table_and_reason(sandbox: Sandbox) -> None:
+def test_a_missed_objective_exits_with_1_and_prints_table_and_reason(sandbox: Sandbox, run_here: RunHere) -> None:
     add_snapshots(sandbox, droplets_of(sandbox)[0], 0)
-    done = command("report_coverage", "--regions", *REGIONS, "--max-age-hours", "24")
+    done = run_here(report_coverage, "--regions", *REGIONS, "--max-age-hours", "24")
     assert done.returncode == 1
     assert "✓ 0 h" in done.stdout
     assert "Failed: 3 of 6 copies are missing or too old" in done.stderr
     assert "Traceback" not in done.stderr
-    assert command("report_coverage", "--max-age-hours", "0").returncode != 0
+    assert run_here(report_coverage, "--max-age-hours", "0").returncode != 0

@@ -27,7 +27,6 @@ from prefect.input import read_flow_run_input
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry, Cancelling, Crashed, Paused, Running
 
-from deployments.prefect_server import clean_environment
 from deployments.sandbox import Sandbox
 from flows import hooks, liveness
 from flows.image_locks import LOCKED_LABEL
@@ -354,21 +353,3 @@ def test_approve_is_refused_in_a_dry_run(sandbox: Sandbox) -> None:
 def test_approve_is_refused_where_nobody_can_answer() -> None:
     with temporary_settings({PREFECT_API_URL: None}), pytest.raises(ContradictoryParameters, match=NEEDS_A_SERVER):
         check_can_be_asked(dry_run=False)
-
-
-def test_a_command_with_approve_and_a_temporary_server_ends_with_the_status_of_wrong_options(
-    sandbox: Sandbox, prefect_home: Callable[[str], Path]
-) -> None:
-    environment = {**clean_environment(prefect_home("temporary")), **sandbox.environment()}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.restore_droplets", "--region", AWAY, "--no-dry-run", "--approve"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert NEEDS_A_SERVER in done.stderr
-    assert sandbox.record.requests == []

@@ -7,19 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from deployments.prefect_server import clean_environment, prefect_server
+from deployments.prefect_server import clean_environment
 from deployments.sandbox import Fault, FaultKind, Sandbox
 from flows.image_action_history import image_action_history
 from flows.replicate_backups import replicate_backups
 from tests.end_to_end.accounts import REGIONS, make_transfers_endless, newest_backups, report_of, resize, started
-from tests.end_to_end.prefect_server import PrefectView, until
+from tests.end_to_end.prefect_server import PrefectView, undo_setup, until
 from tests.end_to_end.worker import PS, worker
 from tests.flows.monitor import SECRET, Monitor, monitor
 from tests.soak.history import PrefectApi
@@ -90,19 +90,19 @@ def told() -> Iterator[Monitor]:
 
 
 @pytest.fixture
-def server(prefect_home: Callable[[str], Path], sandbox: Sandbox, told: Monitor, tmp_path: Path) -> Iterator[Deployed]:
-    home = prefect_home("pinging")
-    with prefect_server(home) as url:
-        environment = {
-            **clean_environment(tmp_path / "client"),
-            **sandbox.environment(),
-            "PREFECT_API_URL": f"{url}/api",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
-            # So that httpx and httpcore log all that they can.
-            "PREFECT_LOGGING_LEVEL": "DEBUG",
-            "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
-        }
-        said = ""
+def server(prefect_view: PrefectView, sandbox: Sandbox, told: Monitor, tmp_path: Path) -> Iterator[Deployed]:
+    environment = {
+        **clean_environment(tmp_path / "client"),
+        **sandbox.environment(),
+        "PREFECT_API_URL": str(prefect_view.client.api_url),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        # So that httpx and httpcore log all that they can.
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
+    }
+    api = PrefectApi(environment["PREFECT_API_URL"])
+    said = ""
+    try:
         for command in (["deployments.setup"], ["prefect", "--no-prompt", "deploy", "--name", NIGHTLY]):
             done = subprocess.run(
                 [sys.executable, "-m", *command],
@@ -113,8 +113,9 @@ def server(prefect_home: Callable[[str], Path], sandbox: Sandbox, told: Monitor,
                 text=True,
             )
             said += done.stdout + done.stderr
-        api = PrefectApi(environment["PREFECT_API_URL"])
-        yield Deployed(home, api, environment, said)
+        yield Deployed(prefect_view.home, api, environment, said)
+    finally:
+        undo_setup(environment["PREFECT_API_URL"])
         api.close()
 
 

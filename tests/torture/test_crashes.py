@@ -31,11 +31,7 @@ REGIONS = ["ams3", "lon1", "sgp1", "sfo3"]
 LONGEST_SECONDS = 120
 
 POINTS = crash_points(len(SIZES), len(REGIONS))
-IN_EVERY_TEST_RUN = {
-    "sigkill-after-the-first-conversion-unanswered",
-    "sigkill-after-the-middle-transfer-unanswered",
-    "sigterm-after-the-middle-transfer-unanswered",
-}
+IN_EVERY_TEST_RUN = {"sigkill-after-the-middle-transfer-unanswered"}
 
 COLUMNS = (
     "| the process dies | requests seen | conversions, transfers it had started | what the next run started | it says |"

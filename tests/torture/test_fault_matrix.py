@@ -18,7 +18,6 @@ from tests.torture.trials import (
     PRUNING,
     SEEDS,
     SNAPSHOTS,
-    TAKING,
     Trial,
     files_that_tell,
     undergo,
@@ -47,7 +46,6 @@ snapshot of a Droplet, or any change of an older image: backups remain backups."
 IN_EVERY_TEST_RUN = [
     Trial(EACH_ONCE, "replicate_backups", SEEDS[0]),
     Trial(FaultKind.DROP_AFTER, COPYING_SNAPSHOTS, SEEDS[0]),
-    Trial(FaultKind.ACTION_ERRORED, TAKING, SEEDS[0]),
 ]
 FULL = [Trial(EACH_ONCE, flow, SEEDS[0]) for flow in SNAPSHOTS] + [
     Trial(fault, flow, seed)

@@ -9,7 +9,7 @@ import pytest
 from deployments.sandbox import Sandbox
 from tests.end_to_end.prefect_server import PrefectView
 from tests.torture.ledger import Ledger
-from tests.torture.trials import ALL_TOGETHER, FLOWS, SEEDS, SNAPSHOTS, Trial, files_that_tell, undergo
+from tests.torture.trials import ALL_TOGETHER, FLOWS, PRUNING, SEEDS, Trial, files_that_tell, undergo
 
 TITLE = "Faults, all together"
 CONDITIONS = """\
@@ -17,7 +17,7 @@ As above, but with every kind at once, at random, on 20% of the requests: three 
 taken, one start of a snapshot is always hit."""
 
 
-IN_EVERY_TEST_RUN = [Trial(ALL_TOGETHER, flow, SEEDS[0]) for flow in FLOWS if flow not in SNAPSHOTS]
+IN_EVERY_TEST_RUN = [Trial(ALL_TOGETHER, flow, SEEDS[0]) for flow in ("replicate_backups", PRUNING)]
 FULL = [Trial(ALL_TOGETHER, flow, seed) for flow in FLOWS for seed in SEEDS]
 
 

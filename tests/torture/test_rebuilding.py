@@ -90,9 +90,7 @@ class Trial:
 
 IN_EVERY_TEST_RUN = {
     "drop-after-restore_droplets",
-    "create-errored-restore_droplets",
     "error-after-drill_restore",
-    "slow-delete-drill_restore",
 }
 TRIALS = [
     Trial(kind, flow) for kind in KINDS for flow in (RESTORE, DRILL) if kind != FaultKind.SLOW_DELETE or flow == DRILL
@@ -228,10 +226,7 @@ POINTS = {
     ],
 }
 CRASHES = [(flow, point) for flow, points in POINTS.items() for point in points]
-CRASHES_IN_EVERY_TEST_RUN = {
-    (RESTORE, "after the first Droplet is created, unanswered"),
-    (DRILL, "after the last Droplet is created, unanswered"),
-}
+CRASHES_IN_EVERY_TEST_RUN = {(DRILL, "after the last Droplet is created, unanswered")}
 
 
 @pytest.mark.parametrize(

@@ -96,14 +96,21 @@ def test_a_schedule_is_shown_with_its_window_if_the_plan_is_known(given_policy: 
 
 
 MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31), timezones=st.just(UTC))
-POLICIES = st.builds(
-    policy,
-    st.sampled_from(["daily", "weekly", "intra_daily_4h", "intra_daily_12h", "another", ""]),
-    st.none() | st.integers(0, 23),
-    weekday=st.sampled_from(["", *WEEKDAYS]),
-    window_length_hours=st.none() | st.integers(1, 24),
-    next_window=st.none() | st.builds(window, MOMENTS, st.integers(1, 23)),
-)
+INTERVALS = {"daily": DAY, "weekly": 7 * DAY}
+
+
+def policies(*plans: str) -> st.SearchStrategy[BackupPolicy]:
+    return st.builds(
+        policy,
+        st.sampled_from(plans),
+        st.none() | st.integers(0, 23),
+        weekday=st.sampled_from(["", *WEEKDAYS]),
+        window_length_hours=st.none() | st.integers(1, 24),
+        next_window=st.none() | st.builds(window, MOMENTS, st.integers(1, 23)),
+    )
+
+
+POLICIES = policies(*INTERVALS, "intra_daily_4h", "intra_daily_12h", "another", "")
 
 
 @given(POLICIES, MOMENTS, st.none() | MOMENTS, st.none() | MOMENTS)
@@ -128,11 +135,9 @@ def test_a_backup_in_the_last_window_is_enough(each: BackupPolicy, now: datetime
     assert overdue_since(each, now, newest=last.start) is None
 
 
-@given(POLICIES, MOMENTS)
+@given(policies(*INTERVALS), MOMENTS)
 def test_the_last_window_of_a_known_plan_ended_less_than_an_interval_ago(each: BackupPolicy, now: datetime) -> None:
     last = last_window(each, now)
-    interval = {"daily": DAY, "weekly": 7 * DAY}.get(each.plan)
-    assume(last is not None and interval is not None)
+    assume(last is not None)
     assert last is not None
-    assert interval is not None
-    assert last.end <= now < last.end + interval
+    assert last.end <= now < last.end + INTERVALS[each.plan]
