@@ -8,6 +8,8 @@ run's `updated`, which is in the server's database.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -50,6 +52,7 @@ class Heartbeat:
     def __init__(self, flow_run_id: UUID) -> None:
         self.flow_run_id = flow_run_id
         self._renewals = 0
+        self._cancelled = False
         self._labels: dict[str, str] = {}
         # Prefect's server merges labels without a lock, so one of two concurrent writes would be lost.
         self._writing = asyncio.Lock()
@@ -62,17 +65,27 @@ class Heartbeat:
             wanted, renewals = self._labels | labels, self._renewals + 1
             await client.update_flow_run_labels(self.flow_run_id, {**wanted, RENEWED_LABEL: renewals})
             self._labels, self._renewals = wanted, renewals
-        return (await client.read_flow_run(self.flow_run_id)).updated
+        run = await client.read_flow_run(self.flow_run_id)
+        self._cancelled = run.state_type == StateType.CANCELLING
+        return run.updated
 
     async def run(self) -> None:
-        """Renew the labels until cancelled, and end dead runs from time to time."""
+        """Renew the labels until cancelled, and end dead runs from time to time.
+
+        If the run is cancelled in Prefect's UI and its worker does not end it, this does, as Ctrl-C would: after an
+        outage of the server of half a minute, a worker no longer notices ("Flow run cancellation disabled").
+        """
         clock = asyncio.get_running_loop()
         search_at = clock.time()
         failures = 0
         while True:
+            was_cancelled = self._cancelled
             try:
                 async with client_without_retries(LONGEST_RENEWAL_SECONDS) as client:
                     now = await self.write(client)
+                    if was_cancelled and self._cancelled and _is_own_process():
+                        get_run_logger().info("The run was cancelled, and its worker has not ended it: ending")
+                        signal.raise_signal(signal.SIGINT)
                     if now and clock.time() >= search_at:
                         await end_dead_runs(client, self.flow_run_id, now)
                         search_at = clock.time() + SECONDS_BETWEEN_SEARCHES
@@ -83,6 +96,11 @@ class Heartbeat:
                 log = get_run_logger().warning if failures == WORRYING_FAILURES else get_run_logger().debug
                 log("Prefect's server does not answer; this run continues: %s", str(error) or type(error).__name__)
             await asyncio.sleep(SECONDS_AFTER_FAILED_RENEWAL if failures else HEARTBEAT.total_seconds())
+
+
+def _is_own_process() -> bool:
+    """Whether this process was started for a flow run, by a worker."""
+    return "PREFECT__FLOW_RUN_ID" in os.environ
 
 
 # None without a shared Prefect server.

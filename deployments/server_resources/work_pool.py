@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from prefect.client.collections import get_collections_metadata_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 
@@ -67,7 +68,7 @@ class WorkPoolResource:
             template = _with_environment(pool.base_job_template, wanted)
             await client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
         else:
-            template = _with_environment(await _default_template(client, self.type), wanted)
+            template = _with_environment(await _default_template(self.type), wanted)
             await client.create_work_pool(WorkPoolCreate(name=POOL, type=self.type, base_job_template=template))
 
 
@@ -116,8 +117,10 @@ def _references_to_missing(environment: Mapping[str, str], wanted: Mapping[str, 
     return [name for name, reference in REFERENCES.items() if name not in wanted and environment.get(name) == reference]
 
 
-async def _default_template(client: PrefectClient, kind: str) -> dict[str, Any]:
-    collections = await client.read_worker_metadata()
+async def _default_template(kind: str) -> dict[str, Any]:
+    # Prefect Cloud has it at another address.
+    async with get_collections_metadata_client() as client:
+        collections = await client.read_worker_metadata()
     kinds = {name: worker for workers in collections.values() for name, worker in workers.items()}
     if kind not in kinds:
         raise SetupError(f"{kind!r} is not a valid work pool type; choose one of {', '.join(sorted(kinds))}")

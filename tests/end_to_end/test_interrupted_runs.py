@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelling
 
 from deployments.sandbox import Fault, FaultKind, Sandbox
+from flows import liveness
 from flows.replicate_backups import replicate_backups
+from flows.results import INTERRUPTED_MESSAGE
 from tests.end_to_end.accounts import (
     MANAGED_TAG,
     REGIONS,
@@ -20,6 +28,7 @@ from tests.end_to_end.accounts import (
     resize,
     started,
 )
+from tests.end_to_end.prefect_server import PrefectView
 
 
 def test_a_run_that_died_between_converting_and_copying_is_finished_by_the_next(sandbox: Sandbox) -> None:
@@ -107,3 +116,28 @@ def test_images_locked_after_their_conversion_are_copied_once_unlocked(
     report = report_of(replicate_backups(regions=REGIONS, return_state=True))
     assert outcomes(report) == dict.fromkeys(pairs(images, REGIONS), "transferred")
     assert goals(started(sandbox)) == pairs(images, REGIONS)
+
+
+def test_a_deployed_run_that_is_cancelled_ends_even_if_its_worker_does_not_end_it(
+    sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "HEARTBEAT", timedelta(seconds=0.5))
+    resize(sandbox, 2)
+    sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS, "POST", "/actions", times=100))
+
+    def cancel() -> None:
+        (run,) = prefect_view.client.read_flow_runs(flow_run_filter=in_states(StateType.RUNNING))
+        # As in a process that a worker has started.
+        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run.id))
+        prefect_view.client.set_flow_run_state(run.id, Cancelling())
+
+    with meanwhile(lambda: started(sandbox, "convert"), cancel):
+        state = replicate_backups(regions=REGIONS, return_state=True)
+    assert state.is_cancelled()
+    assert INTERRUPTED_MESSAGE in str(state.message)
+    assert prefect_view.run_of(state).state_name == "Cancelled"
+    assert "its worker has not ended it" in prefect_view.log_text_of(prefect_view.run_of(state))
+
+
+def in_states(*types: StateType) -> FlowRunFilter:
+    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))))
