@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
+from flows.actions import Started, describe_error
 from flows.replication.planning import ImagePlan, ReplicationPlan, plan_replication
 from flows.replication.progress import Progress
 from flows.replication.recovery_points import Candidate
-from flows.replication.refusals import ImageState, Refusals, Started
+from flows.replication.refusals import ImageState, Refusals
 from flows.replication.rows import row_of
 from flows.reporting.report import Outcome, Row
 from flows.snapshots.taking import Taking
@@ -216,7 +217,7 @@ class Execution:
                     return self._record(plan, [region], Outcome.FAILED, error=self._failed_each_time())
                 started = await self._start(plan, request, priority)
         except Exception as error:  # noqa: BLE001  # reported in the row
-            self._record(plan, [region], Outcome.FAILED, error=described(error))
+            self._record(plan, [region], Outcome.FAILED, error=describe_error(error, ImageDeleted))
         else:
             done = Outcome.CONVERTED if region is None else Outcome.TRANSFERRED
             outcome = Outcome.ADOPTED if started.adopted else done
@@ -332,7 +333,7 @@ class Execution:
                 if await get_image.run(image_id, credentials=self._connection) is None:
                     return  # reported in the rows of the copies
             except Exception as error:  # noqa: BLE001  # copies continue
-                logger.error("Image %d was converted but not tagged: %s", image_id, described(error))  # noqa: TRY400
+                logger.error("Image %d was converted but not tagged: %s", image_id, describe_error(error, ImageDeleted))  # noqa: TRY400
                 return
             await asyncio.sleep(self._settings.pause_after(tries))
         logger.error("Image %d was converted, but could not be tagged %s", image_id, tag)
@@ -363,11 +364,3 @@ class Execution:
         why = "still in progress: the next run adopts it" if action else "not started: the next run starts it"
         timed_out = row_of(plan, region, Outcome.TIMED_OUT, action=action, error=why)
         return self.progress.rows.get((plan.image.id, region), timed_out)
-
-
-def described(error: Exception) -> str:
-    """Describe an error for the report; the traceback of an unexpected one goes to the log."""
-    if isinstance(error, (APIError, ImageDeleted)):
-        return str(error)
-    logger.debug("Unexpected error", exc_info=error)
-    return f"unexpected {type(error).__name__}: {error}"

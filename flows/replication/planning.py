@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import fsum
 
+from flows.actions import BELIEVE_ACTIONS_FOR
 from flows.replication.recovery_points import Candidate
 from tasks.digitalocean import Action, ConvertImage, Image, ImageActionRequest, TransferImage
-
-# An image may show a completed action only seconds later. Trust the action for longer than that, so that nothing is
-# started twice, but not forever, so that a missing image is copied again.
-BELIEVE_ACTIONS_FOR = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)

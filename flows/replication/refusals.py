@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
+from flows.actions import Started
 from flows.replication.planning import just_done
 from tasks.digitalocean import Action, APIError, Forbidden, Image, ImageActionRequest, ScopeMissing
 from tasks.digitalocean.errors import MOST_REFUSALS
@@ -90,19 +91,6 @@ class Refusals:
         self._last_at = now
         images = MOST_REFUSALS if self._ever_accepted else min(MOST_REFUSALS, len(self._wanted))
         return len(self._in_a_row) >= MOST_REFUSALS and len(set(self._in_a_row)) >= images
-
-
-@dataclass(frozen=True)
-class Started:
-    """The result of starting an action.
-
-    Attributes:
-        action: The action; None if it is not needed any more.
-        adopted: Whether it was in progress already.
-    """
-
-    action: Action | None
-    adopted: bool = False
 
 
 @dataclass(frozen=True)

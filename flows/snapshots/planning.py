@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from math import fsum
 
+from flows.actions import BELIEVE_ACTIONS_FOR
 from flows.replication.recovery_points import Candidate, Selection, attached_volumes, is_tagged, name_of
 from tasks.digitalocean import Action, Droplet, Image, Snapshot, TakeSnapshot
 
@@ -25,8 +26,6 @@ FINISH_WITHIN = timedelta(hours=6)
 # A run that did not wait leaves its snapshots untagged, and the next night's run tags them. A user who removes the tag
 # later, to keep a snapshot, does not get it back.
 TAG_WITHIN = timedelta(days=2)
-# A list may show a snapshot only some time after its action has completed.
-BELIEVE_ACTIONS_FOR = timedelta(minutes=15)
 # Times of actions and snapshots are compared with this tolerance.
 MOST_BETWEEN_TIMES = timedelta(minutes=1)
 

@@ -8,8 +8,8 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
+from flows.actions import Started, describe_error
 from flows.replication.refusals import Refusals
 from flows.reporting.report import Outcome, SnapshotRow, count
 from flows.snapshots.finding import SnapshotFinder
@@ -54,19 +54,6 @@ class DropletDeleted(Exception):
 
 class SnapshotFailed(Exception):
     """A snapshot could not be taken, or not be found."""
-
-
-@dataclass(frozen=True)
-class Started:
-    """An action that was started or adopted.
-
-    Attributes:
-        action: The action; None if its snapshot is listed already.
-        adopted: Whether the action may belong to another run or a person.
-    """
-
-    action: Action | None
-    adopted: bool = False
 
 
 class Taking:
@@ -179,7 +166,7 @@ class Taking:
             attempts = self._settings.action_restart_max + 1
             self._record(step, Outcome.FAILED, error=f"no snapshot of this run after {count(attempts, 'attempt')}")
         except Exception as error:  # noqa: BLE001  # reported in the row
-            self._record(step, Outcome.FAILED, error=described(error))
+            self._record(step, Outcome.FAILED, error=describe_error(error, DropletDeleted, SnapshotFailed))
         finally:
             self._awaited.discard(step.droplet.id)
             self._finder.note_end()
@@ -333,7 +320,7 @@ class Taking:
             try:
                 left = sorted(await tag_images.run(tag, left, credentials=self._connection))
             except Exception as error:  # noqa: BLE001  # copies continue
-                logger.error("Could not tag snapshots: %s", described(error))  # noqa: TRY400
+                logger.error("Could not tag snapshots: %s", describe_error(error, DropletDeleted, SnapshotFailed))  # noqa: TRY400
                 if isinstance(error, (Unauthorized, ScopeMissing)):
                     break
             if not left:
@@ -363,11 +350,3 @@ class Taking:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def described(error: Exception) -> str:
-    """Describe an error for the report; the traceback of an unexpected one goes to the log."""
-    if isinstance(error, (APIError, DropletDeleted, SnapshotFailed)):
-        return str(error)
-    logger.debug("Unexpected error", exc_info=error)
-    return f"unexpected {type(error).__name__}: {error}"

@@ -28,6 +28,9 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFil
 from prefect.logging.handlers import APILogHandler
 
 SHOWS_WITHIN_SECONDS = 90
+# How often events are stored, as tests/conftest.py sets it.
+PROMPT_SECONDS = 0.5
+LATE_LOOKS = 4
 # A look at a Prefect server costs it up to 20 ms.
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 0.3
 # As a part of the time so far.
@@ -98,7 +101,13 @@ class PrefectView:
         emit_event(last, {"prefect.resource.id": "test"})
         until(lambda: self._events(EventFilter(event=EventNameFilter(name=[last]))), SHOWS_WITHIN_SECONDS)
         of_run = EventRelatedFilter(id=[f"prefect.flow-run.{run.id}"])
-        return self._events(EventFilter(event=EventNameFilter(name=list(names)), related=of_run))[::-1]
+        wanted = EventFilter(event=EventNameFilter(name=list(names)), related=of_run)
+        # Events that could not be stored, because the database was locked, are stored with the next ones.
+        for _ in range(LATE_LOOKS):
+            if found := self._events(wanted):
+                return found[::-1]
+            time.sleep(PROMPT_SECONDS)
+        return []
 
     def _events(self, criteria: EventFilter) -> list[Event]:
         body = {"filter": criteria.model_dump(mode="json", exclude_unset=True), "limit": 50}

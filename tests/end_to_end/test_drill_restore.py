@@ -235,7 +235,7 @@ def test_another_firewall_that_lets_drills_out_stops_them_and_is_named(sandbox: 
     wide = Firewall("bb4b2611", "monitoring", 0, 0, outbound_rules=[allow_out("tcp")], tags=[TAG])
     account.add_firewall(wide)
     state = drill()
-    assert "the firewall monitoring (bb4b2611) allows drills more traffic to drills" in str(state.message)
+    assert "the firewall monitoring (bb4b2611) allows drills more traffic than the probe port" in str(state.message)
     assert sandbox.record.created == []
     assert sandbox.record.firewalls_created == []
 

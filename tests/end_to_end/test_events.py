@@ -84,6 +84,7 @@ def test_a_run_sends_an_event_per_copy_and_one_at_its_end_and_the_next_run_none_
     assert (end.event, end.resource.id) == (REPLICATION_COMPLETED, ACCOUNT)
     assert end.payload == {
         "message": report_of(first).summary,
+        "account": "default",
         "flow_run_name": prefect_view.run_of(first).name,
         "droplet_tag": None,
         "image_ids": sorted(image.id for image in images),
@@ -140,6 +141,7 @@ def test_the_event_of_a_run_that_cannot_start_has_a_reason_and_no_totals(
     assert end.event == REPLICATION_FAILED
     assert end.payload == {
         "message": state.message,
+        "account": "default",
         "flow_run_name": prefect_view.run_of(state).name,
         "droplet_tag": "dr",
     }

@@ -230,7 +230,7 @@ def test_the_schedule_starts_runs(production: Production, account: Sandbox) -> N
 def test_an_event_with_image_ids_copies_these_images(production: Production, account: Sandbox) -> None:
     images = newest_backups(account)[:1]
     run = run_after_event(production, image_ids=[image.id for image in images])
-    assert run.parameters == {"image_ids": [images[0].id], "droplet_tag": None}
+    assert run.parameters == {"image_ids": [images[0].id], "droplet_tag": None, "credentials": None}
     assert_are_everywhere(images, account)
     assert {action.resource_id for action in account.record.actions} == {images[0].id}
 
@@ -245,7 +245,7 @@ def test_an_event_with_a_tag_copies_the_newest_backups_of_its_droplets(
     operator.post(f"/v2/tags/{TAG}/resources", resources=[tagged])
     images = backups_of(account, droplet)[:1]
     run = run_after_event(production, droplet_tag=TAG)
-    assert run.parameters == {"image_ids": None, "droplet_tag": TAG}
+    assert run.parameters == {"image_ids": None, "droplet_tag": TAG, "credentials": None}
     assert_are_everywhere(images, account)
     assert {action.resource_id for action in account.record.actions} == {images[0].id}
 
@@ -256,7 +256,7 @@ def test_an_event_may_contain_ids_as_text_and_an_empty_tag(production: Productio
     production.client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))
     try:
         run = created_after_event(production, payload)
-        assert run.parameters == {"image_ids": None, "droplet_tag": None} | payload
+        assert run.parameters == {"image_ids": None, "droplet_tag": None, "credentials": None} | payload
         production.client.delete_flow_run(run.id)
     finally:
         production.client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))

@@ -149,6 +149,7 @@ def test_snapshots_that_no_rule_keeps_are_deleted_once_and_reported_and_a_second
     assert (end.event, end.resource.id) == (PRUNING_COMPLETED, ACCOUNT)
     assert end.payload == {
         "message": report.summary,
+        "account": "default",
         "flow_run_name": run.name,
         "droplet_tag": None,
         "image_ids": ids(*gone),

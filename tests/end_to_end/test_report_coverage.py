@@ -269,7 +269,7 @@ def test_a_backup_is_overdue_if_its_window_has_passed_without_one(sandbox: Sandb
         late.id: True,
         punctual.id: False,
     }
-    assert report.problem_lines[0].startswith("Backup overdue, none since the window that ended ")
+    assert report.problem_lines[0].startswith("Backup overdue: none since the window that ended ")
     assert not next(each for each in report.droplets if each.droplet_id == late.id).meets_objective
 
 

@@ -332,7 +332,7 @@ def test_cancelling_a_waiting_run_sends_no_event_but_cancelling_its_work_does(
     prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch, before: State[Any], announced: int
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(hooks, "announce_result", lambda event, _: sent.append(event))
+    monkeypatch.setattr(hooks, "announce_result", lambda event, *_: sent.append(event))
     parameters = {"region": AWAY, "dry_run": False, "approve": True}
     run = prefect_view.client.create_flow_run(restore_droplets, parameters=parameters, state=Running())
     for state in (before, Cancelling()):

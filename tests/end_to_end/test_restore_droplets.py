@@ -200,6 +200,7 @@ def test_droplets_are_rebuilt_and_reported_and_a_second_run_creates_nothing(
     assert (end.event, end.resource.id) == (RECOVERY_COMPLETED, ACCOUNT)
     assert end.payload == {
         "message": report.summary,
+        "account": "default",
         "flow_run_name": run.name,
         "droplet_tag": None,
         "region": AWAY,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.actions import BELIEVE_ACTIONS_FOR
 from flows.replication.planning import (
-    BELIEVE_ACTIONS_FOR,
     ImagePlan,
     ReplicationPlan,
     images_to_change,

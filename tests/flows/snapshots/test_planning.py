@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.actions import BELIEVE_ACTIONS_FOR
 from flows.snapshots.planning import (
-    BELIEVE_ACTIONS_FOR,
     FINISH_WITHIN,
     Holdings,
     SnapshotPlan,
