@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
-.PHONY: help install install-dev demo server setup deploy unit test bench bench-start bench-fleet bench-workers bench-restore bench-prefect torture torture-faults torture-all-else soak pictures check format lock clean
+.PHONY: help install install-dev demo server setup deploy unit test test-all bench bench-start bench-fleet bench-workers bench-restore bench-prefect torture torture-faults torture-all-else soak pictures check format lock clean
 
 help:  ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,10 +33,14 @@ unit: install-dev  ## the tests that need no Prefect server (a minute)
 
 # Dozens of processes import the same modules.
 test: export PYTHONDONTWRITEBYTECODE =
-# A module's tests share servers, so they stay together. Three at once, as they mostly wait, in the order of
+# A module's tests share servers, so they stay together. Four at once, as they often wait, in the order of
 # tests/conftest.py: the longest modules first.
-test: install-dev  ## every test but the torture (ten minutes)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+test: install-dev  ## the tests that have to pass before a change lands (eight minutes)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-all: export PYTHONDONTWRITEBYTECODE =
+test-all: install-dev  ## these and more, with more examples for each property (a quarter of an hour)
+	$(BIN)/python -m pytest --thorough --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: install-dev  ## what a run costs, measured against the sandbox (twenty minutes)
 	$(BIN)/python -m tests.benchmarks

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from pathlib import Path
@@ -62,16 +63,23 @@ LONGEST_FIRST = [
 # By default, events are stored after up to five seconds, and a test that looks for them would wait for that.
 PROMPT_EVENTS = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5"}
 # A busy machine is slow, and that is no failure.
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=30)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=200)
 settings.register_profile("unit", settings.get_profile("default"), max_examples=20)
 settings.load_profile("default")
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="every test, and more examples for each property")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Let tests interrupt the commands that they start.
 
     A shell starts background jobs with SIGINT ignored, and commands started from there would inherit that.
     """
+    if config.getoption("--thorough"):
+        settings.load_profile("thorough")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -105,13 +113,29 @@ def prefect_view(prefect_home: Callable[[str], Path]) -> Iterator[PrefectView]:
     prefect.context.refresh_global_settings_context()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, and begin with the modules that take longest."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, leave thorough ones out, and begin with the modules that take longest."""
+    if not config.getoption("--thorough") and (left_out := _left_out(items)):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         folder = item.path.relative_to(FOLDER).parts[0]
         if folder in {"browser", "end_to_end"}:
             item.add_marker(folder)
     items.sort(key=_rank)
+
+
+def _left_out(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Find the tests that only `--thorough` runs: those marked, of parametrized ones all after the first `after`."""
+    seen: Counter[str] = Counter()
+    left_out = set()
+    for item in items:
+        if marker := item.get_closest_marker("thorough"):
+            function = item.nodeid.partition("[")[0]
+            if seen[function] >= marker.kwargs.get("after", 0):
+                left_out.add(item)
+            seen[function] += 1
+    return left_out
 
 
 class _LoadFileAndBrowser(LoadFileScheduling):  # type: ignore[misc]

@@ -44,6 +44,7 @@ def command(flow: str, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 @pytest.mark.parametrize("flow", OPTIONS)
+@pytest.mark.thorough(after=1)
 def test_the_help_names_the_command_and_explains_every_option(flow: str, run_here: RunHere) -> None:
     done = run_here(getattr(import_module(f"flows.{flow}"), flow), "--help")
     assert done.returncode == 0
@@ -78,6 +79,7 @@ def one_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("name", "module"), [("replicate", "flows.replicate_backups"), ("setup", "deployments.setup")])
+@pytest.mark.thorough(after=1)
 def test_the_one_command_has_the_help_of_each_module_under_its_own_name(name: str, module: str) -> None:
     done = one_command(name, "--help")
     same = subprocess.run(

@@ -164,12 +164,14 @@ def test_a_dry_run_says_what_would_be_rebuilt_and_changes_nothing(sandbox: Sandb
     assert prefect_view.events_of(run, *EVENTS) == []
 
 
+@pytest.mark.thorough
 def test_more_droplets_than_allowed_create_nothing_and_fail(sandbox: Sandbox) -> None:
     state = drill(sample=2, max_droplets=1)
     assert state.message == "Nothing was created: 2 Droplets would be more than max_droplets (1)"
     assert changes(sandbox) == []
 
 
+@pytest.mark.thorough
 def test_droplets_beyond_the_limit_of_the_account_fail_in_a_dry_run_and_in_a_drill_and_stop_no_other(
     sandbox: Sandbox,
 ) -> None:
@@ -182,6 +184,7 @@ def test_droplets_beyond_the_limit_of_the_account_fail_in_a_dry_run_and_in_a_dri
         assert sorted(row.outcome for row in report_of(state).rows) == expected
 
 
+@pytest.mark.thorough
 def test_without_a_probe_port_the_firewall_lets_nobody_in(sandbox: Sandbox) -> None:
     assert drill().is_completed()
     (firewall,) = [each for each in sandbox.account.firewalls.values() if TAG + "-closed" in each.tags]
@@ -190,12 +193,14 @@ def test_without_a_probe_port_the_firewall_lets_nobody_in(sandbox: Sandbox) -> N
     assert f"{TAG}-closed" in sandbox.record.created[0].tags
 
 
+@pytest.mark.thorough
 def test_a_drill_that_is_not_to_be_isolated_needs_no_firewall(sandbox: Sandbox) -> None:
     assert drill(isolate=False).is_completed()
     assert seen(sandbox, "GET", "/v2/firewalls") == seen(sandbox, "POST", "/v2/firewalls") == []
     assert set(sandbox.record.created[0].tags) == {TAG, f"{TAG}:image-{sandbox.record.created[0].image_id}"}
 
 
+@pytest.mark.thorough
 def test_with_no_copy_away_from_home_there_is_nothing_to_prove(sandbox: Sandbox) -> None:
     for image in sandbox.account.images.values():
         image.regions = {HOME: 0.0}
@@ -209,6 +214,7 @@ def test_with_no_copy_away_from_home_there_is_nothing_to_prove(sandbox: Sandbox)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.thorough(after=1)
 def test_if_the_firewall_is_refused_nothing_is_created_and_the_scope_is_named(
     sandbox: Sandbox, method: str, prefect_view: PrefectView
 ) -> None:
@@ -229,6 +235,7 @@ def test_a_firewall_whose_response_is_lost_is_found_and_not_created_twice(sandbo
     assert [each.status for each in seen(sandbox, "POST", "/v2/firewalls")] == [None, 409]
 
 
+@pytest.mark.thorough
 def test_another_firewall_that_lets_drills_out_stops_them_and_is_named(sandbox: Sandbox) -> None:
     account = sandbox.account
     account.tag_named(TAG)
@@ -261,6 +268,7 @@ def test_a_port_that_never_answers_fails_the_drill_and_the_droplet_is_destroyed(
     assert (event.event, event.payload["message"]) == (RESTORE_FAILED, state.message)
 
 
+@pytest.mark.thorough
 def test_a_droplet_that_cannot_be_created_is_destroyed_and_the_other_one_proven(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +298,7 @@ def test_what_an_earlier_drill_left_is_destroyed_before_anything_is_created(sand
     assert sandbox.record.left_behind() == []
 
 
+@pytest.mark.thorough
 def test_a_droplet_that_a_user_has_tagged_is_never_destroyed_and_the_run_says_so(sandbox: Sandbox) -> None:
     mine, _ = originals_of(sandbox)
     sandbox.account.tag(sandbox.account.tag_named(TAG), "droplet", mine)
@@ -344,6 +353,7 @@ def test_known_droplets_are_destroyed_even_if_droplets_cannot_be_listed(sandbox:
     assert sandbox.record.left_behind() == []
 
 
+@pytest.mark.thorough
 def test_a_known_droplet_that_has_lost_its_tag_is_not_destroyed_but_not_forgotten_either(sandbox: Sandbox) -> None:
     left = leave_behind(sandbox, TAG)
     destruction = destroy_after(lambda: sandbox.account.untag(sandbox.account.tags[TAG], "droplet", left))
@@ -351,11 +361,13 @@ def test_a_known_droplet_that_has_lost_its_tag_is_not_destroyed_but_not_forgotte
     assert sandbox.record.destroyed == []
 
 
+@pytest.mark.thorough
 def test_a_known_droplet_that_a_user_has_destroyed_meanwhile_is_no_problem(sandbox: Sandbox) -> None:
     left = leave_behind(sandbox, TAG)
     assert destroy_after(lambda: sandbox.account.delete_droplet(left)) == Destruction({})
 
 
+@pytest.mark.thorough
 def test_a_slow_destruction_is_awaited(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(FaultKind.SLOW_DELETE, "DELETE", OF_ONE, seconds=1.5))
     state = drill()
@@ -366,6 +378,7 @@ def test_a_slow_destruction_is_awaited(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("phase", ["creation", "probe"])
+@pytest.mark.thorough(after=1)
 def test_ctrl_c_ends_the_drill_and_the_droplet_is_destroyed_all_the_same(
     sandbox: Sandbox, port: int, phase: str
 ) -> None:

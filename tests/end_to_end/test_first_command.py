@@ -200,6 +200,7 @@ def test_a_server_started_with_the_command_is_prefects_own_and_the_only_one_and_
 
 
 @pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.thorough(after=1)
 def test_help_explains_the_exit_statuses_and_starts_nothing(home: Path, tmp_path: Path, module: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITNESS)
     witness = tmp_path / "witnessed"
@@ -227,6 +228,7 @@ def test_invalid_options_are_reported_without_starting_a_server(home: Path, sand
         ({"PREFECT_API_SSL_CERT_FILE": "/missing/certificates.pem"}, "PREFECT_API_SSL_CERT_FILE"),
     ],
 )
+@pytest.mark.thorough(after=2)
 def test_an_invalid_setting_is_named_in_a_sentence_before_a_server_is_started(
     home: Path, sandbox: Sandbox, settings: dict[str, str], part: str
 ) -> None:
@@ -244,6 +246,7 @@ def test_an_invalid_setting_is_named_in_a_sentence_before_a_server_is_started(
         ("PREFECT_CLIENT_MAX_RETRIES", "many", "max_retries"),
     ],
 )
+@pytest.mark.thorough(after=2)
 def test_every_command_names_what_would_prevent_importing_prefect(
     home: Path, module: str, name: str, value: str, part: str
 ) -> None:
@@ -251,6 +254,7 @@ def test_every_command_names_what_would_prevent_importing_prefect(
     assert_that_it_could_not_start(command(newcomer(home, settings, {name: value}), module), part)
 
 
+@pytest.mark.thorough
 def test_a_proxy_is_not_used_for_servers_on_this_machine(
     home: Path, sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
@@ -261,6 +265,7 @@ def test_a_proxy_is_not_used_for_servers_on_this_machine(
 
 
 @pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.thorough(after=1)
 def test_an_unreadable_line_of_the_env_file_is_named_and_nothing_is_called(
     home: Path, tmp_path: Path, sandbox: Sandbox, module: str
 ) -> None:
@@ -287,6 +292,7 @@ def test_an_unreadable_line_of_the_env_file_is_named_and_nothing_is_called(
         ("http://127.0.0.1:port/api", "is not the address of a Prefect server"),
     ],
 )
+@pytest.mark.thorough(after=3)
 def test_an_address_without_prefects_api_is_explained(
     prefect_view: PrefectView, sandbox: Sandbox, address: str, part: str
 ) -> None:
@@ -311,6 +317,7 @@ def test_the_address_of_a_prefect_server_is_accepted(prefect_view: PrefectView) 
 
 
 @pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.thorough(after=1)
 def test_every_command_reports_a_missing_server_in_a_sentence(home: Path, sandbox: Sandbox, module: str) -> None:
     environment = newcomer(home, sandbox.environment(), {"PREFECT_API_URL": "http://127.0.0.1:1/api"})
     assert_that_it_could_not_start(command(environment, module), "PREFECT_API_URL")
@@ -318,6 +325,7 @@ def test_every_command_reports_a_missing_server_in_a_sentence(home: Path, sandbo
 
 
 @pytest.mark.parametrize("module", ["deployments.setup", "deployments.notify"])
+@pytest.mark.thorough(after=1)
 def test_a_command_that_needs_a_server_asks_for_its_address(home: Path, module: str) -> None:
     environment = newcomer(home, {"DIGITALOCEAN_TOKEN": "t"})
     assert_that_it_could_not_start(command(environment, module), "PREFECT_API_URL is not set")
@@ -348,6 +356,7 @@ def test_a_temporary_server_that_cannot_start_is_explained_in_a_sentence(home: P
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.thorough(after=2)
 def test_a_command_ended_during_the_start_of_its_server_leaves_nothing_running(
     home: Path, sandbox: Sandbox, end: signal.Signals
 ) -> None:
@@ -437,6 +446,7 @@ def test_a_start_in_progress_at_ctrl_c_is_completed_and_reported(
     assert "Crash" not in said
 
 
+@pytest.mark.thorough
 def test_ctrl_c_before_a_run_has_a_plan_says_so_in_a_sentence(home: Path, sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(FaultKind.SLOW, path="/v2/images", seconds=20, times=None))
     settings = sandbox.environment() | {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
@@ -478,6 +488,7 @@ def plain(said: str) -> str:
 
 
 @pytest.mark.parametrize("moment", ["Starting a sandbox", "copying the newest backup"])
+@pytest.mark.thorough(after=1)
 def test_ctrl_c_ends_the_demo_with_a_sentence_and_leaves_nothing_running(home: Path, moment: str) -> None:
     ours, its = pty.openpty()
     with subprocess.Popen(

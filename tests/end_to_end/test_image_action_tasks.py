@@ -176,6 +176,7 @@ def test_prefect_retries_transient_errors_visibly_if_that_is_safe(
         (FaultKind.MISSING_FIELD, 1),
     ],
 )
+@pytest.mark.thorough(after=3)
 def test_a_post_with_an_unclear_response_is_checked_adopted_and_never_duplicated(
     start: Callable[..., Sandbox],
     run_counts: Callable[[State[Any], int], dict[str, int]],

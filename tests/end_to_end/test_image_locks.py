@@ -141,6 +141,7 @@ def test_how_long_a_run_has_been_silent_is_measured_by_the_server(
     assert outcomes(report_of(transfer(image))) == {(image.id, REGION): "transferred"}
 
 
+@pytest.mark.thorough
 def test_a_run_with_nothing_to_do_waits_for_no_other_run(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_run_with_nothing_to_do_waits_for_no_other_run(
     assert LOCKED_LABEL not in labels
 
 
+@pytest.mark.thorough
 def test_a_paused_run_keeps_its_locks_regardless_of_missing_heartbeats(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_paused_run_keeps_its_locks_regardless_of_missing_heartbeats(
 @pytest.mark.parametrize(
     ("before", "after"), [(Pending(), "Crashed"), (Running(), "Crashed"), (Cancelling(), "Cancelled")], ids=str
 )
+@pytest.mark.thorough(after=1)
 def test_a_run_ends_dead_runs(
     sandbox: Sandbox,
     prefect_view: PrefectView,
@@ -205,6 +208,7 @@ def until_started_then_finish(sandbox: Sandbox) -> None:
     finish_all(sandbox)
 
 
+@pytest.mark.thorough
 def test_a_run_leaves_live_runs_and_other_flows_alone(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +236,7 @@ def not_of_this_project() -> None:
     """Never run."""
 
 
+@pytest.mark.thorough
 def test_the_locks_of_finished_runs_block_no_other_run(
     sandbox: Sandbox, prefect_view: PrefectView, make_run: MakeRun
 ) -> None:
@@ -274,6 +279,7 @@ def test_a_run_renews_its_locks_as_long_as_it_works(
     assert state.is_completed()
 
 
+@pytest.mark.thorough
 def test_a_dry_run_locks_nothing(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     image = images_of(sandbox, "snapshot")[0]
     state = transfer_images([image.id], [REGION], dry_run=True, return_state=True)
@@ -293,6 +299,7 @@ def test_a_mutex_taken_by_a_dead_run_expires_without_a_lease(
     assert prefect_view.client.read_global_concurrency_limit_by_name(MUTEX).active_slots == 0
 
 
+@pytest.mark.thorough
 def test_a_mutex_left_by_version_0_2_is_corrected_by_the_first_run(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     prefect_view.client.upsert_global_concurrency_limit_by_name(MUTEX, MUTEX_SLOTS, 0.0)
     stuck = GlobalConcurrencyLimitUpdate(active_slots=1)

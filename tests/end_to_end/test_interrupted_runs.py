@@ -58,6 +58,7 @@ def test_copies_in_progress_are_adopted_and_never_started_twice(sandbox: Sandbox
     assert goals(started(sandbox)) == pairs(images, REGIONS)
 
 
+@pytest.mark.thorough
 def test_backups_that_cannot_be_tagged_are_tagged_once_they_are_snapshots(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
@@ -82,6 +83,7 @@ def test_an_untagged_conversion_is_recognized_by_its_action(
     assert len(started(sandbox, "convert")) == len(images)
 
 
+@pytest.mark.thorough
 def test_an_untagged_conversion_is_recognized_even_if_it_was_the_last_backup(
     start: Callable[..., Sandbox],
 ) -> None:

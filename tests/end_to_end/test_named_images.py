@@ -65,6 +65,7 @@ def test_case_17_named_images_of_every_type_arrive_once_and_others_are_refused_w
 
 
 @pytest.mark.parametrize("status", ["NEW", "pending"])
+@pytest.mark.thorough(after=1)
 def test_case_17_an_image_not_yet_available_is_a_row_with_its_status_and_stops_no_other(
     sandbox: Sandbox, status: ImageStatus
 ) -> None:
@@ -84,6 +85,7 @@ def test_case_17_an_image_not_yet_available_is_a_row_with_its_status_and_stops_n
     assert backup.tags == []
 
 
+@pytest.mark.thorough
 def test_many_images_are_looked_up_in_the_list(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     images = [*images_of(sandbox, "backup"), *images_of(sandbox, "snapshot")]
@@ -115,6 +117,7 @@ def test_named_backups_become_snapshots_and_stay_where_they_are(sandbox: Sandbox
     assert [row.outcome for row in again.result().conversions] == ["already_there"]
 
 
+@pytest.mark.thorough
 def test_a_backup_taggable_only_as_a_snapshot_is_tagged_even_if_the_api_shows_it_late(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
@@ -141,6 +144,7 @@ def test_a_conversion_in_progress_is_adopted_and_waiting_is_optional(sandbox: Sa
     assert len(sandbox.record.actions) == 2
 
 
+@pytest.mark.thorough
 def test_coverage_says_what_a_replication_would_copy_and_changes_nothing(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     images = newest_backups(sandbox)

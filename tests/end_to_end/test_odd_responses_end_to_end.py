@@ -74,6 +74,7 @@ def test_case_08_a_wait_starts_even_if_the_action_is_not_found_yet(sandbox: Sand
 
 @pytest.mark.parametrize("path", ["/v2/regions", "/v2/droplets", "/v2/images", "/v2/tags", "/actions$"])
 @pytest.mark.parametrize("flow", [replicate_backups, transfer_images, convert_backups], ids=lambda flow: flow.name)
+@pytest.mark.thorough(after=2)
 def test_case_10_the_time_limit_covers_the_whole_run(
     start: Callable[..., Sandbox], flow: Flow[..., Any], path: str
 ) -> None:
@@ -112,6 +113,7 @@ def test_case_12_an_endless_drip_hangs_nothing(sandbox: Sandbox, monkeypatch: py
 
 
 @pytest.mark.parametrize("kind", [FaultKind.GIANT_NUMBER, FaultKind.ODD_HEADERS, FaultKind.GIANT_BODY, FaultKind.BARE])
+@pytest.mark.thorough(after=1)
 def test_case_14_odd_responses_at_every_step_end_in_a_report(sandbox: Sandbox, kind: FaultKind) -> None:
     resize(sandbox, 2)
     backups = newest_backups(sandbox)
@@ -141,6 +143,7 @@ def test_case_15_a_row_names_status_and_title_of_an_html_page(
         assert "cf-error" not in text
 
 
+@pytest.mark.thorough
 def test_an_image_that_cannot_be_read_is_the_only_failure(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITALOCEAN_HTTP_RETRY_MAX", "1")
     resize(sandbox, 2)
@@ -164,6 +167,7 @@ def test_failing_to_set_tags_does_not_prevent_copies(sandbox: Sandbox, monkeypat
 
 
 @pytest.mark.parametrize("refusals_say_when", [False, True])
+@pytest.mark.thorough(after=1)
 def test_case_16_a_lower_minute_limit_is_learned(
     start: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch, refusals_say_when: bool
 ) -> None:

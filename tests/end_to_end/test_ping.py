@@ -57,6 +57,7 @@ def test_a_nightly_run_pings_start_and_success_with_its_summary(told: Monitor, d
     assert told.pings == [Ping("POST", "/start", ""), Ping("POST", "", str(state.message))]
 
 
+@pytest.mark.thorough
 def test_pings_are_no_api_requests(told: Monitor, deployed: Deployed, sandbox: Sandbox) -> None:
     state = deployed("nightly", report_coverage)
     assert told.signals() == ["/start", ""]
@@ -106,6 +107,7 @@ def test_the_nightly_run_of_another_account_pings_and_no_other_deployment_with_s
 
 
 @pytest.mark.parametrize(("flow", "parameters"), [(replicate_backups, {"dry_run": True}), (prune_snapshots, {})])
+@pytest.mark.thorough(after=1)
 def test_a_dry_run_sends_nothing(
     told: Monitor, deployed: Deployed, flow: Flow[Any, Any], parameters: dict[str, Any]
 ) -> None:

@@ -175,6 +175,7 @@ def test_on_the_command_line_only_no_dry_run_deletes(sandbox: Sandbox, run_here:
     assert deleted(sandbox) == [old.id]
 
 
+@pytest.mark.thorough
 def test_a_minimum_age_keeps_younger_snapshots(sandbox: Sandbox) -> None:
     _, _, young, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 29, 31)
     report = pruning_report_of(prune_snapshots(**TWO, older_than_days=30, dry_run=False, return_state=True))
@@ -209,6 +210,7 @@ def test_too_many_deletions_fail_with_the_plan_and_delete_nothing(sandbox: Sandb
         ({"regions": ["moon 1"]}, "regions: '1' is not a region slug"),
     ],
 )
+@pytest.mark.thorough(after=1)
 def test_invalid_parameters_end_the_run_with_a_sentence_before_any_change(
     sandbox: Sandbox, prefect_view: PrefectView, parameters: dict[str, Any], message: str
 ) -> None:
@@ -287,6 +289,7 @@ def test_a_droplet_whose_newest_recovery_point_lacks_copies_keeps_everything_and
     assert deleted(sandbox) == [old.id, older[1].id]
 
 
+@pytest.mark.thorough
 def test_a_newer_unavailable_snapshot_does_not_make_an_older_one_deletable(sandbox: Sandbox) -> None:
     droplet = droplets_of(sandbox)[0]
     pending, last, older, oldest = add_snapshots(sandbox, droplet, 0, 0, 2, 3)
@@ -311,6 +314,7 @@ def test_a_backup_not_yet_copied_protects_all_older_snapshots_of_its_droplet(san
     assert reasons(report)[snapshots[2].id] == f"newest copy not yet in {lacking}"
 
 
+@pytest.mark.thorough
 def test_snapshots_of_a_deleted_droplet_are_pruned_but_not_by_a_run_for_a_tag(sandbox: Sandbox) -> None:
     lost, there = droplets_of(sandbox)
     lost_newest, _, lost_old = add_snapshots(sandbox, lost, 0, 1, 2)
@@ -403,6 +407,7 @@ def test_after_three_forbidden_deletions_no_more_are_requested_and_every_row_say
     assert deleted(sandbox) == []
 
 
+@pytest.mark.thorough
 def test_a_snapshot_deleted_elsewhere_meanwhile_is_already_gone_and_not_a_failure(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
@@ -436,6 +441,7 @@ def test_a_run_that_cannot_start_says_why_and_so_does_its_event(
 # Money
 
 
+@pytest.mark.thorough
 def test_costs_are_left_out_if_the_price_is_zero(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -498,6 +504,7 @@ def test_a_run_that_has_locked_a_snapshot_is_awaited_and_then_everything_is_read
     assert f"Waiting for '{rival.name}', which has locked some of what this run needs" in log
 
 
+@pytest.mark.thorough
 def test_neither_a_dry_run_nor_a_run_on_other_snapshots_waits(sandbox: Sandbox, make_lock: MakeLock) -> None:
     newest, _, old = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, 1, 2)
     make_lock(newest)
@@ -547,6 +554,7 @@ def test_replication_prunes_by_the_default_rule_once_everything_has_arrived_and_
     assert deleted(sandbox) == ids(seventh, old)
 
 
+@pytest.mark.thorough
 def test_replication_does_not_prune_by_default(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     resize(sandbox, 2)
     add_snapshots(sandbox, droplets_of(sandbox)[0], *SEVEN_MONTHS, 300)
@@ -569,6 +577,7 @@ def test_replication_prunes_nothing_if_a_copy_is_missing(sandbox: Sandbox, prefe
     assert deleted(sandbox) == []
 
 
+@pytest.mark.thorough
 def test_replication_without_waiting_prunes_nothing_with_missing_copies(sandbox: Sandbox) -> None:
     add_snapshots(sandbox, droplets_of(sandbox)[0], *SEVEN_MONTHS, 300)
     make_transfers_endless(sandbox, newest_backups(sandbox), len(REGIONS))
@@ -576,6 +585,7 @@ def test_replication_without_waiting_prunes_nothing_with_missing_copies(sandbox:
     assert deleted(sandbox) == []
 
 
+@pytest.mark.thorough
 def test_a_dry_run_of_replication_says_what_it_would_prune_and_changes_nothing(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
@@ -604,6 +614,7 @@ def test_failed_deletions_do_not_make_successful_copies_a_failure(sandbox: Sandb
     assert f"old snapshots were not deleted: 1 of 2 snapshots were not deleted (first: {seventh.id}: " in error
 
 
+@pytest.mark.thorough
 def test_replication_of_some_droplets_prunes_no_others(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     wanted, other = droplets_of(sandbox)
@@ -618,6 +629,7 @@ def test_replication_of_some_droplets_prunes_no_others(sandbox: Sandbox) -> None
     assert last.id in sandbox.account.images
 
 
+@pytest.mark.thorough
 def test_replication_of_named_images_does_not_prune(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     (newest, *_) = add_snapshots(sandbox, droplets_of(sandbox)[0], 0, *SEVEN_MONTHS)

@@ -88,6 +88,7 @@ def test_the_newest_backups_arrive_in_every_region_and_a_second_run_has_nothing_
     assert outcomes(coverage) == dict.fromkeys(pairs(protected, everywhere), "already_there")
 
 
+@pytest.mark.thorough
 def test_a_token_without_the_scope_for_the_account_feed_is_sufficient(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_bad_region_does_not_stop_the_others_and_the_api_is_quoted(sandbox: Sa
 
 
 @pytest.mark.parametrize("region", ["sfo1", "ams2", "atlantis1"])
+@pytest.mark.thorough(after=1)
 def test_case_18_a_requested_region_is_tried_regardless_of_the_list_and_the_row_shows_the_apis_response(
     sandbox: Sandbox, region: str
 ) -> None:
@@ -229,6 +231,7 @@ class ClosedForDroplets(Region):
         return True
 
 
+@pytest.mark.thorough
 def test_case_18_a_region_closed_for_droplets_receives_images_if_requested_and_accepted_by_the_api(
     sandbox: Sandbox,
 ) -> None:
@@ -241,6 +244,7 @@ def test_case_18_a_region_closed_for_droplets_receives_images_if_requested_and_a
     assert outcomes(report_of(state)) == dict.fromkeys(pairs(images, ["nyc2"]), "transferred")
 
 
+@pytest.mark.thorough
 def test_requested_regions_are_tried_even_if_the_list_of_regions_is_unreadable(
     start_with_behavior: Callable[..., Sandbox],
 ) -> None:
@@ -253,6 +257,7 @@ def test_requested_regions_are_tried_even_if_the_list_of_regions_is_unreadable(
     assert changes(sandbox) == []
 
 
+@pytest.mark.thorough
 def test_case_19_a_droplets_volumes_are_reported_as_not_covered(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     with_volumes, _ = sandbox.account.droplets.values()
     with_volumes.volume_ids = ["506f78a4-e098-11e5-ad9f-000f53306ae1", "506f78a4-e098-11e5-ad9f-000f53306ae2"]
@@ -269,6 +274,7 @@ def test_case_19_a_droplets_volumes_are_reported_as_not_covered(sandbox: Sandbox
 
 
 @pytest.mark.parametrize("price", [None, "0"])
+@pytest.mark.thorough(after=1)
 def test_a_dry_run_and_a_coverage_report_say_how_much_the_new_snapshots_add_up_to(
     sandbox: Sandbox, price: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +289,7 @@ def test_a_dry_run_and_a_coverage_report_say_how_much_the_new_snapshots_add_up_t
     assert "would add 0 GB of snapshots" in str(further.message)
 
 
+@pytest.mark.thorough
 def test_a_backup_still_being_created_does_not_count_as_the_newest(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     droplet, other = sandbox.account.droplets.values()
@@ -310,6 +317,7 @@ def test_an_image_deleted_meanwhile_is_the_only_failure(sandbox: Sandbox) -> Non
     assert all(f"image {gone.id} was deleted during the run" in row.error for row in report.bad_rows)
 
 
+@pytest.mark.thorough
 def test_a_droplet_without_backups_is_named_and_fails_nothing(sandbox: Sandbox) -> None:
     resize(sandbox, 2)
     bare, protected = sandbox.account.droplets.values()

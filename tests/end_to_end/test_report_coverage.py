@@ -77,6 +77,7 @@ def test_each_region_shows_the_age_of_its_newest_copy_even_if_it_is_an_older_one
     assert {line[region] for region in REGIONS} == {"✓ 0 h"}
 
 
+@pytest.mark.thorough
 def test_the_backup_itself_counts_as_a_copy_in_its_own_region(sandbox: Sandbox) -> None:
     droplet, _ = droplets_of(sandbox)
     newest = backups_of(sandbox, droplet)[0]
@@ -85,6 +86,7 @@ def test_the_backup_itself_counts_as_a_copy_in_its_own_region(sandbox: Sandbox) 
     assert row.age_hours == pytest.approx((time.time() - newest.created_at) / 3600, abs=0.1)
 
 
+@pytest.mark.thorough
 def test_a_copy_that_is_not_available_does_not_count(sandbox: Sandbox) -> None:
     droplet, other = droplets_of(sandbox)
     pending, older = add_snapshots(sandbox, droplet, 0, 3)
@@ -100,6 +102,7 @@ def test_a_copy_that_is_not_available_does_not_count(sandbox: Sandbox) -> None:
     assert days(coverage_of(report_coverage(regions=REGIONS, return_state=True)), droplet) == dict.fromkeys(REGIONS)
 
 
+@pytest.mark.thorough
 def test_a_met_objective_succeeds_even_if_copies_are_not_the_newest(sandbox: Sandbox) -> None:
     for droplet in droplets_of(sandbox):
         add_snapshots(sandbox, droplet, 3)
@@ -130,6 +133,7 @@ def test_a_missed_objective_fails_and_says_where_and_by_how_much(sandbox: Sandbo
     assert changes(sandbox) == []
 
 
+@pytest.mark.thorough
 def test_droplets_without_backups_fail_the_run_only_if_there_is_an_objective(sandbox: Sandbox) -> None:
     protected, bare = droplets_of(sandbox)
     add_snapshots(sandbox, protected, 0)
@@ -192,6 +196,7 @@ def test_without_permission_to_list_snapshots_the_ages_of_copies_are_known_from_
     assert "Snapshots of deleted Droplets, and those that no rule keeps, are not counted: GET /v2/snapshots: 403" in log
 
 
+@pytest.mark.thorough
 def test_a_tag_filters_the_entire_report(sandbox: Sandbox) -> None:
     wanted, other = droplets_of(sandbox)
     add_snapshots(sandbox, wanted, 0)
@@ -206,6 +211,7 @@ def test_a_tag_filters_the_entire_report(sandbox: Sandbox) -> None:
     assert report.unkept == 0
 
 
+@pytest.mark.thorough
 def test_a_report_changes_nothing(sandbox: Sandbox) -> None:
     newest = newest_backups(sandbox)
     add_snapshots(sandbox, droplets_of(sandbox)[0], 0, *SEVEN_MONTHS, 300)
@@ -234,6 +240,7 @@ def test_an_account_without_any_backups_gets_a_report_with_problems(
     assert report_coverage(regions=REGIONS, max_age_hours=24, return_state=True).is_failed()
 
 
+@pytest.mark.thorough
 def test_own_snapshots_protect_a_droplet_without_paid_backups(sandbox: Sandbox) -> None:
     paid, unpaid = droplets_of(sandbox)
     add_snapshots(sandbox, paid, 0)
@@ -274,6 +281,7 @@ def test_a_backup_is_overdue_if_its_window_has_passed_without_one(sandbox: Sandb
 
 
 @pytest.mark.parametrize("odd", ["/v2/droplets/backups/policies", "/v2/volumes", "/v2/tags"])
+@pytest.mark.thorough(after=1)
 def test_a_list_that_the_token_may_not_read_is_a_note(
     start_with_behavior: Callable[..., Sandbox], prefect_view: PrefectView, odd: str
 ) -> None:
@@ -289,6 +297,7 @@ def test_a_list_that_the_token_may_not_read_is_a_note(
     assert [note for note in coverage_of(state).notes if f"GET {odd}: 403" in note]
 
 
+@pytest.mark.thorough
 def test_the_snapshots_of_deleted_droplets_are_in_the_costs(sandbox: Sandbox) -> None:
     kept, deleted = droplets_of(sandbox)
     add_snapshots(sandbox, kept, 0, 1)
@@ -312,6 +321,7 @@ def test_as_json_the_output_is_the_report_and_the_status_the_same(sandbox: Sandb
     assert "Failed: 3 of 6 copies are missing or too old" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_missed_objective_exits_with_1_and_prints_table_and_reason(sandbox: Sandbox, run_here: RunHere) -> None:
     add_snapshots(sandbox, droplets_of(sandbox)[0], 0)
     done = run_here(report_coverage, "--regions", *REGIONS, "--max-age-hours", "24")

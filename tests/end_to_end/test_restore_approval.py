@@ -284,6 +284,7 @@ def test_a_waiting_run_survives_more_failed_polls_than_the_client_retries(
     assert len(sandbox.record.created) == 2
 
 
+@pytest.mark.thorough
 def test_a_run_that_nobody_answered_asks_again_when_it_is_retried(sandbox: Sandbox, prefect_view: PrefectView) -> None:
     run = prefect_view.run_of(restore(approval_timeout_hours=1 / 3600))
     prefect_view.client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
@@ -296,6 +297,7 @@ def test_a_run_that_nobody_answered_asks_again_when_it_is_retried(sandbox: Sandb
 
 
 @pytest.mark.parametrize(("set_to", "how"), [(Cancelling(), "cancelled"), (Crashed(), "set to Crashed")], ids=str)
+@pytest.mark.thorough(after=1)
 def test_a_waiting_run_that_is_cancelled_or_crashed_ends_even_if_no_worker_ends_its_process(
     sandbox: Sandbox, prefect_view: PrefectView, set_to: State[Any], how: str
 ) -> None:
@@ -312,6 +314,7 @@ def test_a_waiting_run_that_is_cancelled_or_crashed_ends_even_if_no_worker_ends_
     assert changes(sandbox) == []
 
 
+@pytest.mark.thorough
 def test_a_waiting_run_that_is_deleted_ends_at_once(
     sandbox: Sandbox, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:

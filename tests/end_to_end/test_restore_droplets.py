@@ -129,6 +129,7 @@ def test_more_droplets_than_allowed_create_nothing_and_fail_with_the_plan(
         ({"ssh_keys": ["4711"]}, "the account has no SSH key 4711"),
     ],
 )
+@pytest.mark.thorough(after=1)
 def test_what_cannot_be_created_is_found_before_anything_is_created(
     sandbox: Sandbox, wish: dict[str, Any], reason: str
 ) -> None:
@@ -228,6 +229,7 @@ def test_one_droplet_without_a_copy_stops_no_other(sandbox: Sandbox) -> None:
     assert str(state.message).startswith(f"1 of 2 Droplets was not restored (first: {first}")
 
 
+@pytest.mark.thorough
 def test_named_droplets_and_images_are_rebuilt_and_no_others(sandbox: Sandbox) -> None:
     first, second = originals_of(sandbox)
     assert outcomes(restore(droplet_ids=[first.id])) == {first.id: "restored"}
@@ -256,6 +258,7 @@ def test_without_waiting_droplets_are_requested_and_the_next_run_waits_for_them(
 # When something is in the way
 
 
+@pytest.mark.thorough
 def test_at_the_droplet_limit_those_tagged_restore_first_come_first_and_a_later_run_continues(
     start: Callable[..., Sandbox],
 ) -> None:
@@ -308,6 +311,7 @@ def test_after_the_loss_of_a_region_and_of_all_droplets_they_are_rebuilt_as_they
     assert len(sandbox.record.created) == 3
 
 
+@pytest.mark.thorough
 def test_a_tag_finds_droplets_that_no_longer_exist_and_a_wrong_one_is_explained(sandbox: Sandbox) -> None:
     wanted, other = originals_of(sandbox)
     sandbox.account.tag(sandbox.account.tag_named("shop"), "droplet", wanted)
@@ -321,6 +325,7 @@ def test_a_tag_finds_droplets_that_no_longer_exist_and_a_wrong_one_is_explained(
     assert names(sandbox) == [f"{wanted.name}-restored"]
 
 
+@pytest.mark.thorough
 def test_a_run_that_reached_its_time_limit_is_finished_by_the_next_and_nothing_is_created_twice(
     sandbox: Sandbox, prefect_view: PrefectView
 ) -> None:
@@ -367,6 +372,7 @@ def test_a_droplet_whose_creation_failed_is_destroyed_and_created_again(sandbox:
     assert sandbox.record.created_twice() == sandbox.record.originals_destroyed() == []
 
 
+@pytest.mark.thorough
 def test_a_full_region_is_named_with_the_sizes_that_might_fit(sandbox: Sandbox) -> None:
     sandbox.account.full_regions.add(AWAY)
     state = restore()
@@ -388,6 +394,7 @@ def test_a_full_region_is_named_with_the_sizes_that_might_fit(sandbox: Sandbox) 
         (("POST", "/v2/droplets"), "droplet:create", {}),
     ],
 )
+@pytest.mark.thorough(after=2)
 def test_a_missing_scope_is_named(
     sandbox: Sandbox, forbidden: tuple[str, str], scope: str, wish: dict[str, Any]
 ) -> None:

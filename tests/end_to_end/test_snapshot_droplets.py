@@ -182,6 +182,7 @@ def test_after_a_failure_the_next_run_takes_only_what_is_missing_and_the_one_aft
     assert failed.payload["message"] == first.message
 
 
+@pytest.mark.thorough
 def test_named_droplets_that_do_not_exist_fail_and_the_others_are_done(sandbox: Sandbox) -> None:
     droplet, other = droplets_of(sandbox)
     state = snapshot_droplets(droplet_ids=[4711, droplet.id], return_state=True)
@@ -195,6 +196,7 @@ def test_named_droplets_that_do_not_exist_fail_and_the_others_are_done(sandbox: 
     assert nobody.message == "no Droplet has the tag 'no-such-tag'"
 
 
+@pytest.mark.thorough
 def test_without_waiting_snapshots_are_started_and_the_next_run_tags_them(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault(FaultKind.ACTION_ENDLESS, "POST", times=2))
     state = snapshot_droplets(wait=False, return_state=True)
@@ -290,6 +292,7 @@ def test_a_copy_that_failed_is_finished_by_the_next_run_without_another_snapshot
     assert all(REGIONS[0] in image.regions for image in own(sandbox))
 
 
+@pytest.mark.thorough
 def test_a_dry_run_with_snapshots_plans_a_copy_per_region_and_states_the_price(sandbox: Sandbox) -> None:
     state = replicate_backups(regions=REGIONS, source="snapshots", dry_run=True, return_state=True)
     assert state.is_completed()
@@ -302,6 +305,7 @@ def test_a_dry_run_with_snapshots_plans_a_copy_per_region_and_states_the_price(s
 
 
 @pytest.mark.parametrize("other", [{"image_ids": [7]}, {"newest": 2}])
+@pytest.mark.thorough(after=1)
 def test_parameters_that_contradict_snapshots_are_refused_before_anything_is_read(
     sandbox: Sandbox, other: dict[str, Any]
 ) -> None:

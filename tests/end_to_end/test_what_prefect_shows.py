@@ -93,6 +93,7 @@ def test_a_failed_run_shows_how_many_copies_failed_and_why_with_the_failures_fir
         ({"timeout_minutes": 0}, "timeout_minutes: must be at least 1"),
     ],
 )
+@pytest.mark.thorough(after=2)
 def test_invalid_parameters_end_the_run_with_a_sentence_before_any_change(
     sandbox: Sandbox, prefect_view: PrefectView, parameters: dict[str, Any], message: str
 ) -> None:
@@ -116,6 +117,7 @@ def test_invalid_parameters_end_the_run_with_a_sentence_before_any_change(
         (["web"], "image_ids: 'web' is not an image ID"),
     ],
 )
+@pytest.mark.thorough(after=1)
 def test_invalid_image_ids_end_the_run_with_a_sentence_before_any_change(
     sandbox: Sandbox, image_ids: list[int], message: str
 ) -> None:
@@ -166,6 +168,7 @@ def test_without_a_token_nothing_is_sent_and_the_message_says_what_to_do(
     assert "Traceback" not in prefect_view.log_text_of(prefect_view.run_of(state))
 
 
+@pytest.mark.thorough
 def test_the_token_is_found_under_its_other_name_too(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIGITALOCEAN_TOKEN")
     monkeypatch.setenv("DIGITALOCEAN_ACCESS_TOKEN", sandbox.token)
@@ -187,6 +190,7 @@ def test_a_wrong_token_is_reported_and_tried_only_once(
 
 
 @pytest.mark.parametrize("url", ["http://api.digitalocean.com", "http://10.0.0.1:8080", "ftp://127.0.0.1"])
+@pytest.mark.thorough(after=1)
 def test_the_token_is_not_sent_over_plain_http_to_other_machines(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
