@@ -42,7 +42,8 @@ WHAT_TO_DO = "No manual repair needed: once the cause is fixed, the next run cop
 CONTROL_PANEL = "https://cloud.digitalocean.com"
 CONVERTED = "Converted"
 AUDIT_LEGEND = (
-    "✓ newest backup, with its age · ○ only an older backup, with its age · ✗ misses the objective · h hours, d days"
+    "✓ newest backup, with its age · ○ newest is missing; an age is that of an older copy · ✗ misses the objective"
+    " · h hours, d days"
 )
 WHAT_WENT_WRONG = "What went wrong"
 MOST_REASONS = 20

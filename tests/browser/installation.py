@@ -38,8 +38,13 @@ class Installation:
 
 
 @contextmanager
-def installation(folder: Path) -> Iterator[Installation]:
-    """Set everything up as the README says, and keep it running while the `with` block lasts."""
+def installation(folder: Path, **settings: str) -> Iterator[Installation]:
+    """Set everything up as the README says, and keep it running while the `with` block lasts.
+
+    Args:
+        folder: For Prefect's files.
+        **settings: Environment variables of the worker.
+    """
     with (
         _database() as of_server,
         Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox,
@@ -51,6 +56,7 @@ def installation(folder: Path) -> Iterator[Installation]:
             "PREFECT_API_URL": f"{ui}/api",
             # By default, a worker looks for new runs every ten seconds.
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            **settings,
         }
         _run("deployments.setup", environment=environment)
         _run("prefect", "--no-prompt", "deploy", "--all", environment=environment)

@@ -39,7 +39,10 @@ def main() -> int:
     FOLDER.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        installation(Path(folder)) as installed,
+        # Only copies are sped up, so that the numbers of requests are not those of polling ten times a second.
+        installation(
+            Path(folder), DIGITALOCEAN_POLL_INTERVAL_SECONDS="2", DIGITALOCEAN_POLL_INTERVAL_MAX_SECONDS="10"
+        ) as installed,
         chromium(executable) as browser,
     ):
         take_run_form(browser, installed)
