@@ -22,6 +22,8 @@ FORM_WIDTH = 1340
 TABLE_WIDTH = 1720
 RUN_WIDTH = 1240
 SECONDS_UNTIL_COUNTED = 15
+# Droplets are created as slowly as in life: polled as fast as copies are made here, they would cost many requests.
+SLOW_POLLS = {"DIGITALOCEAN_POLL_INTERVAL_SECONDS": "2", "DIGITALOCEAN_POLL_INTERVAL_MAX_SECONDS": "10"}
 # Less would touch the text; more would show what is beside it.
 MARGIN = 8
 
