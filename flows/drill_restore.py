@@ -4,7 +4,6 @@ from contextlib import nullcontext
 
 from prefect import flow
 
-from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
@@ -29,6 +28,7 @@ from flows.recovery.recording import record_proofs
 from flows.recovery.trial import Trial, planned_rows
 from flows.reporting.drill_report import DrillReport
 from flows.results import explains_result, finish
+from tasks.connection import connect
 from tasks.digitalocean import InvalidArgument, deadline, track_usage
 
 DRILL_KEY = "restore-drill"
@@ -79,7 +79,7 @@ def drill_restore(
         Incomplete: A Droplet was not proven, or not destroyed; see its `report`.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
-    connection = open_account(credentials)
+    connection = connect(credentials)
     wish = Wish(DRILL, size, name_suffix="-drill", tags=(isolation_tag(probe_port),) if isolate else ())
     with (
         track_usage() as counter,

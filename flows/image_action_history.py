@@ -2,13 +2,13 @@
 
 from prefect import flow
 
-from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.names import images_run_name
 from flows.parameters import ImageIds, OptionalCredentials
 from flows.reporting.report import ActionHistory, ImageHistory
 from flows.results import explains_result, finish
 from flows.waiting import waiting_for
+from tasks.connection import connect
 from tasks.digitalocean import APIError, Connection, InvalidArgument, track_usage
 from tasks.image_actions import list_image_actions
 
@@ -35,7 +35,7 @@ def image_action_history(image_ids: ImageIds, credentials: OptionalCredentials =
     wanted = list(dict.fromkeys(image_ids))
     if not wanted:
         raise InvalidArgument("the list of images is empty: name at least one image ID")
-    connection = open_account(credentials)
+    connection = connect(credentials)
     with track_usage() as counter, waiting_for("Reading actions", connection):
         images = tuple(_history_of(image_id, connection) for image_id in wanted)
     return finish(ActionHistory(images=images, account=connection.account, usage=counter.usage), HISTORY_KEY)

@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from pydantic_core import PydanticCustomError
 
 from flows.parameters import ids_of, region_of, several_credentials_of, slugs_of, tag_of
-from tasks.accounts import DEFAULT_ACCOUNT, UNSAVED_ACCOUNT
+from tasks.accounts import DEFAULT_ACCOUNT, UNSAVED_ACCOUNT, prefix_of_runs
 from tasks.credentials import account_of
 
 # All flows of this project.
@@ -26,6 +26,7 @@ FLOWS = (
     "snapshot-droplets",
 )
 MOST_NAMED = 3
+SEVERAL = ", "
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ def account_in(parameters: Mapping[str, Any]) -> str:
     except PydanticCustomError:
         # Not a name: a block as Prefect's server stores it, or a mistake, which the run itself reports.
         return UNSAVED_ACCOUNT
-    return ", ".join(map(account_of, credentials)) if credentials else DEFAULT_ACCOUNT
+    return SEVERAL.join(map(account_of, credentials)) if credentials else DEFAULT_ACCOUNT
 
 
 def replication_run_name() -> str:
@@ -99,9 +100,11 @@ def snapshots_run_name() -> str:
 
 
 def _account() -> str:
-    """Such as `prod: `; empty for the default account."""
+    """Such as `@prod: `; empty for the default account."""
     account = account_in(flow_run.parameters)
-    return "" if account == DEFAULT_ACCOUNT else f"{account}: "
+    if account == DEFAULT_ACCOUNT:
+        return ""
+    return f"{account}: " if account == UNSAVED_ACCOUNT or SEVERAL in account else prefix_of_runs(account)
 
 
 def _droplets(parameters: dict[str, Any]) -> str:

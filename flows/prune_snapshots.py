@@ -5,7 +5,6 @@ from contextlib import nullcontext
 
 from prefect import flow, get_run_logger
 
-from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
@@ -21,6 +20,7 @@ from flows.retention.rule import RetentionRule
 from flows.retention.stock import Stock, decide, read_stock
 from flows.waiting import waiting_for
 from tasks.api_task import run_blocking
+from tasks.connection import connect
 from tasks.digitalocean import APIError, Connection, Forbidden, ScopeMissing, Unauthorized, track_usage
 from tasks.digitalocean.errors import MOST_REFUSALS
 from tasks.snapshots import delete_snapshot
@@ -76,7 +76,7 @@ def prune_snapshots(
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
     rule = RetentionRule(keep_last, keep_daily, keep_weekly, keep_monthly, older_than_days)
-    connection = open_account(credentials)
+    connection = connect(credentials)
     with track_usage() as counter:
         targets = choose_targets(regions, connection).regions
 

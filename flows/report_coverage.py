@@ -5,7 +5,6 @@ from math import fsum
 
 from prefect import flow
 
-from flows.accounts import open_account
 from flows.audit.accounts import merge_reports
 from flows.audit.droplets import Objective, audit_droplets, newest_points, snapshots_of_deleted
 from flows.audit.reading import read_account
@@ -22,6 +21,7 @@ from flows.reporting.report import Outcome, Row
 from flows.results import explains_result, finish
 from flows.retention.rule import RetentionRule
 from flows.retention.stock import decide
+from tasks.connection import connect
 from tasks.credentials import DigitalOceanCredentials, account_of
 from tasks.digitalocean import Connection, DigitalOceanError, track_usage
 
@@ -65,7 +65,7 @@ def report_coverage(
     with track_usage() as counter:
         for account, each in accounts.items():
             try:
-                reports.append(_report_on(open_account(each), droplet_tag, regions, max_age_hours, max_days_unproven))
+                reports.append(_report_on(connect(each), droplet_tag, regions, max_age_hours, max_days_unproven))
             except DigitalOceanError as error:
                 unread[account] = error
     if not reports:

@@ -4,7 +4,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 from prefect import flow
 
-from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
@@ -35,6 +34,7 @@ from flows.recovery.sources import choose_sources
 from flows.reporting.events import announce_restored
 from flows.reporting.restore_report import RestoreReport
 from flows.results import explains_result, finish
+from tasks.connection import connect
 from tasks.digitalocean import InvalidArgument, deadline, track_usage
 
 RESTORE_KEY = "restored-droplets"
@@ -111,7 +111,7 @@ def restore_droplets(
     wish = Wish(
         RESTORE, size, tuple(ssh_keys or ()), vpc_uuid, name_suffix, copy_tags=copy_tags, tags=tuple(tags or ())
     )
-    connection = open_account(credentials)
+    connection = connect(credentials)
 
     def read_plan() -> RestorePlan:
         holdings = read_holdings(connection)

@@ -4,7 +4,6 @@ from contextlib import nullcontext
 
 from prefect import flow
 
-from flows.accounts import open_account
 from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
@@ -19,6 +18,7 @@ from flows.snapshots.planning import SnapshotChoice
 from flows.snapshots.rows import rows_of_gone
 from flows.snapshots.taking import Taking
 from flows.waiting import waiting_for
+from tasks.connection import connect
 from tasks.digitalocean import deadline, track_usage
 
 SNAPSHOTS_KEY = "droplet-snapshots"
@@ -66,7 +66,7 @@ def snapshot_droplets(
         Incomplete: Some snapshots were not taken; its `report` says which and why.
         DigitalOceanError: The run could not start: a setting, a parameter or the token is wrong.
     """
-    connection, began = open_account(credentials), None
+    connection, began = connect(credentials), None
 
     def choose() -> SnapshotChoice:
         nonlocal began

@@ -6,6 +6,8 @@ from __future__ import annotations
 DEFAULT_ACCOUNT = "default"
 # A block that is not on Prefect's server has no name.
 UNSAVED_ACCOUNT = "unsaved"
+# How the names of flow runs begin, except those of the default account, of several, and of unsaved blocks.
+RUNS_OF_ACCOUNTS = "@"
 
 
 def for_account(name: str, account: str) -> str:
@@ -13,6 +15,9 @@ def for_account(name: str, account: str) -> str:
     return name if account == DEFAULT_ACCOUNT else f"{name}-{account}"
 
 
-def tag_for(account: str) -> str:
-    """Make the tag on flow runs that work on an account."""
-    return f"account:{account}"
+def prefix_of_runs(account: str) -> str:
+    """Make the beginning of the names of an account's flow runs, by which automations tell accounts apart.
+
+    Tags would not do: events show tags that a run adds to itself only minutes later (Prefect's server caches them).
+    """
+    return f"{RUNS_OF_ACCOUNTS}{account}: "

@@ -14,7 +14,7 @@ from deployments.server_resources.deployment_limits import NIGHTLY
 from deployments.server_resources.secret_blocks import PING_BLOCK, read_secret
 from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from deployments.server_resources.work_pool import PING_URL, TOKEN, secret_reference
-from tasks.accounts import DEFAULT_ACCOUNT, for_account, tag_for
+from tasks.accounts import for_account
 
 # What a copy takes over again when the original was deployed anew.
 COPIED = ("path", "entrypoint", "pull_steps", "parameter_openapi_schema", "enforce_parameter_schema", "version")
@@ -69,7 +69,7 @@ class NightlyDeploymentResource:
             flow_id=original.flow_id,
             name=self.full_name.partition("/")[2],
             description=f"**The account {self.account}.**\n\n{original.description or ''}",
-            tags=[*(each for each in original.tags if each != tag_for(DEFAULT_ACCOUNT)), tag_for(self.account)],
+            tags=original.tags,
             work_pool_name=original.work_pool_name,
             work_queue_name=original.work_queue_name,
             parameters={"credentials": self.account},

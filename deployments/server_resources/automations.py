@@ -15,7 +15,7 @@ from deployments.server_resources.server_resource import MISSING, SetupError, if
 from flows.names import FLOWS
 from flows.ping import NIGHTLY
 from flows.prefect_settings import DEAD_AFTER
-from tasks.accounts import DEFAULT_ACCOUNT, for_account, tag_for
+from tasks.accounts import DEFAULT_ACCOUNT, RUNS_OF_ACCOUNTS, for_account, prefix_of_runs
 
 # A day, plus two hours for a run that takes longer than the one before.
 LONGEST_SILENCE = timedelta(hours=26)
@@ -127,10 +127,10 @@ def _named(name: str, account: str) -> str:
     return name if account == DEFAULT_ACCOUNT else f"{name} ({account})"
 
 
-def _of_account(account: str) -> list[ResourceSpecification]:
-    """Match the runs of this project that work on an account: they, or their deployment, have its tag."""
-    tag = f"prefect.tag.{tag_for(account)}"
-    return [OF_THESE_FLOWS, ResourceSpecification({"prefect.resource.role": "tag", "prefect.resource.id": tag})]
+def _runs_of(account: str) -> ResourceSpecification:
+    """Match the runs of an account by their names; the default account's are all whose names are of no other."""
+    names = f"!{RUNS_OF_ACCOUNTS}*" if account == DEFAULT_ACCOUNT else f"{prefix_of_runs(account)}*"
+    return ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", "prefect.resource.name": names})
 
 
 def _failed(account: str, block: str | None) -> AutomationResource:
@@ -139,8 +139,8 @@ def _failed(account: str, block: str | None) -> AutomationResource:
         "A run that copies, converts or reports has failed, crashed or timed out. See the run for what to do.",
         EventTrigger(
             expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
-            match=RUNS,
-            match_related=_of_account(account),
+            match=_runs_of(account),
+            match_related=OF_THESE_FLOWS,
             posture=Posture.Reactive,
         ),
         block=block,
@@ -171,8 +171,8 @@ def _waiting(account: str, block: str | None) -> AutomationResource:
         "A run with `approve` has paused: it creates Droplets once a person has approved its plan.",
         EventTrigger(
             expect={"prefect.flow-run.Paused"},
-            match=RUNS,
-            match_related=_of_account(account),
+            match=_runs_of(account),
+            match_related=OF_THESE_FLOWS,
             posture=Posture.Reactive,
         ),
         block=block,

@@ -8,7 +8,6 @@ from functools import partial
 
 from prefect import get_run_logger
 
-from flows.accounts import open_account
 from flows.image_locks import LockKey, copies_key, locked
 from flows.replication.execution import Execution
 from flows.replication.image_selection import Targets
@@ -26,6 +25,7 @@ from flows.snapshots.taking import Taking
 from flows.waiting import waiting_for
 from tasks.account_actions import KnownActions, list_actions_on
 from tasks.api_task import LONGEST_ENDING_SECONDS, run_blocking
+from tasks.connection import connect
 from tasks.credentials import Credentials
 from tasks.digitalocean import APIError, Connection, DeadlineExceeded, Forbidden, Unauthorized, deadline, track_usage
 from tasks.tags import tag_images
@@ -59,7 +59,7 @@ def replicate(
         Incomplete: Some copies did not arrive.
         DeadlineExceeded: The time limit was reached before there was a plan.
     """
-    connection, interrupted = open_account(credentials), False
+    connection, interrupted = connect(credentials), False
     with track_usage() as counter, deadline(timeout_minutes * 60) as limit:
         targets = choose_regions(connection)
 

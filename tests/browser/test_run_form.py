@@ -101,7 +101,7 @@ def test_another_account_is_chosen_by_the_name_of_its_block(screen: Screen, inst
     screen.switch("dry_run")
     screen.start_run()
     assert screen.end_of_run() == "Completed"
-    screen.shows(re.compile(r"prod: all Droplets -> all regions, .*\(dry run\)"))
+    screen.shows(re.compile(r"@prod: all Droplets -> all regions, .*\(dry run\)"))
     screen.open_artifact(f"{COVERAGE}-prod")
     screen.shows(re.compile(r"Dry run, \d images in \d+ regions"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from tests.soak.history import PrefectApi
 ROOT = Path(__file__).resolve().parents[2]
 SPEED = 1200
 NIGHTLY, NIGHTLY_OF_PROD = "replicate-backups/nightly", "replicate-backups/nightly-prod"
+MANUAL = "replicate-backups/manual"
 LONGEST_SECONDS = 180
 FAILED = "A copy of backups has failed"
 UNAUTHORIZED = 401
@@ -90,8 +91,7 @@ def test_a_run_with_a_name_works_on_that_account_and_needs_no_token_in_the_envir
     assert len(started(saved.prod)) == 2
 
     run = prefect_view.run_of(state)
-    assert run.name.startswith("prod: all Droplets -> fra1")
-    assert run.tags == ["account:prod"]
+    assert run.name.startswith("@prod: all Droplets -> fra1")
     assert run.parameters["credentials"] == "prod"
     assert "replication-coverage-prod" in prefect_view.artifacts_of(run)
     assert {label for label in run.labels if label.startswith("digitalocean.claimed")} == {
@@ -103,7 +103,7 @@ def test_a_run_with_a_name_works_on_that_account_and_needs_no_token_in_the_envir
     # The other account's own run.
     monkeypatch.setenv("DIGITALOCEAN_TOKEN", saved.default.token)
     ours = replicate_backups(regions=REGIONS[:1], return_state=True)
-    assert prefect_view.run_of(ours).tags == ["account:default"]
+    assert prefect_view.run_of(ours).name.startswith("all Droplets -> fra1")
     assert {row.source for row in report_of(ours).rows} == droplet_names(saved.default)
 
 
@@ -112,10 +112,10 @@ def test_code_may_pass_a_block_that_is_not_saved_and_its_token_is_stored_nowhere
 ) -> None:
     block = cast(DigitalOceanCredentials, DigitalOceanCredentials.load("prod"))
     unsaved = credentials_of(saved.prod)
-    for given, account in ((block, "prod"), (unsaved, "unsaved")):
+    for given, account in ((block, "@prod"), (unsaved, "unsaved")):
         state = replicate_backups(regions=REGIONS[:1], prune=True, credentials=given, return_state=True)
         assert state.is_completed(), state.message
-        assert prefect_view.run_of(state).tags == [f"account:{account}"]
+        assert prefect_view.run_of(state).name.startswith(f"{account}: ")
         prefect_view.logs_of(prefect_view.run_of(state))
     failed = image_action_history([4711], credentials=unsaved, return_state=True)
     assert failed.is_failed()
@@ -205,7 +205,7 @@ def deployed(prefect_home: Callable[[str], Path], accounts: Accounts, tmp_path: 
         assert "is the token of account 'default': set it to that of 'prod'" in said
         said = run(prod, "deployments.setup", "--account", "prod", "--nightly", status=1)
         assert "`make deploy` first" in said
-        run(default, "prefect", "--no-prompt", "deploy", "--name", NIGHTLY)
+        run(default, "prefect", "--no-prompt", "deploy", "--name", NIGHTLY, "--name", MANUAL)
         said = run(prod, "deployments.setup", "--account", "prod", "--nightly")
         assert "deployment replicate-backups/nightly-prod          created" in said
         assert "created" not in run(prod, "deployments.setup", "--account", "prod", "--nightly", "--check")
@@ -233,12 +233,15 @@ def test_deployed_runs_of_two_accounts_go_on_side_by_side_and_share_nothing(
         forgetful = api.begin(NIGHTLY_OF_PROD, credentials=None, dry_run=True)
         assert end_of(forgetful) == "FAILED"
         assert "DIGITALOCEAN_TOKEN is not set" in api.state(forgetful).message
-        # Only the account's own automation is triggered.
-        accounts.prod.faults.add(Fault(FaultKind.ACTION_ERRORED, "POST", "/actions", times=100))
-        failed = api.begin(NIGHTLY_OF_PROD, regions=REGIONS[2:])
-        assert end_of(failed) == "FAILED"
-        own = until(lambda: [each for each in api.alarms() if each.run_id == failed], LONGEST_SECONDS)
-        assert {each.automation for each in own} == {f"{FAILED} (prod)"}
+        # Each account's failures trigger its own automation only, whichever deployment has started the run.
+        failures = {
+            api.begin(NIGHTLY_OF_PROD, droplet_tag="missing"): f"{FAILED} (prod)",
+            api.begin(MANUAL, credentials="prod", droplet_tag="missing"): f"{FAILED} (prod)",
+            api.begin(MANUAL, droplet_tag="missing"): FAILED,
+        }
+        assert [end_of(each) for each in failures] == ["FAILED"] * 3
+        noticed = until(lambda: alarms_of(api, failures) if len(alarms_of(api, failures)) == 3 else {}, LONGEST_SECONDS)
+        assert noticed == {run: {automation} for run, automation in failures.items()}
         log = running.said()
 
     for sandbox in (accounts.default, accounts.prod):
@@ -252,4 +255,13 @@ def test_deployed_runs_of_two_accounts_go_on_side_by_side_and_share_nothing(
     assert b"digitalocean-credentials" in stored
     for sandbox in (accounts.default, accounts.prod):
         assert sandbox.token.encode() not in stored
-        assert sandbox.token not in log + "".join(map(api.log, [*runs, failed]))
+        assert sandbox.token not in log + "".join(map(api.log, [*runs, *failures]))
+
+
+def alarms_of(api: PrefectApi, runs: Collection[str]) -> dict[str, set[str]]:
+    """Which automations were triggered for each of these runs, if any."""
+    found: dict[str, set[str]] = {}
+    for alarm in api.alarms():
+        if alarm.run_id in runs:
+            found.setdefault(alarm.run_id, set()).add(alarm.automation)
+    return found

@@ -73,11 +73,11 @@ def test_a_pruning_run_is_named_after_the_droplets_and_is_a_dry_run_by_default(
 
 def test_a_run_on_another_account_is_named_after_it_first() -> None:
     block = DigitalOceanCredentials(token=SecretStr("dop_v1_0"))
-    assert named(replication_run_name, credentials="prod") == "prod: all Droplets -> all regions"
-    assert named(pruning_run_name, credentials="prod", dry_run=False) == "prod: prune all Droplets"
+    assert named(replication_run_name, credentials="prod") == "@prod: all Droplets -> all regions"
+    assert named(pruning_run_name, credentials="prod", dry_run=False) == "@prod: prune all Droplets"
     assert named(images_run_name, credentials=block, image_ids=[7]) == "unsaved: 7"
     assert named(coverage_run_name, credentials="prod, shop") == "prod, shop: coverage of all Droplets"
-    assert named(coverage_run_name, credentials=["prod"], droplet_tag="dr") == "prod: coverage of dr"
+    assert named(coverage_run_name, credentials=["prod"], droplet_tag="dr") == "@prod: coverage of dr"
     assert named(replication_run_name, credentials="") == "all Droplets -> all regions"
 
 
