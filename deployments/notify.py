@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from prefect.events import Event, Resource
@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.command_start import COULD_NOT_START, DONE, EXIT_STATUSES, PARTLY_FAILED, raise_when_interrupted
 from flows.messages import say
+from flows.parameters import credentials_of
 from flows.readiness import NotReady, require_server
 from flows.reporting.events import ACCOUNT, BACKUP_COMPLETED
 from tasks.digitalocean import ResourceId, TagName
@@ -26,13 +27,23 @@ app = App(
 )
 
 
+def check_credentials(_kind: object, name: str | None) -> None:
+    """Check the name of credentials for cyclopts: an event with a wrong one would start no run.
+
+    Raises:
+        ValueError: It is not the name of a block.
+    """
+    if name is not None and credentials_of(name) is None:
+        raise ValueError("expected the name of a credentials block, not an empty text")
+
+
 @app.default
 def main(
     *,
     image_ids: list[ResourceId] | None = None,
     droplet_tag: TagName | None = None,
     droplet_id: ResourceId | None = None,
-    credentials: str | None = None,
+    credentials: Annotated[str | None, Parameter(validator=check_credentials)] = None,
 ) -> int:
     """Send the event `backup.completed` to the Prefect server at PREFECT_API_URL.
 

@@ -115,15 +115,15 @@ def main(
         Exit status: 0 if everything is up to date, 1 if not, 3 if the token or the server is missing.
     """
     try:
-        environment = _read_environment()
+        environment = _read_environment(account)
         require_server()
         raise_when_interrupted()
+        environment = asyncio.run(_with_limits_of(account, environment))
         if account == DEFAULT_ACCOUNT:
             resources = _resources(environment, notify, work_pool_type, event_runs)
         else:
-            environment = asyncio.run(_with_limits_of(account, environment))
             resources = _resources_of(account, environment, notify, work_pool_type, nightly=nightly)
-        return asyncio.run(_apply_all(resources, change=not check))
+        return asyncio.run(_apply_all(resources, _command(account, nightly=nightly), change=not check))
     except (NotReady, ConfigurationError) as error:
         say(str(error))
         return COULD_NOT_START
@@ -134,8 +134,16 @@ def main(
     return PARTLY_FAILED
 
 
-def _read_environment() -> Environment:
-    """Read the settings to store.
+def _command(account: str, *, nightly: bool) -> str:
+    """Name the command that makes the changes that a check has found."""
+    if account == DEFAULT_ACCOUNT and (ROOT / "Makefile").exists():
+        return "make setup"
+    options = "" if account == DEFAULT_ACCOUNT else f" --account {account}{' --nightly' if nightly else ''}"
+    return f"digitalocean-backups setup{options}"
+
+
+def _read_environment(account: str) -> Environment:
+    """Read the settings to store for an account.
 
     Raises:
         ConfigurationError: A setting is wrong, other than that the token is missing.
@@ -146,7 +154,7 @@ def _read_environment() -> Environment:
         settings, token = load_settings(token=SecretStr("none")), None
     else:
         token = settings.token
-    return Environment(token, load_ping_url(), settings_to_store(settings), settings.rate_limits)
+    return Environment(token, load_ping_url(), settings_to_store(settings, account), settings.rate_limits)
 
 
 async def _with_limits_of(account: str, environment: Environment) -> Environment:
@@ -194,14 +202,13 @@ def _resources_of(
     ]
 
 
-async def _apply_all(resources: list[ServerResource], *, change: bool) -> int:
+async def _apply_all(resources: list[ServerResource], command: str, *, change: bool) -> int:
     """Compare each resource with the server, and create or update it; returns the exit status."""
     incomplete = 0
     async with get_client() as client:
         for resource in resources:
             incomplete += not await _apply(resource, client, change=change)
     if incomplete:
-        command = "make setup" if (ROOT / "Makefile").exists() else "digitalocean-backups setup"
         console.print(f"\n{incomplete} of {len(resources)} resources need changes: run `{command}`")
     elif not (ROOT / "prefect.yaml").exists():
         console.print(NEEDS_REPOSITORY)

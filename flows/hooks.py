@@ -13,7 +13,7 @@ from prefect import Flow, State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 
-from flows.names import account_in
+from flows.names import account_of_run
 from flows.ping import Signal, ping
 from flows.reporting.drill_report import DrillReport
 from flows.reporting.events import (
@@ -76,7 +76,7 @@ def announce_end(
         return
     event = END_EVENTS[flow_name][0 if completed else 1]
     payload = {"message": message, "flow_run_name": run_name, "droplet_tag": parameters.get("droplet_tag")}
-    announce_result(event, account_in(parameters), {**payload, **_contents(report)})
+    announce_result(event, account_of_run(parameters, run_name), {**payload, **_contents(report)})
 
 
 def announce_abnormal_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -52,22 +52,23 @@ class Heartbeat:
     def __init__(self, flow_run_id: UUID) -> None:
         self.flow_run_id = flow_run_id
         self._renewals = 0
-        self._cancelled = False
+        self._interrupted = False
         self._labels: dict[str, str] = {}
         # Prefect's server merges labels without a lock, so one of two concurrent writes would be lost.
         self._writing = asyncio.Lock()
 
     async def write(self, client: PrefectClient, **labels: str) -> datetime | None:
         """Write the labels, and `labels` from now on; returns the server's time, when it updated the run."""
+        return (await self._write(client, labels)).updated
+
+    async def _write(self, client: PrefectClient, labels: dict[str, str]) -> FlowRun:
         async with self._writing:
             # If the response is lost, the next renewal undoes this change.
             self._labels = dict.fromkeys(labels, "") | self._labels
             wanted, renewals = self._labels | labels, self._renewals + 1
             await client.update_flow_run_labels(self.flow_run_id, {**wanted, RENEWED_LABEL: renewals})
             self._labels, self._renewals = wanted, renewals
-        run = await client.read_flow_run(self.flow_run_id)
-        self._cancelled = run.state_type == StateType.CANCELLING
-        return run.updated
+        return await client.read_flow_run(self.flow_run_id)
 
     async def run(self) -> None:
         """Renew the labels until cancelled, and end dead runs from time to time.
@@ -78,14 +79,15 @@ class Heartbeat:
         clock = asyncio.get_running_loop()
         search_at = clock.time()
         failures = 0
+        was_cancelled = False
         while True:
-            was_cancelled = self._cancelled
             try:
                 async with client_without_retries(LONGEST_RENEWAL_SECONDS) as client:
-                    now = await self.write(client)
-                    if was_cancelled and self._cancelled and _is_own_process():
-                        get_run_logger().info("The run was cancelled, and its worker has not ended it: ending")
-                        signal.raise_signal(signal.SIGINT)
+                    run = await self._write(client, {})
+                    cancelled = run.state_type == StateType.CANCELLING
+                    if was_cancelled and cancelled:
+                        self._interrupt()
+                    now, was_cancelled = run.updated, cancelled
                     if now and clock.time() >= search_at:
                         await end_dead_runs(client, self.flow_run_id, now)
                         search_at = clock.time() + SECONDS_BETWEEN_SEARCHES
@@ -97,10 +99,13 @@ class Heartbeat:
                 log("Prefect's server does not answer; this run continues: %s", str(error) or type(error).__name__)
             await asyncio.sleep(SECONDS_AFTER_FAILED_RENEWAL if failures else HEARTBEAT.total_seconds())
 
-
-def _is_own_process() -> bool:
-    """Whether this process was started for a flow run, by a worker."""
-    return "PREFECT__FLOW_RUN_ID" in os.environ
+    def _interrupt(self) -> None:
+        """Interrupt the run once, if a worker has started this process for it; a second time would cut its end."""
+        if self._interrupted or os.environ.get("PREFECT__FLOW_RUN_ID") != str(self.flow_run_id):
+            return
+        self._interrupted = True
+        get_run_logger().info("The run was cancelled, and its worker has not ended it: ending")
+        signal.raise_signal(signal.SIGINT)
 
 
 # None without a shared Prefect server.

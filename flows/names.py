@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from pydantic_core import PydanticCustomError
 
 from flows.parameters import ids_of, region_of, several_credentials_of, slugs_of, tag_of
-from tasks.accounts import DEFAULT_ACCOUNT, UNSAVED_ACCOUNT, prefix_of_runs
+from tasks.accounts import DEFAULT_ACCOUNT, RUNS_OF_ACCOUNTS, UNSAVED_ACCOUNT, prefix_of_runs
 from tasks.credentials import account_of
 
 # All flows of this project.
@@ -39,6 +39,14 @@ def account_in(parameters: Mapping[str, Any]) -> str:
         # Not a name: a block as Prefect's server stores it, or a mistake, which the run itself reports.
         return UNSAVED_ACCOUNT
     return SEVERAL.join(map(account_of, credentials)) if credentials else DEFAULT_ACCOUNT
+
+
+def account_of_run(parameters: Mapping[str, Any], name: str | None) -> str:
+    """Name the account of a run; if its parameters only refer to a block, by the run's name."""
+    account = account_in(parameters)
+    if account == UNSAVED_ACCOUNT and name and name.startswith(RUNS_OF_ACCOUNTS):
+        return name.removeprefix(RUNS_OF_ACCOUNTS).partition(":")[0]
+    return account
 
 
 def replication_run_name() -> str:

@@ -285,6 +285,9 @@ def _credentials_in(part: object) -> list[DigitalOceanCredentials | str]:
         return []
     if isinstance(part, DigitalOceanCredentials):
         return [part]
+    if isinstance(part, dict):
+        # As `run_deployment` sends a block: without its token.
+        part = part.get("_block_document_name")
     if not isinstance(part, str) or not re.search(CREDENTIALS, part):
         # The value is not quoted: it may be a token.
         raise _refusal("expected the name of a credentials block, of lowercase letters, digits and dashes; not a token")

@@ -9,7 +9,7 @@ The URL is a secret: whoever has it can silence the alarm.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextvars import copy_context
 from enum import StrEnum
 from queue import Empty, SimpleQueue
@@ -23,13 +23,15 @@ from prefect.runtime import deployment
 from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from flows.names import account_in
+from flows.names import account_of_run
 from tasks.accounts import for_account
 from tasks.digitalocean import ConfigurationError, Settings
 from tasks.digitalocean.http_client import USER_AGENT
 from tasks.digitalocean.settings import explain
 
 NIGHTLY = "nightly"
+# Instead of a URL: an empty variable would let one in `.env` count.
+NO_PINGS = "none"
 # For the whole ping, whatever the monitor does. A ping takes less than a second.
 LONGEST_SECONDS = 5.0
 THREAD_NAME = "ping"
@@ -50,7 +52,7 @@ class PingSettings(BaseSettings):
     They are apart from those of the API client, so that a wrong URL cannot keep a deployed run from copying backups.
 
     Attributes:
-        ping_url: URL for pings; None for none.
+        ping_url: URL for pings; None, or the text `none`, for none.
     """
 
     model_config = SettingsConfigDict(**Settings.model_config)
@@ -63,6 +65,8 @@ class PingSettings(BaseSettings):
         if url is None:
             return None
         value = url.get_secret_value().strip()
+        if value == NO_PINGS:
+            return None
         try:
             parts = httpx.URL(value)
         except httpx.InvalidURL:
@@ -110,7 +114,7 @@ def ping(signal: Signal, flow_run: FlowRun | None, body: str = "") -> None:
     else:
         if url is None:
             return
-        nightly = {NIGHTLY, for_account(NIGHTLY, account_in(flow_run.parameters))}
+        nightly = for_account(NIGHTLY, account_of_run(flow_run.parameters, flow_run.name))
         problem = _within(LONGEST_SECONDS, lambda: _send_if_nightly(nightly, url, signal, body))
     if problem:
         name = f"{signal.name.lower()} ping"
@@ -138,10 +142,10 @@ def _within(seconds: float, work: Callable[[], str]) -> str:
         return f"no response within {seconds:g} s"
 
 
-def _send_if_nightly(nightly: Collection[str], url: SecretStr, signal: Signal, body: str) -> str:
-    """Send a ping if the current run is one of a deployment with such a name; returns what went wrong."""
+def _send_if_nightly(nightly: str, url: SecretStr, signal: Signal, body: str) -> str:
+    """Send a ping if the current run is one of a deployment with this name; returns what went wrong."""
     try:
-        return _send(url_for(signal, url.get_secret_value()), body) if deployment.name in nightly else ""
+        return _send(url_for(signal, url.get_secret_value()), body) if deployment.name == nightly else ""
     except Exception as error:  # noqa: BLE001  # whatever it is, it must not fail the run
         # Not the message, which may contain the URL.
         return type(_root_cause(error)).__name__

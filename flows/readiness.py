@@ -67,11 +67,18 @@ def make_ready_to_run(credentials: Sequence[DigitalOceanCredentials | str] = ())
         raise NotReady(
             "PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED disables the temporary server: set either"
         )
+    problems = [problem for each in credentials if (problem := _credentials_problem(each))]
+    if problems and len(problems) == len(credentials):
+        raise NotReady("; ".join(problems))
+
+
+def _credentials_problem(credentials: DigitalOceanCredentials | str) -> str:
+    """Say why an account cannot be used; empty if it can."""
     try:
-        for each in credentials:
-            connect(each)
+        connect(credentials)
     except ConfigurationError as error:
-        raise NotReady(str(error)) from error
+        return str(error)
+    return ""
 
 
 def require_server() -> None:

@@ -21,9 +21,10 @@ from flows.reporting.report import Outcome, Row
 from flows.results import explains_result, finish
 from flows.retention.rule import RetentionRule
 from flows.retention.stock import decide
+from tasks.accounts import UNSAVED_ACCOUNT
 from tasks.connection import connect
 from tasks.credentials import DigitalOceanCredentials, account_of
-from tasks.digitalocean import Connection, DigitalOceanError, track_usage
+from tasks.digitalocean import Connection, DigitalOceanError, InvalidArgument, track_usage
 
 
 @flow(name="report-coverage", flow_run_name=coverage_run_name)
@@ -62,6 +63,8 @@ def report_coverage(
     unread: dict[str, DigitalOceanError] = {}
     chosen: list[DigitalOceanCredentials | str | None] = [*credentials] if credentials else [None]
     accounts = {account_of(each): each for each in chosen}
+    if sum(account_of(each) == UNSAVED_ACCOUNT for each in chosen) > 1:
+        raise InvalidArgument("save the credentials blocks, so that their accounts have different names")
     with track_usage() as counter:
         for account, each in accounts.items():
             try:

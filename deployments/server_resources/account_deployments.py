@@ -14,10 +14,21 @@ from deployments.server_resources.deployment_limits import NIGHTLY
 from deployments.server_resources.secret_blocks import PING_BLOCK, read_secret
 from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from deployments.server_resources.work_pool import PING_URL, TOKEN, secret_reference
+from flows.ping import NO_PINGS
 from tasks.accounts import for_account
+from tasks.digitalocean.settings import NO_TOKEN
 
 # What a copy takes over again when the original was deployed anew.
-COPIED = ("path", "entrypoint", "pull_steps", "parameter_openapi_schema", "enforce_parameter_schema", "version")
+COPIED = (
+    "path",
+    "entrypoint",
+    "pull_steps",
+    "parameter_openapi_schema",
+    "enforce_parameter_schema",
+    "version",
+    "work_pool_name",
+    "work_queue_name",
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class NightlyDeploymentResource:
             return MISSING
         original = await self._original(client)
         if any(getattr(found, each) != getattr(original, each) for each in COPIED):
-            return f"has older code than {NIGHTLY}"
+            return f"differs from {NIGHTLY}, which was deployed since"
         if found.parameters.get("credentials") != self.account:
             return "has other credentials"
         return "" if found.job_variables == await self._job_variables(client, found) else "has other variables"
@@ -57,7 +68,7 @@ class NightlyDeploymentResource:
         original = await self._original(client)
         copied = {each: getattr(original, each) for each in COPIED}
         found = await if_exists(client.read_deployment_by_name(self.full_name))
-        variables = await self._job_variables(client, found)
+        variables = await self._job_variables(client, found or original)
         if found:
             changed = DeploymentUpdate(
                 **copied, parameters={**found.parameters, "credentials": self.account}, job_variables=variables
@@ -70,12 +81,13 @@ class NightlyDeploymentResource:
             name=self.full_name.partition("/")[2],
             description=f"**The account {self.account}.**\n\n{original.description or ''}",
             tags=original.tags,
-            work_pool_name=original.work_pool_name,
-            work_queue_name=original.work_queue_name,
-            parameters={"credentials": self.account},
+            parameters={**original.parameters, "credentials": self.account},
             job_variables=variables,
+            paused=original.paused,
             schedules=[
-                DeploymentScheduleCreate(schedule=each.schedule, slug=each.slug, active=True)
+                DeploymentScheduleCreate(
+                    schedule=each.schedule, slug=each.slug, active=each.active, parameters=each.parameters
+                )
                 for each in original.schedules
             ],
         )
@@ -91,10 +103,15 @@ class NightlyDeploymentResource:
             raise SetupError(f"{self.name} is a copy of {NIGHTLY}, which does not exist yet: run `make deploy` first")
         return original
 
-    async def _job_variables(self, client: PrefectClient, found: DeploymentResponse | None) -> dict[str, Any]:
-        """Keep the default account's token and ping URL, which the work pool gives to every run, from this one's."""
+    async def _job_variables(self, client: PrefectClient, kept: DeploymentResponse) -> dict[str, Any]:
+        """Keep the default account's token and ping URL, which the work pool gives to every run, from this one's.
+
+        Args:
+            client: Prefect's server.
+            kept: The deployment whose other variables it has.
+        """
         ping_block = for_account(PING_BLOCK, self.account)
         pinging = await read_secret(client, ping_block) is not None
-        kept: Mapping[str, Any] = found.job_variables if found else {}
-        own = {TOKEN: "", PING_URL: secret_reference(ping_block) if pinging else ""}
-        return {**kept, "env": {**(kept.get("env") or {}), **own}}
+        variables: Mapping[str, Any] = kept.job_variables or {}
+        own = {TOKEN: NO_TOKEN, PING_URL: secret_reference(ping_block) if pinging else NO_PINGS}
+        return {**variables, "env": {**(variables.get("env") or {}), **own}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,11 @@ from pydantic import SecretStr
 
 from deployments.server_resources.secret_blocks import read_block, read_secret
 from deployments.server_resources.server_resource import MISSING, SetupError
+from tasks.accounts import DEFAULT_ACCOUNT
 from tasks.connection import read_tokens
 from tasks.credentials import BLOCK_TYPE, DigitalOceanCredentials
 from tasks.digitalocean import Settings
+from tasks.digitalocean.settings import PREFIX
 
 # Where earlier versions kept the token.
 FORMER_TOKEN_BLOCK = "digitalocean-token"  # noqa: S105  # the name of a block
@@ -46,8 +49,15 @@ class CredentialsResource:
 
     async def diff(self, client: PrefectClient) -> str:
         """Say what differs on the server; empty if nothing does."""
-        await self._check_unique(client)
         kept = await read_block(client, BLOCK_TYPE, self.account)
+        if other := await self._account_with_token(client):
+            if kept:
+                # Such as the default account's, in `.env`: the environment is not about this account.
+                return ""
+            raise SetupError(
+                f"DIGITALOCEAN_TOKEN, in the environment or .env, is the token of account {other!r}: "
+                f"set it to that of {self.account!r}"
+            )
         if kept is None:
             return MISSING
         wanted = self._block(kept)
@@ -69,22 +79,24 @@ class CredentialsResource:
         token = {"token": self.token} if self.token else {}
         return DigitalOceanCredentials(**{**kept, **token, **self.settings})
 
-    async def _check_unique(self, client: PrefectClient) -> None:
-        """Make sure that the token to store is not that of another account.
-
-        Raises:
-            SetupError: It is.
-        """
-        if not self.token:
-            return
+    async def _account_with_token(self, client: PrefectClient) -> str:
+        """Name the other account whose token is the one to store; empty if there is none."""
         for account, token in (await read_tokens(client)).items():
-            if account != self.account and token == self.token.get_secret_value():
-                raise SetupError(
-                    f"DIGITALOCEAN_TOKEN, in the environment or .env, is the token of account {account!r}: "
-                    f"set it to that of {self.account!r}"
-                )
+            if self.token and account != self.account and token == self.token.get_secret_value():
+                return account
+        return ""
 
 
-def settings_to_store(settings: Settings) -> dict[str, Any]:
-    """Choose the settings that belong into a credentials block: those that are set in the environment."""
-    return {each: getattr(settings, each) for each in FIELDS if each in settings.model_fields_set}
+def settings_to_store(settings: Settings, account: str) -> dict[str, Any]:
+    """Choose the settings that belong into a credentials block: those that are set.
+
+    Args:
+        settings: From the environment and `.env`.
+        account: The account; for others than the default one, `.env` does not count.
+    """
+    from_file = account == DEFAULT_ACCOUNT
+    return {
+        each: getattr(settings, each)
+        for each in FIELDS
+        if each in settings.model_fields_set and (from_file or f"{PREFIX}{each.upper()}" in os.environ)
+    }

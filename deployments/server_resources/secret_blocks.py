@@ -25,7 +25,7 @@ class SecretResource:
         block: Its name.
         what: What it stores, in messages.
         value: The secret to store.
-        other_block: Name of a block that must not contain the same; empty for none.
+        other_block: Name of a block; if it contains the same, this one is left as it is. Empty for none.
     """
 
     block: str
@@ -42,7 +42,8 @@ class SecretResource:
         """Say what differs on the server; empty if nothing does."""
         value = self.value.get_secret_value()
         if self.other_block and await read_secret(client, self.other_block) == value:
-            raise SetupError(f"the {self.what} is already in the secret {self.other_block}: {self.block} needs another")
+            # Such as the default account's, in `.env`.
+            return ""
         kept = await read_secret(client, self.block)
         if kept is None:
             return MISSING

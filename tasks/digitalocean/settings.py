@@ -24,6 +24,8 @@ PREFIX = "DIGITALOCEAN_"
 ENV_FILE = Path(".env")
 OURS = (PREFIX, "PREFECT_")
 MOST_RETRIES = 10
+# Instead of a token, in the deployments of other accounts: an empty variable would let one in `.env` count.
+NO_TOKEN = "only with credentials"  # noqa: S105  # not a token
 
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -83,6 +85,10 @@ class Settings(BaseSettings):
     @classmethod
     def _fits_a_header(cls, token: SecretStr) -> SecretStr:
         value = token.get_secret_value().strip()
+        if value == NO_TOKEN:
+            raise ValueError(
+                "this deployment is another account's: set its parameter credentials to the account's name"
+            )
         if not value or not value.isascii() or not _is_one_word(value):
             raise ValueError("the token is empty or contains characters that are not allowed in a token")
         return SecretStr(value)

@@ -101,6 +101,7 @@ def test_the_nightly_run_of_another_account_pings_and_no_other_deployment_with_s
     DigitalOceanCredentials(token=SecretStr(sandbox.token), api_url=sandbox.url).save("prod", overwrite=True)
     assert deployed("nightly-shop", report_coverage, credentials="prod").is_completed()
     assert deployed("nightly-prod", report_coverage).is_completed()
+    assert deployed("nightly", report_coverage, credentials="prod").is_completed()
     assert told.pings == []
     assert deployed("nightly-prod", report_coverage, credentials="prod").is_completed()
     assert told.signals() == ["/start", ""]

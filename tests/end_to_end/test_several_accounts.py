@@ -131,6 +131,10 @@ def test_code_may_pass_a_block_that_is_not_saved_and_its_token_is_stored_nowhere
 def test_one_report_covers_several_accounts_and_names_the_one_that_cannot_be_read(
     saved: Accounts, prefect_view: PrefectView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    unsaved = [credentials_of(each) for each in (saved.default, saved.prod)]
+    nameless = report_coverage(credentials=unsaved, return_state=True)
+    assert nameless.is_failed()
+    assert "save the credentials blocks" in str(nameless.message)
     credentials_of(saved.default).save("default", overwrite=True)
     both = report_coverage(regions=REGIONS, credentials=["default", "prod"], return_state=True)
     assert both.is_completed(), both.message
@@ -210,6 +214,9 @@ def deployed(prefect_home: Callable[[str], Path], accounts: Accounts, tmp_path: 
         assert "deployment replicate-backups/nightly-prod          created" in said
         assert "created" not in run(prod, "deployments.setup", "--account", "prod", "--nightly", "--check")
         api = PrefectApi(base["PREFECT_API_URL"])
+        # As if the default account's were in `.env`.
+        again = run(default, "deployments.setup", "--account", "prod", "--nightly")
+        assert "updated" not in again
         # The token of neither is in the worker's environment.
         without = {name: value for name, value in default.items() if name != "DIGITALOCEAN_TOKEN"}
         yield Deployed(home, api, without)
@@ -232,7 +239,7 @@ def test_deployed_runs_of_two_accounts_go_on_side_by_side_and_share_nothing(
         # Without its credentials, a run of the other account has no token at all, instead of the wrong one.
         forgetful = api.begin(NIGHTLY_OF_PROD, credentials=None, dry_run=True)
         assert end_of(forgetful) == "FAILED"
-        assert "DIGITALOCEAN_TOKEN is not set" in api.state(forgetful).message
+        assert "DIGITALOCEAN_TOKEN: this deployment is another account's" in api.state(forgetful).message
         # Each account's failures trigger its own automation only, whichever deployment has started the run.
         failures = {
             api.begin(NIGHTLY_OF_PROD, droplet_tag="missing"): f"{FAILED} (prod)",

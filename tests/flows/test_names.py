@@ -12,7 +12,14 @@ import pytest
 from prefect.context import FlowRunContext
 from pydantic import SecretStr
 
-from flows.names import account_in, coverage_run_name, images_run_name, pruning_run_name, replication_run_name
+from flows.names import (
+    account_in,
+    account_of_run,
+    coverage_run_name,
+    images_run_name,
+    pruning_run_name,
+    replication_run_name,
+)
 from tasks.credentials import DigitalOceanCredentials
 
 
@@ -82,5 +89,8 @@ def test_a_run_on_another_account_is_named_after_it_first() -> None:
 
 
 def test_a_block_as_the_server_stores_it_is_not_the_default_account() -> None:
-    assert account_in({"credentials": {"token": "**********"}}) == "unsaved"
+    stored = {"credentials": {"token": "**********"}}
+    assert account_in(stored) == "unsaved"
+    assert account_of_run(stored, "@prod: all Droplets -> all regions, 2026-11-23 03:00") == "prod"
+    assert account_of_run({"credentials": "shop"}, "@prod: named otherwise") == "shop"
     assert account_in({}) == "default"

@@ -459,6 +459,10 @@ def test_code_passes_the_block_itself() -> None:
     block = DigitalOceanCredentials(token=SecretStr(TOKEN))
     for flow in ON_ONE_ACCOUNT:
         assert read_with_ids(flow, block) is block
+    sent = {"token": "********", "_block_document_name": "prod", "_is_anonymous": False}
+    for flow in ON_ONE_ACCOUNT:
+        assert read_with_ids(flow, sent) == "prod"
+        assert server_accepts(flow, **needed(flow), credentials=sent)
     assert read(report_coverage, credentials=[block, "prod"]) == {"credentials": [block, "prod"]}
 
 
