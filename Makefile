@@ -35,11 +35,11 @@ unit: install-dev  ## the tests that need no Prefect server (a minute)
 test: export PYTHONDONTWRITEBYTECODE =
 # A module's tests share servers, so they stay together. Four at once, as they often wait, in the order of
 # tests/conftest.py: the longest modules first.
-test: install-dev  ## the tests that have to pass before a change lands (eight minutes)
+test: install-dev  ## the tests that have to pass before a change lands (twelve minutes)
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-all: export PYTHONDONTWRITEBYTECODE =
-test-all: install-dev  ## these and more, with more examples for each property (a quarter of an hour)
+test-all: install-dev  ## these and more, with more examples for each property (a third of an hour)
 	$(BIN)/python -m pytest --thorough --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: install-dev  ## what a run costs, measured against the sandbox (twenty minutes)
