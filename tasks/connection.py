@@ -21,7 +21,7 @@ def connect(credentials: Credentials = None) -> Connection:
             environment.
 
     Raises:
-        ConfigurationError: A setting is missing or wrong, or there is no such block.
+        ConfigurationError: A setting is missing or wrong, or the block does not exist.
     """
     if isinstance(credentials, str):
         return start_in_background(aconnect(credentials)).result()

@@ -20,7 +20,7 @@ from tasks.digitalocean.settings import PREFIX
 
 # Where earlier versions kept the token.
 FORMER_TOKEN_BLOCK = "digitalocean-token"  # noqa: S105  # the name of a block
-# Fields of the block besides the token, which settings of the same name correspond to.
+# Fields of the block, besides the token, that are also settings.
 FIELDS = ("api_url", "rate_limits")
 
 
@@ -80,7 +80,7 @@ class CredentialsResource:
         return DigitalOceanCredentials(**{**kept, **token, **self.settings})
 
     async def _account_with_token(self, client: PrefectClient) -> str:
-        """Name the other account whose token is the one to store; empty if there is none."""
+        """Find another account that already has this token; returns its name, or an empty text."""
         for account, token in (await read_tokens(client)).items():
             if self.token and account != self.account and token == self.token.get_secret_value():
                 return account

@@ -172,7 +172,7 @@ async def _answer_to_pause(form: type[Approval], keyset: Keyset) -> Approval:
     Raises:
         NoLongerPaused: The run was cancelled or has ended. After an outage of half a minute, Prefect's worker no longer
             ends the processes of cancelled runs ("Flow run cancellation disabled").
-        ObjectNotFound: The run was deleted, so nobody can answer.
+        ObjectNotFound: The run was deleted, so no answer can arrive.
     """
     while True:
         try:

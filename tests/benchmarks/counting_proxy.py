@@ -72,7 +72,7 @@ class Traffic:
             self.events += [Message(now, event["event"]) for event in json.loads(body)]
 
     def count_event(self, text: str) -> None:
-        """Count a message on the WebSocket for events; its first message is no event."""
+        """Count a message on the WebSocket for events; its first message is not an event."""
         message: dict[str, Any] = json.loads(text)
         if "event" in message:
             self.events.append(Message(time.monotonic(), message["event"]))
