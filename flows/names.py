@@ -26,24 +26,24 @@ FLOWS = (
     "snapshot-droplets",
 )
 MOST_NAMED = 3
-SEVERAL = ", "
 
 T = TypeVar("T")
 
 
-def account_in(parameters: Mapping[str, Any]) -> str:
-    """Name the account of a run by its parameters, also as Prefect's server stores them; several joined by commas."""
+def accounts_in(parameters: Mapping[str, Any]) -> list[str]:
+    """Name the accounts of a run by its parameters, also as Prefect's server stores them."""
     try:
         credentials = several_credentials_of(parameters.get("credentials"))
     except PydanticCustomError:
         # Not a name: a block as Prefect's server stores it, or a mistake, which the run itself reports.
-        return UNSAVED_ACCOUNT
-    return SEVERAL.join(map(account_of, credentials)) if credentials else DEFAULT_ACCOUNT
+        return [UNSAVED_ACCOUNT]
+    return [account_of(each) for each in credentials or [None]]
 
 
 def account_of_run(parameters: Mapping[str, Any], name: str | None) -> str:
-    """Name the account of a run; if its parameters only refer to a block, by the run's name."""
-    account = account_in(parameters)
+    """Name the account of a run that may have only one; if its parameters only refer to a block, by the run's name."""
+    accounts = accounts_in(parameters)
+    account = accounts[0] if len(accounts) == 1 else UNSAVED_ACCOUNT
     if account == UNSAVED_ACCOUNT and name and name.startswith(RUNS_OF_ACCOUNTS):
         return name.removeprefix(RUNS_OF_ACCOUNTS).partition(":")[0]
     return account
@@ -109,10 +109,12 @@ def snapshots_run_name() -> str:
 
 def _account() -> str:
     """Such as `@prod: `; empty for the default account."""
-    account = account_in(flow_run.parameters)
-    if account == DEFAULT_ACCOUNT:
+    accounts = accounts_in(flow_run.parameters)
+    if accounts == [DEFAULT_ACCOUNT]:
         return ""
-    return f"{account}: " if account == UNSAVED_ACCOUNT or SEVERAL in account else prefix_of_runs(account)
+    if accounts == [UNSAVED_ACCOUNT] or len(accounts) > 1:
+        return f"{', '.join(accounts)}: "
+    return prefix_of_runs(*accounts)
 
 
 def _droplets(parameters: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
@@ -238,10 +238,11 @@ class Words:
 
 @dataclass(frozen=True)
 class Between:
-    """An integer from `lowest` to `highest`, for `Annotated`."""
+    """An integer from `lowest` to `highest`, for `Annotated`; with a title if forms offer alternatives."""
 
     lowest: int
     highest: int
+    title: str = ""
 
     def _checked(self, value: object) -> int:
         number = _whole(value)
@@ -257,7 +258,8 @@ class Between:
         return no_info_before_validator_function(self._checked, handler(source))
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "integer", "minimum": self.lowest, "maximum": self.highest}
+        title = {"title": self.title} if self.title else {}
+        return {"type": "integer", "minimum": self.lowest, "maximum": self.highest, **title}
 
 
 def credentials_of(value: object) -> DigitalOceanCredentials | str | None:
@@ -429,11 +431,14 @@ NameSuffix: TypeAlias = Annotated[
     str, BeforeValidator(name_suffix_of), WithJsonSchema({"type": "string", "pattern": NAME_SUFFIX})
 ]
 Sample: TypeAlias = Annotated[int, Between(1, 100)]
-OptionalPort: TypeAlias = Annotated[int, Between(1, 65535)] | None
 Newest: TypeAlias = Annotated[int, Between(1, 100)]
 TimeoutMinutes: TypeAlias = Annotated[int, Between(1, 7 * 24 * 60)]
 HowMany: TypeAlias = Annotated[int, Between(0, 10000)]
-Days: TypeAlias = Annotated[int, Between(1, 3650)]
 Source: TypeAlias = Literal["backups", "snapshots"]
 ApprovalHours: TypeAlias = Annotated[int, Between(1, 7 * 24)]
-Hours: TypeAlias = Annotated[int, Between(1, 365 * 24)]
+# Forms would call the alternatives "int" and "None".
+_NotGiven: TypeAlias = Annotated[None, Field(title="Not given")]
+OptionalHours: TypeAlias = Annotated[int, Between(1, 365 * 24, "Hours")] | _NotGiven
+OptionalDays: TypeAlias = Annotated[int, Between(1, 3650, "Days")] | _NotGiven
+OptionalAge: TypeAlias = Annotated[int, Between(0, 10000, "Days")] | _NotGiven
+OptionalPort: TypeAlias = Annotated[int, Between(1, 65535, "Port")] | _NotGiven

@@ -10,7 +10,7 @@ from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
 from flows.inventory import take_inventory
 from flows.names import pruning_run_name
-from flows.parameters import DropletTag, HowMany, OptionalCredentials, Regions
+from flows.parameters import DropletTag, HowMany, OptionalAge, OptionalCredentials, Regions
 from flows.replication.image_selection import choose_targets
 from flows.reporting.events import announce_deletion
 from flows.reporting.pruning_report import PruningOutcome, PruningReport, PruningRow
@@ -41,7 +41,7 @@ def prune_snapshots(
     keep_daily: HowMany = 0,
     keep_weekly: HowMany = 4,
     keep_monthly: HowMany = 6,
-    older_than_days: HowMany | None = None,
+    older_than_days: OptionalAge = None,
     dry_run: bool = True,
     max_deletions: HowMany = 50,
     regions: Regions = None,

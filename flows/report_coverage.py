@@ -11,7 +11,7 @@ from flows.audit.reading import read_account
 from flows.command_line import run_from_command_line
 from flows.inventory import take_inventory
 from flows.names import coverage_run_name
-from flows.parameters import Days, DropletTag, Hours, Regions, SeveralCredentials
+from flows.parameters import DropletTag, OptionalDays, OptionalHours, Regions, SeveralCredentials
 from flows.replication.image_selection import choose_targets
 from flows.replication.planning import ReplicationPlan, plan_replication
 from flows.replication.rows import planned_rows, rows_of_missing
@@ -32,8 +32,8 @@ from tasks.digitalocean import Connection, DigitalOceanError, InvalidArgument, t
 def report_coverage(
     droplet_tag: DropletTag = None,
     regions: Regions = None,
-    max_age_hours: Hours | None = None,
-    max_days_unproven: Days | None = None,
+    max_age_hours: OptionalHours = None,
+    max_days_unproven: OptionalDays = None,
     credentials: SeveralCredentials = None,
 ) -> CoverageReport:
     """Report which Droplets are protected: backup plans, overdue backups, copies and their age, volumes, and costs.

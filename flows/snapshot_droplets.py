@@ -8,7 +8,7 @@ from flows.command_line import run_from_command_line
 from flows.hooks import announce_abnormal_end
 from flows.image_locks import locked
 from flows.names import snapshots_run_name
-from flows.parameters import DropletTag, Hours, OptionalCredentials, OptionalDropletIds, TimeoutMinutes
+from flows.parameters import DropletTag, OptionalCredentials, OptionalDropletIds, OptionalHours, TimeoutMinutes
 from flows.recovery.recording import record_droplets
 from flows.reporting.snapshot_report import SnapshotReport
 from flows.results import explains_result, finish
@@ -34,7 +34,7 @@ SNAPSHOTS_KEY = "droplet-snapshots"
 def snapshot_droplets(
     droplet_tag: DropletTag = None,
     droplet_ids: OptionalDropletIds = None,
-    max_age_hours: Hours | None = None,
+    max_age_hours: OptionalHours = None,
     wait: bool = True,
     timeout_minutes: TimeoutMinutes = 240,
     dry_run: bool = False,

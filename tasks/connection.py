@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
@@ -49,12 +51,16 @@ def _connection(credentials: DigitalOceanCredentials | Connection | None) -> Con
 
 async def read_tokens(client: PrefectClient) -> dict[str, str]:
     """Read the tokens in all credentials blocks, by name."""
+    return {name: str(data.get("token")) for name, data in (await _read_blocks(client)).items()}
+
+
+async def _read_blocks(client: PrefectClient, *, include_secrets: bool = True) -> dict[str, dict[str, Any]]:
     try:
         await client.read_block_type_by_slug(BLOCK_TYPE)
     except ObjectNotFound:
         return {}
-    blocks = await client.read_block_documents_by_type(BLOCK_TYPE)
-    return {each.name: str(each.data.get("token")) for each in blocks if each.name}
+    blocks = await client.read_block_documents_by_type(BLOCK_TYPE, include_secrets=include_secrets)
+    return {each.name: each.data for each in blocks if each.name}
 
 
 async def _load(name: str) -> DigitalOceanCredentials:
@@ -82,7 +88,7 @@ async def _load(name: str) -> DigitalOceanCredentials:
 
 
 async def _explain_missing(name: str, client: PrefectClient) -> str:
-    names = ", ".join(sorted(await read_tokens(client)))
+    names = ", ".join(sorted(await _read_blocks(client, include_secrets=False)))
     advice = f"create it with `digitalocean-backups setup --account {name}`"
     if not PREFECT_API_URL.value():
         advice = "blocks are on a Prefect server: set PREFECT_API_URL to its address"

@@ -10,7 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.responses import DeploymentResponse
 
-from deployments.server_resources.deployment_limits import NIGHTLY
+from deployments.server_resources.deployment_limits import NIGHTLY_REPLICATION
 from deployments.server_resources.secret_blocks import PING_BLOCK, read_secret
 from deployments.server_resources.server_resource import MISSING, SetupError, if_exists
 from deployments.server_resources.work_pool import PING_URL, TOKEN, secret_reference
@@ -44,7 +44,7 @@ class NightlyDeploymentResource:
     @property
     def full_name(self) -> str:
         """Such as `replicate-backups/nightly-prod`."""
-        return for_account(NIGHTLY, self.account)
+        return for_account(NIGHTLY_REPLICATION, self.account)
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class NightlyDeploymentResource:
             return MISSING
         original = await self._original(client)
         if any(getattr(found, each) != getattr(original, each) for each in COPIED):
-            return f"differs from {NIGHTLY}, which was deployed since"
+            return f"differs from {NIGHTLY_REPLICATION}, which was deployed since"
         if found.parameters.get("credentials") != self.account:
             return "has other credentials"
         return "" if found.job_variables == await self._job_variables(client, found) else "has other variables"
@@ -98,9 +98,11 @@ class NightlyDeploymentResource:
         Raises:
             SetupError: It does not exist.
         """
-        original = await if_exists(client.read_deployment_by_name(NIGHTLY))
+        original = await if_exists(client.read_deployment_by_name(NIGHTLY_REPLICATION))
         if original is None:
-            raise SetupError(f"{self.name} is a copy of {NIGHTLY}, which does not exist yet: run `make deploy` first")
+            raise SetupError(
+                f"{self.name} is a copy of {NIGHTLY_REPLICATION}, which does not exist yet: run `make deploy` first"
+            )
         return original
 
     async def _job_variables(self, client: PrefectClient, kept: DeploymentResponse) -> dict[str, Any]:

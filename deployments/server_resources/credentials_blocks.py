@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from deployments.server_resources.secret_blocks import read_block, read_secret
 from deployments.server_resources.server_resource import MISSING, SetupError
+from flows.messages import say
 from tasks.accounts import DEFAULT_ACCOUNT
 from tasks.connection import read_tokens
 from tasks.credentials import BLOCK_TYPE, DigitalOceanCredentials
@@ -53,6 +54,7 @@ class CredentialsResource:
         if other := await self._account_with_token(client):
             if kept:
                 # Such as the default account's, in `.env`: the environment is not about this account.
+                say(f"DIGITALOCEAN_TOKEN is the token of account {other!r}, so account {self.account!r} keeps its own")
                 return ""
             raise SetupError(
                 f"DIGITALOCEAN_TOKEN, in the environment or .env, is the token of account {other!r}: "

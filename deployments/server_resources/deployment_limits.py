@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import StateType
 
 from deployments.server_resources.server_resource import if_exists
 
-NIGHTLY = "replicate-backups/nightly"
+NIGHTLY_REPLICATION = "replicate-backups/nightly"
 IN_FLIGHT = FlowRunFilter(
     state=FlowRunFilterState(
         type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED])
@@ -34,11 +34,11 @@ IN_FLIGHT = FlowRunFilter(
 class NoDeploymentLimitResource:
     """The nightly deployment without a concurrency limit."""
 
-    name: str = f"deployment {NIGHTLY}"
+    name: str = f"deployment {NIGHTLY_REPLICATION}"
 
     async def diff(self, client: PrefectClient) -> str:
         """Say what differs on the server; empty if nothing does, also before the first `prefect deploy`."""
-        deployment = await if_exists(client.read_deployment_by_name(NIGHTLY))
+        deployment = await if_exists(client.read_deployment_by_name(NIGHTLY_REPLICATION))
         if deployment is None:
             return ""
         if deployment.global_concurrency_limit:
@@ -50,7 +50,7 @@ class NoDeploymentLimitResource:
 
     async def apply(self, client: PrefectClient) -> None:
         """Remove the limit, and delete it once no run can hold one of its slots."""
-        deployment = await if_exists(client.read_deployment_by_name(NIGHTLY))
+        deployment = await if_exists(client.read_deployment_by_name(NIGHTLY_REPLICATION))
         if deployment is None:
             return
         detached = {"global_concurrency_limit_id": None}

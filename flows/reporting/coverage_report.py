@@ -9,7 +9,7 @@ from math import fsum
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from flows.reporting.report import ReplicationReport, added_snapshots, count, gb, listed
+from flows.reporting.report import ReplicationReport, count, gb, listed, monthly
 from tasks.accounts import DEFAULT_ACCOUNT
 
 # Lines per kind of problem in a list.
@@ -187,7 +187,7 @@ class CoverageReport(ReplicationReport):
         sizes = [each.snapshots_gb for each in self.droplets] + [self.of_deleted_gb]
         number = sum(each.snapshots for each in self.droplets) + self.of_deleted
         deleted = f" (including {self.of_deleted} of deleted Droplets, {gb(self.of_deleted_gb)})"
-        costs = added_snapshots(fsum(sizes), self.price_per_gb_month).replace(" of snapshots", "")
+        costs = f"{gb(fsum(sizes))}{monthly(fsum(sizes), self.price_per_gb_month)}"
         parts = [f"{count(number, 'snapshot')} made by this project: {costs}{deleted if self.of_deleted else ''}"]
         if self.unkept:
             parts.append(f"{count(self.unkept, 'snapshot')} ({gb(self.unkept_gb)}) that no rule keeps")

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.reporting.report import RunReport, count, gb
+from flows.reporting.report import RunReport, count, gb, monthly
 
 
 class PruningOutcome(StrEnum):
@@ -114,5 +114,4 @@ class PruningReport(RunReport):
 
     def _worth(self, rows: Sequence[PruningRow]) -> str:
         size = sum(row.size_gigabytes for row in rows)
-        price = f", ${size * self.price_per_gb_month:,.2f} a month" if self.price_per_gb_month else ""
-        return f" ({gb(size)}{price})"
+        return f" ({gb(size)}{monthly(size, self.price_per_gb_month)})"

@@ -339,21 +339,27 @@ def gb(size: float) -> str:
     return f"{size:.2f}".rstrip("0").rstrip(".") + " GB"
 
 
+def monthly(size: float, price_per_gb_month: float) -> str:
+    """Such as `, $0.75 a month`; empty if the price per GB is 0."""
+    return f", ${size * price_per_gb_month:,.2f} a month" if price_per_gb_month else ""
+
+
 def added_snapshots(size: float, price_per_gb_month: float, unsized: int = 0) -> str:
-    """Describe the size and price of new snapshots, such as `12.5 GB of snapshots, $0.75 a month`.
+    """Describe the size and price of new snapshots, such as `12.5 GB of snapshots, $0.75 a month`; or `no snapshots`.
 
     Args:
         size: Their known size in GB.
         price_per_gb_month: Price per GB and month in US dollars; 0 to leave it out.
         unsized: How many of them have no known size.
     """
-    price = f", ${size * price_per_gb_month:,.2f} a month" if price_per_gb_month else ""
-    return f"{'at least ' if unsized else ''}{gb(size)} of snapshots{price}"
+    if not size and not unsized:
+        return "no snapshots"
+    return f"{'at least ' if unsized else ''}{gb(size)} of snapshots{monthly(size, price_per_gb_month)}"
 
 
 def estimated_snapshots(size: float, price_per_gb_month: float, unsized: int = 0) -> str:
     """The same for an estimate, such as `about 12.5 GB of snapshots, $0.75 a month`."""
-    return f"{'' if unsized else 'about '}{added_snapshots(size, price_per_gb_month, unsized)}"
+    return f"{'about ' if size and not unsized else ''}{added_snapshots(size, price_per_gb_month, unsized)}"
 
 
 def listed(things: Sequence[str]) -> str:

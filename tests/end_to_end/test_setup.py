@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.server_resources.automations import HEARTBEAT, automations
 from deployments.server_resources.credentials_blocks import FORMER_TOKEN_BLOCK
-from deployments.server_resources.deployment_limits import NIGHTLY
+from deployments.server_resources.deployment_limits import NIGHTLY_REPLICATION
 from deployments.server_resources.secret_blocks import PING_BLOCK
 from deployments.server_resources.work_pool import EVENT_QUEUE, EVENT_RUNS, PING_URL, POOL
 from deployments.setup import app, main
@@ -204,7 +204,7 @@ def verdicts(said: str, parts: Sequence[str] = PARTS) -> dict[str, str]:
 
 
 def verdict_on_nightly(said: str) -> str:
-    name = f"deployment {NIGHTLY}"
+    name = f"deployment {NIGHTLY_REPLICATION}"
     return next(line.removeprefix(name).strip() for line in said.splitlines() if name in line)
 
 
@@ -467,7 +467,7 @@ def test_a_run_counts_as_dead_only_after_the_longest_silence_of_a_live_one(serve
 @pytest.mark.usefixtures("all_deployed")
 def test_the_concurrency_limit_of_version_0_2_is_removed_even_while_a_run_holds_a_slot(server: Server) -> None:
     """Runs as Prefect's worker and engine would take them through their states, with a lease of the old limit."""
-    name, other = NIGHTLY.split("/")
+    name, other = NIGHTLY_REPLICATION.split("/")
     deployment = server.http.get(f"/deployments/name/{name}/{other}").json()
 
     def limit() -> Any:

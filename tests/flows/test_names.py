@@ -13,8 +13,8 @@ from prefect.context import FlowRunContext
 from pydantic import SecretStr
 
 from flows.names import (
-    account_in,
     account_of_run,
+    accounts_in,
     coverage_run_name,
     images_run_name,
     pruning_run_name,
@@ -90,7 +90,8 @@ def test_a_run_on_another_account_is_named_after_it_first() -> None:
 
 def test_a_block_as_the_server_stores_it_is_not_the_default_account() -> None:
     stored = {"credentials": {"token": "**********"}}
-    assert account_in(stored) == "unsaved"
+    assert accounts_in(stored) == ["unsaved"]
     assert account_of_run(stored, "@prod: all Droplets -> all regions, 2026-11-23 03:00") == "prod"
     assert account_of_run({"credentials": "shop"}, "@prod: named otherwise") == "shop"
-    assert account_in({}) == "default"
+    assert account_of_run({"credentials": "prod, shop"}, "prod, shop: all Droplets -> all regions") == "unsaved"
+    assert accounts_in({}) == ["default"]

@@ -83,7 +83,7 @@ def test_the_summary_of_a_dry_run_says_so() -> None:
         row(1, "nyc3", Outcome.PLANNED), row(2, "nyc3", Outcome.PLANNED), dry_run=True, usage=Usage(requests=1)
     )
     assert dry.summary == (
-        "Dry run, 2 images in 2 regions: 2 planned; would add 0 GB of snapshots; 1 API request, 0 answered with 429"
+        "Dry run, 2 images in 2 regions: 2 planned; would add no snapshots; 1 API request, 0 answered with 429"
     )
 
 
@@ -417,7 +417,7 @@ def test_the_audit_has_one_row_per_droplet_with_plan_age_costs_and_copies() -> N
 def test_the_totals_count_snapshots_of_deleted_droplets_and_those_that_no_rule_keeps() -> None:
     assert WITH_PROBLEMS.totals_text == (
         "4 snapshots made by this project: 10 GB, $0.60 a month (including 1 of deleted Droplets, 2.5 GB); "
-        "replicate_backups would add 0 GB of snapshots, $0.00 a month; 0 API requests, 0 answered with 429"
+        "replicate_backups would add no snapshots; 0 API requests, 0 answered with 429"
     )
     assert "; 1 snapshot (2.5 GB) that no rule keeps; " in coverage(unkept=1, unkept_gb=2.5).totals_text
     assert "$" not in coverage(unkept=1, unkept_gb=2.5).totals_text
