@@ -26,10 +26,10 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows.liveness import Heartbeat, current_heartbeat, is_dead, runs_in
-from flows.prefect_client import PREFECT_ERRORS, client_without_retries, retried
 from flows.prefect_settings import DEAD_AFTER, HEARTBEAT
 from tasks.accounts import for_account
 from tasks.api_task import run_blocking
+from tasks.prefect_client import PREFECT_ERRORS, client_without_retries, retried
 
 MUTEX = "digitalocean-image-actions"
 MUTEX_SLOTS = 1
@@ -154,7 +154,7 @@ class ImageLocks:
             MutexTaken: Another run is acquiring a lock.
         """
         async with client_without_retries(LONGEST_ATTEMPT_SECONDS) as client:
-            now = await self._heartbeat.write(client)
+            now = await retried(lambda: self._heartbeat.write(client))
             holders = await self._holders(client, wanted, now)
             if holders or waited:
                 return holders, now

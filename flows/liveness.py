@@ -34,9 +34,9 @@ from prefect.states import Cancelled, Crashed
 
 from flows.hooks import announce_end
 from flows.names import FLOWS
-from flows.prefect_client import PREFECT_ERRORS, client_without_retries
 from flows.prefect_settings import DEAD_AFTER, HEARTBEAT
 from tasks.digitalocean import start_in_background
+from tasks.prefect_client import PREFECT_ERRORS, client_without_retries
 
 RENEWED_LABEL = "digitalocean.claim-renewed"
 # A Prefect server on an overloaded machine is slow; after this time, the next renewal is nearly due anyway.

@@ -37,7 +37,7 @@ def accounts_in(parameters: Mapping[str, Any]) -> list[str]:
     except PydanticCustomError:
         # Not a name: a block as Prefect's server stores it, or a mistake, which the run itself reports.
         return [UNSAVED_ACCOUNT]
-    return [account_of(each) for each in credentials or [None]]
+    return [account_of(each) for each in credentials] if credentials else [DEFAULT_ACCOUNT]
 
 
 def account_of_run(parameters: Mapping[str, Any], name: str | None) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
@@ -238,13 +238,15 @@ class Words:
 
 @dataclass(frozen=True)
 class Between:
-    """An integer from `lowest` to `highest`, for `Annotated`; with a title if forms offer alternatives."""
+    """An integer from `lowest` to `highest`, for `Annotated`; with a title in forms, also None."""
 
     lowest: int
     highest: int
     title: str = ""
 
-    def _checked(self, value: object) -> int:
+    def _checked(self, value: object) -> int | None:
+        if value is None and self.title:
+            return None
         number = _whole(value)
         if number is None:
             raise _refusal(f"must be an integer, not {_quoted(value)}")
@@ -258,8 +260,10 @@ class Between:
         return no_info_before_validator_function(self._checked, handler(source))
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
-        title = {"title": self.title} if self.title else {}
-        return {"type": "integer", "minimum": self.lowest, "maximum": self.highest, **title}
+        number = {"type": "integer", "minimum": self.lowest, "maximum": self.highest}
+        # Without titles, forms would call the alternatives "int" and "None".
+        nothing = {"title": "Not given", "type": "null"}
+        return {"anyOf": [{**number, "title": self.title}, nothing]} if self.title else number
 
 
 def credentials_of(value: object) -> DigitalOceanCredentials | str | None:
@@ -436,9 +440,7 @@ TimeoutMinutes: TypeAlias = Annotated[int, Between(1, 7 * 24 * 60)]
 HowMany: TypeAlias = Annotated[int, Between(0, 10000)]
 Source: TypeAlias = Literal["backups", "snapshots"]
 ApprovalHours: TypeAlias = Annotated[int, Between(1, 7 * 24)]
-# Forms would call the alternatives "int" and "None".
-_NotGiven: TypeAlias = Annotated[None, Field(title="Not given")]
-OptionalHours: TypeAlias = Annotated[int, Between(1, 365 * 24, "Hours")] | _NotGiven
-OptionalDays: TypeAlias = Annotated[int, Between(1, 3650, "Days")] | _NotGiven
-OptionalAge: TypeAlias = Annotated[int, Between(0, 10000, "Days")] | _NotGiven
-OptionalPort: TypeAlias = Annotated[int, Between(1, 65535, "Port")] | _NotGiven
+OptionalHours: TypeAlias = Annotated[int | None, Between(1, 365 * 24, "Hours")]
+OptionalDays: TypeAlias = Annotated[int | None, Between(1, 3650, "Days")]
+OptionalAge: TypeAlias = Annotated[int | None, Between(0, 10000, "Days")]
+OptionalPort: TypeAlias = Annotated[int | None, Between(1, 65535, "Port")]

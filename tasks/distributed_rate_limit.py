@@ -16,12 +16,12 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.digitalocean.clock import Clock
 from tasks.digitalocean.settings import RateLimit
+from tasks.prefect_client import new_client, no_retries
 
 DISTRIBUTED_LIMIT = "digitalocean-api-requests"
 # At each update, Prefect rounds down the number of slots that have leaked; with many slots per request, little is lost.
@@ -155,10 +155,10 @@ class PrefectLeakyBucket:
         """Add requests, 0 or more; returns the level in requests, None if there is no bucket."""
         if self._client is None:
             # Stays open for the life of the process, like the connection to the API.
-            self._client = await get_client().__aenter__()
+            self._client = await new_client().__aenter__()
         slots = requests * SLOTS_PER_REQUEST
         # No retries: the next report makes up for a failed one.
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        with no_retries():
             try:
                 limit = await self._client.read_global_concurrency_limit_by_name(self._name)
             except ObjectNotFound:

@@ -9,12 +9,13 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
+import certifi
 import prefect.context
 import pytest
 from hypothesis import HealthCheck, settings
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
@@ -103,14 +104,25 @@ def prefect_view(prefect_home: Callable[[str], Path]) -> Iterator[PrefectView]:
         patch.setenv("PREFECT_HOME", str(home))
         patch.setenv("PREFECT_API_URL", f"{address}/api")
         prefect.context.refresh_global_settings_context()
-        # Each flow run would wait up to a second for the end of its heartbeat.
-        hurried = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+        # Each flow run would wait up to a second for the end of its heartbeat; each client of Prefect's would load more
+        # than a hundred certificates.
+        hurried = temporary_settings(
+            {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_SSL_CERT_FILE: one_certificate(home)}
+        )
         with prefect.context.root_settings_context(), hurried, viewing(home) as view:
             yield view
             # What is still to be sent must not look for a server that is gone.
             APILogHandler().flush()
             EventsWorker.drain_all(timeout=10)
     prefect.context.refresh_global_settings_context()
+
+
+def one_certificate(folder: Path) -> str:
+    """Make a file with one of the certificates that clients load by default."""
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----")
+    file = folder / "certificate.pem"
+    file.write_text(first + end)
+    return str(file)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -25,13 +25,13 @@ from prefect.utilities.urls import url_for
 from pydantic import Field
 
 from flows.parameters import ContradictoryParameters
-from flows.prefect_client import PREFECT_ERRORS, client_without_retries
 from flows.recovery.plan_changes import plan_changes
 from flows.recovery.preflight import RestorePlan
 from flows.recovery.rows import planned_rows
 from flows.reporting.report import count
 from flows.reporting.tables import plan_markdown
 from tasks.api_task import run_blocking
+from tasks.prefect_client import PREFECT_ERRORS, client_without_retries
 
 SECONDS_BETWEEN_POLLS = 5
 LONGEST_POLL_SECONDS = 20.0

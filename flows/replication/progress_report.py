@@ -12,12 +12,12 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.context import AsyncClientContext
 
-from flows.prefect_client import without_retries
 from flows.replication.progress import Progress
 from flows.replication.progress_bar import PROGRESS_LINE, Show, progress_bar
 from flows.reporting.events import announce_copy
 from flows.reporting.report import count
 from tasks.digitalocean import Connection
+from tasks.prefect_client import without_retries
 
 SECONDS_BETWEEN_REPORTS = 5
 LONGEST_REPORT_SECONDS = 10.0

@@ -19,10 +19,10 @@ from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
 
 from flows.liveness import current_heartbeat, runs_matching
-from flows.prefect_client import PREFECT_ERRORS, client_without_retries, retried
 from flows.snapshots.planning import FINISH_WITHIN, TIME_FORMAT
 from tasks.accounts import for_account
 from tasks.api_task import run_blocking
+from tasks.prefect_client import PREFECT_ERRORS, client_without_retries, retried
 
 RUN_LABEL = "digitalocean.snapshots"
 FLOWS = ("snapshot-droplets", "replicate-backups")
