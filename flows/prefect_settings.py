@@ -41,6 +41,10 @@ PROCESS_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": f"{LONGEST_TEMPORARY_START.total_seconds():.0f}",
+    # By default, the server stores the events of task runs one by one, which is half of its work during a run, and on
+    # SQLite refuses other requests meanwhile. Whole seconds: it would round 0.5 down, and then never rest.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 
 
