@@ -64,8 +64,16 @@ class StrainedServer:
 
     async def begin(self) -> None:
         """Listen on a free port."""
-        server = await asyncio.start_server(self._serve, LOOPBACK, 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, LOOPBACK, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def end(self) -> None:
+        """End all connections: what is left of one would complain in a later test that its loop is gone."""
+        self._server.close()
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in connections:
+            each.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,5 +94,7 @@ def strained_server(port: int) -> Iterator[StrainedServer]:
     try:
         yield relay
     finally:
+        asyncio.run_coroutine_threadsafe(relay.end(), relay._loop).result()
         relay._loop.call_soon_threadsafe(relay._loop.stop)
         thread.join()
+        relay._loop.close()
