@@ -10,6 +10,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flows.temporary_server import LOOPBACK
 
+# Prefect's UI draws 60 times a second, which without a graphics card takes more than all else.
+FEW_FRAMES = """
+window.requestAnimationFrame = draw => setTimeout(() => draw(performance.now()), 200);
+window.cancelAnimationFrame = clearTimeout;
+"""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Long, because a page may be slow where other tests run at the same time.
 PATIENCE_MILLISECONDS = 30_000
@@ -38,6 +43,7 @@ def chromium(executable: str) -> Iterator[Browser]:
 def page_at(browser: Browser, ui: str, width: int = 1400, height: int = 1200) -> Iterator[Page]:
     """Open a page of the UI, while the `with` block lasts."""
     context = browser.new_context(base_url=ui, viewport={"width": width, "height": height}, reduced_motion="reduce")
+    context.add_init_script(FEW_FRAMES)
     context.set_default_timeout(PATIENCE_MILLISECONDS)
     expect.set_options(timeout=PATIENCE_MILLISECONDS)
     try:
