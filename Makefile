@@ -29,18 +29,18 @@ deploy: install  ## every deployment, on the same server; after every change of 
 	@$(BIN)/prefect --no-prompt deploy --all
 
 unit: install-dev  ## the tests that need no Prefect server (a minute)
-	$(BIN)/python -m pytest -m "not slow" --hypothesis-profile unit --numprocesses 2 --dist worksteal tests/tasks tests/flows tests/deployments tests/test_virtual_time.py
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal tests/tasks tests/flows tests/deployments tests/test_virtual_time.py
 
 # Dozens of processes import the same modules.
 test: export PYTHONDONTWRITEBYTECODE =
-# A module's tests share servers, so they stay together. Four at once, as they often wait, in the order of
+# A module's tests share servers, so they stay together. Five at once, as they often wait, in the order of
 # tests/conftest.py: the longest modules first.
-test: install-dev  ## the tests that have to pass before a change lands (twelve minutes)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+test: install-dev  ## the tests that have to pass before a change lands (eight minutes)
+	$(BIN)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 test-all: export PYTHONDONTWRITEBYTECODE =
 test-all: install-dev  ## these and more, with more examples for each property (a third of an hour)
-	$(BIN)/python -m pytest --thorough --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --thorough --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 bench: install-dev  ## what a run costs, measured against the sandbox (twenty minutes)
 	$(BIN)/python -m tests.benchmarks

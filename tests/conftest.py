@@ -20,7 +20,7 @@ from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from deployments.prefect_server import prefect_server
-from tests.end_to_end.migrated_database import copy_to, migrated_database
+from tests.end_to_end.databases import PrefectHome, databases
 from tests.end_to_end.prefect_server import PrefectView, viewing
 from tests.virtual_time import run
 
@@ -40,6 +40,7 @@ LONGEST_FIRST = [
     "prune_snapshots",
     "snapshot_droplets",
     "server",
+    "several_accounts",
     "restore_approval",
     "secrecy",
     "rebuilding",
@@ -64,9 +65,8 @@ LONGEST_FIRST = [
 # By default, events are stored after up to five seconds, and a test that looks for them would wait for that.
 PROMPT_EVENTS = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5"}
 # A busy machine is slow, and that is no failure.
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=30)
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=20)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=200)
-settings.register_profile("unit", settings.get_profile("default"), max_examples=20)
 settings.load_profile("default")
 
 
@@ -86,28 +86,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str], Path]:
+def prefect_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Callable[[str], PrefectHome]]:
     """Makes folders for Prefect servers, with a database that is migrated already."""
     ours = tmp_path_factory.getbasetemp()
     # The processes of pytest-xdist have their folders in one.
-    database = migrated_database((ours if worker_id == "master" else ours.parent) / "migrated")
-    return lambda name: copy_to(tmp_path_factory.mktemp(name), database)
+    with databases((ours if worker_id == "master" else ours.parent) / "databases") as shared:
+        yield lambda name: shared.new(tmp_path_factory.mktemp(name))
 
 
 # Here and not in the folders that use it: a fixture that two conftest.py define is two servers, and flows would run
 # through the one that was started last while tests look at the other.
 @pytest.fixture(scope="session")
-def prefect_view(prefect_home: Callable[[str], Path]) -> Iterator[PrefectView]:
+def prefect_view(prefect_home: Callable[[str], PrefectHome]) -> Iterator[PrefectView]:
     """One Prefect server for the tests of this process, and a look at it; flows of this process run through it."""
     home = prefect_home("prefect")
-    with prefect_server(home, environment=PROMPT_EVENTS) as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
+    environment = PROMPT_EVENTS | home.environment
+    with prefect_server(home.folder, environment=environment) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home.folder))
         patch.setenv("PREFECT_API_URL", f"{address}/api")
         prefect.context.refresh_global_settings_context()
         # Each flow run would wait up to a second for the end of its heartbeat; each client of Prefect's would load more
         # than a hundred certificates.
         hurried = temporary_settings(
-            {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_SSL_CERT_FILE: one_certificate(home)}
+            {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_SSL_CERT_FILE: one_certificate(home.folder)}
         )
         with prefect.context.root_settings_context(), hurried, viewing(home) as view:
             yield view

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.installation import Installation, installation
+from tests.end_to_end.databases import PrefectHome
 
 # Where Playwright is not installed, nothing can be imported that uses it, and the tests are skipped.
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def installed(browser: Browser, prefect_home: Callable[[str], Path]) -> Iterator[Installation]:
+def installed(browser: Browser, prefect_home: Callable[[str], PrefectHome]) -> Iterator[Installation]:
     """One installation for all tests here."""
     with installation(prefect_home("installation")) as installed:
         yield installed

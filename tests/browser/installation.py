@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.postgresql import PostgreSQLMissing
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Sandbox
-from tests.end_to_end.postgresql import temporary_postgresql
+from tests.end_to_end.databases import PrefectHome
 from tests.end_to_end.worker import Worker, worker
 
 ROOT = Path(__file__).parents[2]
@@ -38,20 +37,19 @@ class Installation:
 
 
 @contextmanager
-def installation(folder: Path, **settings: str) -> Iterator[Installation]:
+def installation(home: PrefectHome, **settings: str) -> Iterator[Installation]:
     """Set everything up as the README says, and keep it running while the `with` block lasts.
 
     Args:
-        folder: For Prefect's files.
+        home: Of Prefect's server.
         **settings: Environment variables of the worker.
     """
     with (
-        _database() as of_server,
         Sandbox(droplets=DROPLETS, speed=SPEED) as sandbox,
-        prefect_server(folder, environment=of_server) as ui,
+        prefect_server(home.folder, environment=home.environment) as ui,
     ):
         environment = {
-            **clean_environment(folder),
+            **clean_environment(home.folder),
             **sandbox.environment(),
             "PREFECT_API_URL": f"{ui}/api",
             # By default, a worker looks for new runs every ten seconds.
@@ -62,20 +60,8 @@ def installation(folder: Path, **settings: str) -> Iterator[Installation]:
         _run("prefect", "--no-prompt", "deploy", "--all", environment=environment)
         # So that no nightly run starts when the tests run at night.
         _run("prefect", "--no-prompt", "deployment", "schedule", "pause", "--all", environment=environment)
-        with worker(environment, ROOT, folder / "worker.log") as running:
+        with worker(environment, ROOT, home.folder / "worker.log") as running:
             yield Installation(ui, sandbox, running)
-
-
-@contextmanager
-def _database() -> Iterator[dict[str, str]]:
-    """Provide the setting for a PostgreSQL, or none where that is not installed: as `make server` does."""
-    with ExitStack() as running:
-        try:
-            database = running.enter_context(temporary_postgresql())
-        except PostgreSQLMissing:
-            yield {}
-        else:
-            yield {"PREFECT_API_DATABASE_CONNECTION_URL": database.url}
 
 
 def _run(module: str, *arguments: str, environment: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from flows.temporary_server import free_port
 from tests.browser.chromium import chromium, find_chromium, page_at
 from tests.browser.installation import Installation, installation
 from tests.browser.screen import Screen
+from tests.end_to_end.databases import databases
 
 FOLDER = Path(__file__).parent / "pictures"
 HEIGHT = 1600
@@ -41,9 +42,12 @@ def main() -> int:
     FOLDER.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
+        databases(Path(folder) / "databases") as shared,
         # Only copies are sped up, so that the numbers of requests are not those of polling ten times a second.
         installation(
-            Path(folder), DIGITALOCEAN_POLL_INTERVAL_SECONDS="2", DIGITALOCEAN_POLL_INTERVAL_MAX_SECONDS="10"
+            shared.new(Path(folder)),
+            DIGITALOCEAN_POLL_INTERVAL_SECONDS="2",
+            DIGITALOCEAN_POLL_INTERVAL_MAX_SECONDS="10",
         ) as installed,
         chromium(executable) as browser,
     ):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.browser.installation import Installation
 from tests.end_to_end.accounts import add_snapshots
 
@@ -17,6 +19,7 @@ PARAMETERS += ["name_suffix", "copy_tags", "tags", "max_droplets", "wait", "time
 PARAMETERS += ["approve", "approval_timeout_hours"]
 
 
+@pytest.mark.thorough
 def test_the_form_shows_the_plan_and_creates_nothing_by_default(screen: Screen, installed: Installation) -> None:
     account = installed.sandbox.account
     for droplet in account.droplets.values():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deployments.postgresql import DATABASE, OWNER, PostgreSQL, postgresql
+from deployments.postgresql import PostgreSQL, postgresql
 
 # It is thrown away anyway, so it need not survive a power cut.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -34,9 +33,3 @@ def temporary_postgresql(settings: Sequence[str] = FAST) -> Iterator[PostgreSQL]
     """
     with temporary_folder() as folder, postgresql(folder, settings=settings) as running:
         yield running
-
-
-def dump_of(server: PostgreSQL) -> str:
-    """Everything in the database, as a back-up would have it."""
-    command = [str(server.programs / "pg_dump"), "--host", str(server.folder), "--username", OWNER, DATABASE]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -27,12 +26,14 @@ from prefect.events import Event, emit_event
 from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter
 from prefect.logging.handlers import APILogHandler
 
+from tests.end_to_end.databases import PrefectHome
+
 SHOWS_WITHIN_SECONDS = 90
 # How often events are stored, as tests/conftest.py sets it.
 PROMPT_SECONDS = 0.5
 LATE_LOOKS = 4
 # A look at a Prefect server costs it up to 20 ms.
-SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 0.3
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 0.5
 # As a part of the time so far.
 PART_BETWEEN_LOOKS = 0.05
 
@@ -66,7 +67,7 @@ def undo_setup(api: str) -> None:
 class PrefectView:
     """What a user sees of Prefect."""
 
-    home: Path
+    home: PrefectHome
     client: SyncPrefectClient
 
     def run_of(self, state: State) -> FlowRun:
@@ -116,6 +117,6 @@ class PrefectView:
 
 
 @contextmanager
-def viewing(home: Path) -> Iterator[PrefectView]:
+def viewing(home: PrefectHome) -> Iterator[PrefectView]:
     with get_client(sync_client=True) as client:
         yield PrefectView(home, client)

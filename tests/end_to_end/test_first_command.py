@@ -116,12 +116,14 @@ class FirstRun:
     Attributes:
         status: Its exit status.
         said: What was on the screen.
+        home: Where Prefect's database is now.
         witnessed: What all its processes connected to, looked up and started, a line each.
         left: The processes that were there afterwards.
     """
 
     status: int
     said: str
+    home: Path
     witnessed: list[str]
     left: list[int]
 
@@ -141,7 +143,12 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
         with subprocess.Popen(run, env=environment, cwd=folder, stdin=its, stdout=its, stderr=its) as process:
             os.close(its)
             said = "".join(text for text in read_terminal(ours))
-    return FirstRun(process.returncode, said, witness.read_text().splitlines(), left_running(home))
+    return FirstRun(process.returncode, said, home, witness.read_text().splitlines(), left_running(home))
+
+
+def with_database_of(first: FirstRun, home: Path) -> None:
+    """Begin where the first command has ended: migrating the database takes its server half a minute."""
+    shutil.copytree(first.home / ".prefect", home / ".prefect")
 
 
 def read_terminal(terminal: int) -> Iterator[str]:
@@ -180,8 +187,9 @@ class TestOnOneCore:
 
 
 def test_a_server_started_with_the_command_is_prefects_own_and_the_only_one_and_nobody_can_approve_a_plan_on_it(
-    home: Path, tmp_path: Path, sandbox: Sandbox
+    first: FirstRun, home: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
+    with_database_of(first, home)
     (tmp_path / "sitecustomize.py").write_text(WITNESS)
     witness = tmp_path / "witnessed"
     environment = newcomer(home, sandbox.environment(), {"WITNESS": str(witness)})
@@ -228,7 +236,7 @@ def test_invalid_options_are_reported_without_starting_a_server(home: Path, sand
         ({"PREFECT_API_SSL_CERT_FILE": "/missing/certificates.pem"}, "PREFECT_API_SSL_CERT_FILE"),
     ],
 )
-@pytest.mark.thorough(after=2)
+@pytest.mark.thorough(after=1)
 def test_an_invalid_setting_is_named_in_a_sentence_before_a_server_is_started(
     home: Path, sandbox: Sandbox, settings: dict[str, str], part: str
 ) -> None:
@@ -340,6 +348,7 @@ def test_make_deploy_asks_for_the_address_of_a_server_and_deploys_nothing(home: 
     assert "created" not in done.stdout
 
 
+@pytest.mark.thorough
 def test_a_temporary_server_that_cannot_start_is_explained_in_a_sentence(home: Path, sandbox: Sandbox) -> None:
     database = home / ".prefect" / "prefect.db"
     database.parent.mkdir()
@@ -515,8 +524,11 @@ def test_ctrl_c_ends_the_demo_with_a_sentence_and_leaves_nothing_running(home: P
 
 
 @pytest.mark.parametrize("module", ["flows.replicate_backups", "deployments.notify"])
-def test_the_documented_cron_line_works(home: Path, sandbox: Sandbox, prefect_view: PrefectView, module: str) -> None:
+def test_the_documented_cron_line_works(
+    first: FirstRun, home: Path, sandbox: Sandbox, prefect_view: PrefectView, module: str
+) -> None:
     """Cron runs a line with `sh`, in the user's home, and sets next to nothing."""
+    with_database_of(first, home)
     pages = "".join((ROOT / page).read_text() for page in ("README.md", "flows/README.md"))
     lines = re.findall(r"^[\d* ]{9,}(cd /home/ops/(\w+) && .*)$", pages, re.MULTILINE)
     ((line, name),) = [each for each in lines if module in each[0]]

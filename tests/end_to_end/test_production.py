@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,6 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId,
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, IntervalSchedule
 from prefect.states import AwaitingRetry, Cancelling
 
-from deployments.postgresql import PostgreSQL, PostgreSQLMissing
 from deployments.prefect_server import clean_environment, prefect_server
 from deployments.sandbox import Fault, FaultKind, Image, Sandbox
 from flows.temporary_server import LOOPBACK, free_port
@@ -43,7 +42,7 @@ from tests.end_to_end.accounts import (
     started,
 )
 from tests.end_to_end.conftest import SPEED
-from tests.end_to_end.postgresql import dump_of, temporary_postgresql
+from tests.end_to_end.databases import PrefectHome
 from tests.end_to_end.prefect_server import until
 from tests.end_to_end.worker import POOL, PS, Worker, worker
 
@@ -60,9 +59,8 @@ class Production:
     """What a team has running.
 
     Attributes:
-        database: PostgreSQL.
+        home: The folder and database of the server.
         encryption_key: What the server encrypts secrets with.
-        home: Prefect's folder, with the server's log.
         api: Where the server's API is.
         client: A client of the server.
         worker: The worker.
@@ -70,9 +68,8 @@ class Production:
         api_port: Where the worker's runs find DigitalOcean's API.
     """
 
-    database: PostgreSQL
+    home: PrefectHome
     encryption_key: str
-    home: Path
     api: str
     client: SyncPrefectClient
     worker: Worker
@@ -119,31 +116,24 @@ class Production:
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[PostgreSQL]:
+def production(prefect_home: Callable[[str], PrefectHome]) -> Iterator[Production]:
     if not (CURL and PS):
         pytest.skip("curl or ps is not installed")
-    try:
-        with temporary_postgresql() as running:
-            yield running
-    except PostgreSQLMissing as missing:
-        pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="module")
-def production(database: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
-    home = tmp_path_factory.mktemp("production")
+    home = prefect_home("production")
+    if home.postgresql is None:
+        pytest.skip("PostgreSQL is not installed")
     # The worker keeps this address, and each test has its own account behind it.
     api_port = free_port()
     of_digitalocean = Sandbox(port=api_port, speed=SPEED, token=TOKEN).environment()
     encryption_key = base64.urlsafe_b64encode(os.urandom(32)).decode()
     of_server = {
-        "PREFECT_API_DATABASE_CONNECTION_URL": database.url,
+        **home.environment,
         "PREFECT_SERVER_ENCRYPTION_KEY": encryption_key,
         # Else a schedule that is added may lie a minute before it is looked at.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
     }
-    with prefect_server(home, environment=of_server) as address:
-        environment = {**clean_environment(home), "PREFECT_API_URL": f"{address}/api"}
+    with prefect_server(home.folder, environment=of_server) as address:
+        environment = {**clean_environment(home.folder), "PREFECT_API_URL": f"{address}/api"}
         shell = {**environment, **of_digitalocean}
         run_in_shell(shell, "deployments.setup")
         run_in_shell(shell, "prefect", "--no-prompt", "deploy", "--all")
@@ -151,8 +141,8 @@ def production(database: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -
         of_worker = {**shell, "PREFECT_WORKER_QUERY_SECONDS": "1"}
         del of_worker["DIGITALOCEAN_TOKEN"]
         client = SyncPrefectClient(api=f"{address}/api")
-        with client, worker(of_worker, ROOT, home / "worker.log") as at_work:
-            yield Production(database, encryption_key, home, f"{address}/api", client, at_work, environment, api_port)
+        with client, worker(of_worker, ROOT, home.folder / "worker.log") as at_work:
+            yield Production(home, encryption_key, f"{address}/api", client, at_work, environment, api_port)
 
 
 @pytest.fixture
@@ -171,21 +161,6 @@ def run_in_shell(environment: dict[str, str], *module: str) -> str:
     return done.stdout
 
 
-def begin_and_wait_for_transfers(production: Production, account: Sandbox) -> FlowRun:
-    """Begin a run that has a transfer in flight for each Droplet until `finish_all`."""
-    make_transfers_endless(account, newest_backups(account), regions=1)
-    run = production.begin("replicate-backups/manual", regions=REGIONS)
-    until(lambda: sum(not action.fate.ends for action in started(account)) == 2, LONGEST_RUN_SECONDS)
-    return run
-
-
-def finish_in_a_new_run(production: Production, account: Sandbox) -> FlowRun:
-    run = production.begin("replicate-backups/manual", regions=REGIONS)
-    until(next_look_at_the_feed(account), LONGEST_RUN_SECONDS)
-    finish_all(account)
-    return production.ended(run)
-
-
 def assert_are_everywhere(images: list[Image], account: Sandbox) -> None:
     regions = {region.slug for region in account.account.regions.values() if region.takes_images}
     assert regions > set(REGIONS)
@@ -197,11 +172,23 @@ def state_of(run: FlowRun) -> tuple[str | None, str | None]:
     return run.state_name, run.state.message if run.state else None
 
 
-def test_a_run_by_hand_from_the_command_line_copies_everything(production: Production, account: Sandbox) -> None:
+def test_a_run_by_hand_copies_everything_and_the_token_is_in_plain_text_nowhere(
+    production: Production, account: Sandbox
+) -> None:
     images = newest_backups(account)
     said = run_in_shell(production.environment, "prefect", "deployment", "run", "replicate-backups/manual", "--watch")
     assert "Flow run finished successfully" in said
     assert_are_everywhere(images, account)
+    # So the token has come to the run.
+    contents = production.home.contents()
+    dump = contents[production.home.database].decode()
+    assert BLOCK_TYPE in dump
+    assert sum(name.endswith(".log") for name in contents) == 2
+    for text in contents.values():
+        assert TOKEN.encode() not in text
+        assert TOKEN.encode().hex().encode() not in text
+        # Together with a copy of the database, it reveals the token.
+        assert production.encryption_key.encode() not in text
 
 
 def test_the_schedule_starts_runs(production: Production, account: Sandbox) -> None:
@@ -227,14 +214,6 @@ def test_the_schedule_starts_runs(production: Production, account: Sandbox) -> N
             assert production.ended(other).state_name == "Completed", state_of(other)
 
 
-def test_an_event_with_image_ids_copies_these_images(production: Production, account: Sandbox) -> None:
-    images = newest_backups(account)[:1]
-    run = run_after_event(production, image_ids=[image.id for image in images])
-    assert run.parameters == {"image_ids": [images[0].id], "droplet_tag": None, "credentials": None}
-    assert_are_everywhere(images, account)
-    assert {action.resource_id for action in account.record.actions} == {images[0].id}
-
-
 def test_an_event_with_a_tag_copies_the_newest_backups_of_its_droplets(
     production: Production, account: Sandbox
 ) -> None:
@@ -250,8 +229,14 @@ def test_an_event_with_a_tag_copies_the_newest_backups_of_its_droplets(
     assert {action.resource_id for action in account.record.actions} == {images[0].id}
 
 
-@pytest.mark.parametrize("payload", [{"image_ids": "62137902"}, {"image_ids": ["62137902"], "droplet_tag": ""}])
-def test_an_event_may_contain_ids_as_text_and_an_empty_tag(production: Production, payload: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "payload",
+    [{"image_ids": [62137902]}, {"image_ids": "62137902"}, {"image_ids": ["62137902"], "droplet_tag": ""}],
+    ids=["numbers", "text", "an empty tag"],
+)
+def test_an_event_may_contain_ids_as_numbers_or_text_and_an_empty_tag(
+    production: Production, payload: dict[str, Any]
+) -> None:
     # What runs make of them: tests/flows/test_parameters.py. So none is started.
     production.client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))
     try:
@@ -312,70 +297,50 @@ def created_after_event(production: Production, payload: dict[str, Any]) -> Flow
     return run
 
 
-def test_a_run_cancelled_with_transfers_in_progress_ends_and_a_new_one_finishes_its_work(
+def test_a_cancelled_run_and_one_whose_process_is_terminated_end_and_a_new_one_finishes_their_work(
     production: Production, account: Sandbox
 ) -> None:
     images = newest_backups(account)
-    run = begin_and_wait_for_transfers(production, account)
-    production.client.set_flow_run_state(run.id, Cancelling())
-    assert production.ended(run).state_name == "Cancelled"
+    make_transfers_endless(account, images, regions=1)
+    cancelled = production.begin("replicate-backups/manual", regions=REGIONS)
+    until(lambda: sum(not action.fate.ends for action in started(account)) == 2, LONGEST_RUN_SECONDS)
+    production.client.set_flow_run_state(cancelled.id, Cancelling())
+    assert production.ended(cancelled).state_name == "Cancelled"
     until(lambda: not production.worker.runs(), LONGEST_RUN_SECONDS)
-    new = finish_in_a_new_run(production, account)
-    assert new.state_name == "Completed", state_of(new)
-    assert goals(started(account)) == pairs(images, REGIONS)
-    assert account.record.duplicate_transfers() == []
 
-
-def test_a_run_whose_process_is_terminated_reports_it_and_releases_its_images(
-    production: Production, account: Sandbox
-) -> None:
-    images = newest_backups(account)
-    run = begin_and_wait_for_transfers(production, account)
+    terminated = production.begin("replicate-backups/manual", regions=REGIONS)
+    until(next_look_at_the_feed(account), LONGEST_RUN_SECONDS)
     # As deployments/production/systemd/prefect-worker@.service does it.
     for pid in production.worker.runs():
         os.kill(pid, signal.SIGTERM)
-    assert production.ended(run).state_name == "Crashed"
-    new = finish_in_a_new_run(production, account)
+    assert production.ended(terminated).state_name == "Crashed"
+
+    new = production.begin("replicate-backups/manual", regions=REGIONS)
+    until(next_look_at_the_feed(account), LONGEST_RUN_SECONDS)
+    finish_all(account)
+    new = production.ended(new)
     assert new.state_name == "Completed", state_of(new)
     assert "Waiting for" not in production.log_of(new)
     assert goals(started(account)) == pairs(images, REGIONS)
     assert account.record.duplicate_transfers() == []
 
 
-def test_the_retry_button_makes_a_failed_run_do_what_is_missing(production: Production, account: Sandbox) -> None:
+# Prefect has two UIs; the button Retry of the older one asks, that of the newer one insists.
+@pytest.mark.parametrize("force", [True, False], ids=["newer UI", "older UI"])
+@pytest.mark.thorough(after=1)
+def test_the_retry_button_makes_a_failed_run_do_what_is_missing(
+    production: Production, account: Sandbox, force: bool
+) -> None:
     images = newest_backups(account)
     # On every restart.
     account.faults.add(Fault(FaultKind.ACTION_ERRORED, path=f"/images/{images[0].id}/", times=None))
     run = production.ended(production.begin("replicate-backups/manual", regions=REGIONS))
     assert run.state_name == "Failed", state_of(run)
     assert goals(started(account)) == pairs(images[1:], REGIONS)
-    # Prefect has two UIs; the button Retry of the older one asks, that of the newer one insists.
-    for count, force, end in ((2, False, "Failed"), (3, True, "Completed")):
-        if end == "Completed":
-            account.faults.clear()
-        production.client.set_flow_run_state(run.id, AwaitingRetry(message="Retry from the UI"), force=force)
-        run = production.ended(run)
-        assert run.state_name == end, state_of(run)
-        assert run.run_count == count
+    account.faults.clear()
+    production.client.set_flow_run_state(run.id, AwaitingRetry(message="Retry from the UI"), force=force)
+    run = production.ended(run)
+    assert run.state_name == "Completed", state_of(run)
+    assert run.run_count == 2
     assert goals(started(account)) == pairs(images, REGIONS)
     assert account.record.duplicate_transfers() == []
-
-
-def test_the_token_is_in_plain_text_neither_in_the_database_nor_in_a_log(
-    production: Production, account: Sandbox
-) -> None:
-    run = production.ended(production.begin("replicate-backups/manual", regions=REGIONS[:1]))
-    assert run.state_name == "Completed", state_of(run)
-    # The run was let in, so the token had come to it.
-    assert started(account)
-    dump = dump_of(production.database)
-    assert BLOCK_TYPE in dump
-    assert str(run.id) in dump
-    logs = [path.read_text() for path in production.home.glob("*.log")]
-    assert len(logs) == 2
-    for text in (dump, *logs):
-        assert text
-        assert TOKEN not in text
-        assert TOKEN.encode().hex() not in text
-        # Together with a copy of the database, it reveals the token.
-        assert production.encryption_key not in text

@@ -19,6 +19,7 @@ from deployments.sandbox import Fault, FaultKind, Sandbox
 from flows.image_action_history import image_action_history
 from flows.replicate_backups import replicate_backups
 from tests.end_to_end.accounts import REGIONS, make_transfers_endless, newest_backups, report_of, resize, started
+from tests.end_to_end.databases import PrefectHome
 from tests.end_to_end.prefect_server import PrefectView, undo_setup, until
 from tests.end_to_end.worker import PS, worker
 from tests.flows.monitor import SECRET, Monitor, monitor
@@ -56,9 +57,7 @@ def test_the_token_is_never_stored_logged_or_printed(
         prefect_view.logs_of(prefect_view.run_of(state))
     prefect_view.task_runs_of(prefect_view.run_of(good).id, at_least=9)
 
-    files = [path for path in prefect_view.home.rglob("*") if path.is_file()]
-    assert any(path.name.startswith("prefect.db") for path in files)
-    stored = b"".join(path.read_bytes() for path in files)
+    stored = b"".join(prefect_view.home.contents().values())
     assert b"replicate-backups" in stored
     said = "".join([*capfd.readouterr(), caplog.text, repr(good), repr(report_of(good)), repr(refused)])
     for token in (sandbox.token, WRONG_TOKEN):
@@ -71,13 +70,13 @@ class Deployed:
     """A server with the nightly deployment, which pings a monitor.
 
     Attributes:
-        folder: Of the server's files.
+        home: The server's folder and database.
         api: The server's API.
         environment: For a worker.
         said: What setup printed.
     """
 
-    folder: Path
+    home: PrefectHome
     api: PrefectApi
     environment: dict[str, str]
     said: str
@@ -144,9 +143,7 @@ def test_a_deployed_run_pings_and_the_url_is_never_stored_logged_or_printed(
         until(lambda: told.signals()[2:] == ["/start", "/fail"], LONGEST_SECONDS)
         log = running.said()
 
-    files = [path for path in server.folder.rglob("*") if path.is_file()]
-    assert any(path.name.startswith("prefect.db") for path in files)
-    stored = b"".join(path.read_bytes() for path in files)
+    stored = b"".join(server.home.contents().values())
     assert b"digitalocean-ping-url" in stored
     assert "receive_response_headers" in log
     assert SECRET.encode() not in stored

@@ -24,6 +24,7 @@ from flows.reporting.events import REPLICATION_COMPLETED
 from tasks.connection import connect
 from tasks.credentials import DigitalOceanCredentials
 from tests.end_to_end.accounts import REGIONS, report_of, resize, started
+from tests.end_to_end.databases import PrefectHome
 from tests.end_to_end.prefect_server import PrefectView, until
 from tests.end_to_end.worker import PS, worker
 from tests.soak.history import PrefectApi
@@ -121,7 +122,7 @@ def test_code_may_pass_a_block_that_is_not_saved_and_its_token_is_stored_nowhere
     assert failed.is_failed()
     assert connect().client.rate_limiter is not block.get_client().rate_limiter
     assert report_coverage(return_state=True).is_completed()
-    stored = b"".join(path.read_bytes() for path in prefect_view.home.rglob("*") if path.is_file())
+    stored = b"".join(prefect_view.home.contents().values())
     said = "".join(capfd.readouterr()) + repr(state) + repr(failed) + repr(report_of(state))
     for sandbox in (saved.default, saved.prod):
         assert sandbox.token.encode() not in stored
@@ -176,20 +177,20 @@ class Deployed:
     """A server with the nightly deployments of both accounts.
 
     Attributes:
-        folder: Of the server's files.
+        home: The server's folder and database.
         api: The server's API.
         environment: For a worker.
     """
 
-    folder: Path
+    home: PrefectHome
     api: PrefectApi
     environment: dict[str, str]
 
 
 @pytest.fixture
-def deployed(prefect_home: Callable[[str], Path], accounts: Accounts, tmp_path: Path) -> Iterator[Deployed]:
+def deployed(prefect_home: Callable[[str], PrefectHome], accounts: Accounts, tmp_path: Path) -> Iterator[Deployed]:
     home = prefect_home("accounts")
-    with prefect_server(home) as url:
+    with prefect_server(home.folder, environment=home.environment) as url:
         base = {
             **clean_environment(tmp_path / "client"),
             "PREFECT_API_URL": f"{url}/api",
@@ -242,12 +243,11 @@ def test_deployed_runs_of_two_accounts_go_on_side_by_side_and_share_nothing(
         assert "DIGITALOCEAN_TOKEN: this deployment is another account's" in api.state(forgetful).message
         # Each account's failures trigger its own automation only, whichever deployment has started the run.
         failures = {
-            api.begin(NIGHTLY_OF_PROD, droplet_tag="missing"): f"{FAILED} (prod)",
             api.begin(MANUAL, credentials="prod", droplet_tag="missing"): f"{FAILED} (prod)",
             api.begin(MANUAL, droplet_tag="missing"): FAILED,
         }
-        assert [end_of(each) for each in failures] == ["FAILED"] * 3
-        noticed = until(lambda: alarms_of(api, failures) if len(alarms_of(api, failures)) == 3 else {}, LONGEST_SECONDS)
+        assert [end_of(each) for each in failures] == ["FAILED"] * 2
+        noticed = until(lambda: alarms_of(api, failures) if len(alarms_of(api, failures)) == 2 else {}, LONGEST_SECONDS)
         assert noticed == {run: {automation} for run, automation in failures.items()}
         log = running.said()
 
@@ -258,7 +258,7 @@ def test_deployed_runs_of_two_accounts_go_on_side_by_side_and_share_nothing(
     limits = httpx.post(f"{api.url}/v2/concurrency_limits/filter", json={}, trust_env=False).json()
     names = {each["name"] for each in limits}
     assert {"digitalocean-api-requests", "digitalocean-api-requests-prod"} <= names
-    stored = b"".join(path.read_bytes() for path in deployed.folder.rglob("*") if path.is_file())
+    stored = b"".join(deployed.home.contents().values())
     assert b"digitalocean-credentials" in stored
     for sandbox in (accounts.default, accounts.prod):
         assert sandbox.token.encode() not in stored

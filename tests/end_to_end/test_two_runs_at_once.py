@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from deployments.sandbox import Sandbox
 from flows.image_locks import MUTEX
 from flows.replicate_backups import replicate_backups
@@ -56,6 +58,7 @@ def test_the_first_run_creates_the_mutex_and_releases_it(sandbox: Sandbox, prefe
     assert (limit.limit, limit.active_slots) == (1, 0)
 
 
+@pytest.mark.thorough
 def test_a_dry_run_does_not_wait_for_other_runs(start: Callable[..., Sandbox], prefect_view: PrefectView) -> None:
     sandbox = start()
     resize(sandbox, 2)

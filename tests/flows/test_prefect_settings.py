@@ -92,6 +92,7 @@ def test_a_lock_is_acquired_long_before_the_mutex_expires() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["flows.replicate_backups", "deployments.setup"])
+@pytest.mark.thorough(after=1)
 def test_the_settings_are_in_place_before_prefect_reads_them_and_do_not_override_the_users(module: str) -> None:
     code = f"import {module}, prefect.settings as s; c = s.get_current_settings().client; print(c.max_retries)"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
