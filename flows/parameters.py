@@ -262,8 +262,8 @@ class Between:
     def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
         number = {"type": "integer", "minimum": self.lowest, "maximum": self.highest}
         # Without titles, forms would call the alternatives "int" and "None".
-        nothing = {"title": "Not given", "type": "null"}
-        return {"anyOf": [{**number, "title": self.title}, nothing]} if self.title else number
+        nothing = {"title": "Not given", "type": ["null", "array"], "maxItems": 0}
+        return {"anyOf": [nothing, {**number, "title": self.title}]} if self.title else number
 
 
 def credentials_of(value: object) -> DigitalOceanCredentials | str | None:

@@ -490,3 +490,9 @@ def needed(flow: Flow[Any, Any]) -> dict[str, Any]:
 
 def read_with_ids(flow: Flow[Any, Any], credentials: object) -> object:
     return read(flow, **needed(flow), credentials=credentials)["credentials"]
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_forms_show_a_title_for_each_alternative(flow: Flow[Any, Any]) -> None:
+    for parameter in flow.parameters.properties.values():
+        assert all(alternative.get("title") for alternative in parameter.get("anyOf", [])), parameter
